@@ -1,0 +1,167 @@
+"""Job 算力任务 and run 运行: what was asked for, and each attempt at it, with the tables of their states.
+
+::
+
+    job:  queued --> booked --> staging --> running --> succeeded | failed | cancelled
+             ^          |          |           |
+             +----------+----------+-----------+   refused, lost, or failed with attempts left
+    run:  offered --> accepted --> running --> succeeded | failed | stopped
+             |            |           |
+             +--> refused +--> lost <-+
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from tieline.model.reason import Reason
+from tieline.model.task import Task
+
+
+class JobState(StrEnum):
+    """The design's states of a job."""
+
+    QUEUED = "queued"
+    BOOKED = "booked"
+    STAGING = "staging"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RunState(StrEnum):
+    """The design's states of one attempt."""
+
+    OFFERED = "offered"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    REFUSED = "refused"
+    STOPPED = "stopped"
+
+
+JOB_NEXT: dict[JobState, tuple[JobState, ...]] = {
+    JobState.QUEUED: (JobState.BOOKED, JobState.CANCELLED, JobState.FAILED),
+    JobState.BOOKED: (JobState.STAGING, JobState.QUEUED, JobState.CANCELLED, JobState.FAILED),
+    JobState.STAGING: (
+        JobState.RUNNING,
+        JobState.QUEUED,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+    ),
+    JobState.RUNNING: (JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED),
+    JobState.SUCCEEDED: (),
+    JobState.FAILED: (),
+    JobState.CANCELLED: (),
+}
+RUN_NEXT: dict[RunState, tuple[RunState, ...]] = {
+    RunState.OFFERED: (RunState.ACCEPTED, RunState.REFUSED, RunState.LOST, RunState.STOPPED),
+    RunState.ACCEPTED: (RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.LOST, RunState.STOPPED),
+    RunState.RUNNING: (RunState.SUCCEEDED, RunState.FAILED, RunState.LOST, RunState.STOPPED),
+    RunState.SUCCEEDED: (),
+    RunState.FAILED: (),
+    RunState.LOST: (),
+    RunState.REFUSED: (),
+    RunState.STOPPED: (),
+}
+JOB_ENDED = frozenset(state for state, following in JOB_NEXT.items() if not following)
+RUN_ENDED = frozenset(state for state, following in RUN_NEXT.items() if not following)
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One file that a run left behind, kept as a blob."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    node: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one run used, in integers, and what that costs at the booked price.
+
+    ``unit_seconds`` = accelerators (or cores) x whole seconds, rounded up once per run; the charge is
+    ``unit_seconds x price // 3600`` and the remainder of that division is kept.
+    """
+
+    run: str
+    job: str
+    user: str
+    owner: str
+    pool: str
+    unit: str  # accelerator or core
+    unit_count: int
+    duration_ms: int
+    unit_seconds: int
+    price_micro_cny_per_unit_hour: int
+    charge_micro_cny: int
+    remainder: int  # of charge division, in micro-yuan-seconds; 0 <= remainder < 3600
+    cpu_ms: int = 0
+    max_memory_bytes: int = 0
+    evidence: str = "measured"
+    ended_ms: int = 0
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One attempt at a job on one pool. ``epoch`` only grows within a job and fences every report."""
+
+    id: str
+    job: str
+    epoch: int
+    state: RunState
+    pool: str
+    site: str
+    owner: str
+    user: str
+    price_micro_cny_per_unit_hour: int
+    unit: str = "core"
+    unit_count: int = 0  # accelerators or cores over all nodes
+    accelerator_count: int = 0  # over all nodes
+    core_count: int = 0
+    memory_bytes: int = 0
+    alternative: int = 0  # which entry of task.resources was booked
+    network: str = ""
+    sandbox: str = ""  # what isolated it: bubblewrap, container, none
+    offered_ms: int = 0
+    expires_ms: int = 0  # of the offer
+    accepted_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    stop_after_s: int = 0  # the site stops it then: duration limit and budget, whichever is first; 0: none
+    exit_codes: tuple[int, ...] = ()  # per node, once known
+    checkpoint: str = ""  # blob restored at its start
+    reason: Reason | None = None
+    is_stop_requested: bool = False
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a user asked for and what has become of it."""
+
+    id: str
+    user: str
+    state: JobState
+    task: Task
+    submitted_ms: int
+    after: str = ""  # the previous step of a pipeline
+    pipeline: str = ""
+    epoch: int = 0  # of the latest run
+    run: str = ""  # the latest run
+    attempts: int = 0  # runs that ended badly by themselves
+    losses: int = 0  # runs that were lost or refused
+    eligible_ms: int = 0  # not placed before
+    ended_ms: int = 0
+    held_micro_cny: int = 0
+    charged_micro_cny: int = 0
+    quote: str = ""
+    checkpoint: str = ""  # newest uploaded blob
+    checkpoint_ms: int = 0
+    outputs: tuple[Output, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    avoid: tuple[str, ...] = ()  # sites where a run was lost, refused or could not start, oldest first
+    is_cancel_requested: bool = False

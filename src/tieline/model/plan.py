@@ -1,0 +1,93 @@
+"""Offer 供给, answer, quote 报价 and plan 调度方案: what finding and placing say, with their reasons as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tieline.model.reason import Reason, Relaxation
+from tieline.model.task import NotApplied
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One findable thing as a query sees it: attribute values by name, and the evidence of those that state one."""
+
+    id: str
+    kind: str
+    owner: str
+    title: str = ""
+    attributes: dict[str, Any] = {}
+    evidence: dict[str, str] = {}
+    score: float = 0.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What find says: offers in order, and counted reasons for everything else that was considered."""
+
+    offers: tuple[Offer, ...]
+    considered: int
+    matched: int
+    reasons: tuple[Reason, ...] = ()
+    nearest: Relaxation | None = None
+    as_of_ms: int = 0
+    unreachable: tuple[str, ...] = ()  # branches that could not be asked
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One pool that fits one alternative of a task."""
+
+    pool: str
+    site: str
+    owner: str
+    alternative: int
+    accelerator: str = ""
+    unit: str = "core"
+    unit_count: int = 0
+    free_units: int = 0
+    price_micro_cny_per_unit_hour: int = 0
+    cost_micro_cny_per_hour: int = 0
+    data_us: int = 0  # time to move the data there
+    data_cost_micro_cny: int = 0
+    network: str = ""
+    sandbox: str = ""
+    evidence: str = "declared"
+    is_chosen: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What would happen to one task now: ranked candidates, the choice, and why the others lost."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    considered: int
+    chosen: str = ""
+    reasons: tuple[Reason, ...] = ()
+    nearest: Relaxation | None = None
+    not_applied: tuple[NotApplied, ...] = ()
+    is_possible: bool = True  # False: nothing that exists here can ever run it
+    as_of_ms: int = 0
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An offer for one task, with a time to live. ``asked`` by a user, ``open`` once the owner answered."""
+
+    id: str
+    user: str
+    pool: str
+    site: str
+    owner: str
+    state: str  # asked, open, refused, accepted, expired
+    unit: str
+    unit_count: int
+    price_micro_cny_per_unit_hour: int  # the listed price until the owner answers
+    asked_price_micro_cny_per_unit_hour: int = 0  # what the user would like to pay; 0: the listed one
+    duration_s: int = 0
+    asked_duration_s: int = 0
+    start_ms: int = 0  # earliest start that the owner states; 0: now
+    is_countered: bool = False
+    alternative: int = 0
+    created_ms: int = 0
+    expires_ms: int = 0
+    reasons: tuple[Reason, ...] = ()
+    job: str = ""  # once accepted

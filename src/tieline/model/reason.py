@@ -1,0 +1,112 @@
+"""Reason 原因: why something was refused or chosen, counted, with numbers and units.
+
+A reason is data. Its sentence is made from the catalogue below, at the edge, in the reader's language; the command
+line, the API, the console and the tests all read the one structure, and there is no second explanation code.
+Values carry their unit as the suffix of their name (``limit_micro_cny``) and are formatted by it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tieline.model.quantity import show_duration, show_money, show_size
+
+Value = int | str
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One counted cause: how many candidates it concerns, and the numbers that would change it."""
+
+    code: str
+    count: int = 1
+    values: dict[str, Value] = {}
+
+
+class Relaxation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The nearest change of the ask that would help: which term, from what to what, and how many it would admit."""
+
+    term: str
+    asked: str
+    needed: str
+    admits: int = 0
+
+
+CATALOGUE: dict[str, tuple[str, str]] = {
+    # code: (English, Chinese)
+    "query_not_met": ("`{term}` does not hold (nearest: {nearest})", "不满足 `{term}`（最接近：{nearest}）"),
+    "query_unknown": ("`{term}` is unknown: no reading", "`{term}` 未知：没有测量值"),
+    "policy_not_met": ("the owner's policy does not admit this demand: `{term}`", "提供主体的策略不接受该需求：`{term}`"),
+    "policy_unknown": ("the owner's policy cannot be decided: `{term}` is unknown", "提供主体的策略无法判定：`{term}` 未知"),
+    "accelerator_kind": ("accelerator is not {asked}", "加速卡不是 {asked}"),
+    "accelerator_memory": ("accelerator memory below {asked_bytes} (most {most_bytes})", "加速卡显存低于 {asked_bytes}（最多 {most_bytes}）"),
+    "accelerators_total": ("fewer than {asked} accelerators in all (most {most})", "加速卡总数少于 {asked}（最多 {most}）"),
+    "accelerators_free": ("fewer than {asked} accelerators free now (most {most})", "当前空闲加速卡少于 {asked}（最多 {most}）"),
+    "cores_total": ("fewer than {asked} cores in all (most {most})", "核数总量少于 {asked}（最多 {most}）"),
+    "cores_free": ("fewer than {asked} cores free now (most {most})", "当前空闲核数少于 {asked}（最多 {most}）"),
+    "memory_total": ("less than {asked_bytes} memory in all (most {most_bytes})", "内存总量少于 {asked_bytes}（最多 {most_bytes}）"),
+    "memory_free": ("less than {asked_bytes} memory free now (most {most_bytes})", "当前空闲内存少于 {asked_bytes}（最多 {most_bytes}）"),
+    "disk_total": ("less than {asked_bytes} disk (most {most_bytes})", "磁盘少于 {asked_bytes}（最多 {most_bytes}）"),
+    "price_above": ("price above {limit_micro_cny} CNY per unit-hour (lowest {lowest_micro_cny})", "单价高于每单位小时 {limit_micro_cny} 元（最低 {lowest_micro_cny}）"),
+    "budget_below": ("budget {budget_micro_cny} CNY does not cover one second here (needs {lowest_micro_cny})", "预算 {budget_micro_cny} 元不足以运行一秒（至少 {lowest_micro_cny}）"),
+    "deadline_missed": ("would end after the deadline (earliest {earliest_us} too late)", "将晚于截止时间（至少晚 {earliest_us}）"),
+    "owner_not_asked": ("owner is not among {asked}", "提供主体不在 {asked} 之中"),
+    "residency": ("data {data} may not leave its {scope}", "数据 {data} 不得离开其{scope}"),
+    "data_unknown": ("data {data} has no record here", "数据 {data} 在此没有记录"),
+    "image_not_offered": ("no container engine for `image: {asked}`", "没有容器引擎可运行 `image: {asked}`"),
+    "sandbox_missing": ("no sandbox, and the work is not trusted there", "没有沙箱，且任务在该处不受信任"),
+    "network_not_offered": ("network `{asked}` is not offered", "不提供网络模式 `{asked}`"),
+    "site_draining": ("site is draining", "算力节点正在排空"),
+    "site_silent": ("site is silent: no heartbeat within its lease", "算力节点失联：租约内没有心跳"),
+    "site_not_admitted": ("site is not admitted yet", "算力节点尚未准入"),
+    "access_private": ("pool is private to its owner", "资源池仅供其主体使用"),
+    "access_partner": ("pool is open to its owner's partners only", "资源池仅对合作方开放"),
+    "record_expired": ("record expired", "记录已过期"),
+    "refused_by_owner": ("owner's site refused: {why}", "提供主体的节点拒绝：{why}"),
+    "recently_failed": ("a run of this job failed or was lost here", "该任务曾在此失败或失联"),
+    "kind_not_offered": ("nothing here can run `type: {asked}`", "此处无法运行 `type: {asked}`"),
+    "infra_not_here": ("`infra: {asked}` names a cloud that is no site of this exchange", "`infra: {asked}` 指向的云不是本平台的节点"),
+    "waiting_for_dependency": ("waits for {job}, which is {state}", "等待 {job}（{state}）"),
+    "waiting_for_retry": ("waits {wait_us} before its next attempt", "{wait_us} 后重试"),
+    "waiting_for_pass": ("will be considered at the next placing pass", "等待下一轮调度"),
+    "waiting_for_answer": ("waits for the answer of {site}", "等待 {site} 的答复"),
+    "chosen_cheapest": ("{pool} had the lowest total cost, {cost_micro_cny} CNY an hour", "{pool} 总成本最低，每小时 {cost_micro_cny} 元"),
+    "chosen_only": ("{pool} was the only one that fitted", "只有 {pool} 符合要求"),
+    "running": ("running on {pool} since {since}", "自 {since} 起在 {pool} 运行"),
+    "exit_code": ("exit code {exit_code} on {pool}", "在 {pool} 上退出码 {exit_code}"),
+    "signal": ("ended by signal {signal} on {pool}", "在 {pool} 上被信号 {signal} 终止"),
+    "lost": ("{site} was lost; run {run} is fenced", "{site} 失联；运行 {run} 已隔离"),
+    "limit_reached": ("stopped at its {limit} limit of {value}", "达到{limit}上限 {value}，已停止"),
+    "attempts_exhausted": ("{attempts} attempts were made, {allowed} are allowed", "已尝试 {attempts} 次，允许 {allowed} 次"),
+    "cancelled_by": ("cancelled by {who}", "由 {who} 取消"),
+    "dependency_failed": ("{job} ended {state}", "{job} 以 {state} 结束"),
+    "setup_failed": ("setup failed with exit code {exit_code} on {pool}", "在 {pool} 上 setup 失败，退出码 {exit_code}"),
+    "start_failed": ("could not be started on {pool}: {why}", "无法在 {pool} 启动：{why}"),
+    "not_applied": ("`{field}` means nothing here and is not applied: {why}", "`{field}` 在此无意义，未应用：{why}"),
+}  # fmt: skip
+
+
+def show_value(name: str, value: Value) -> str:
+    """Format ``value`` by the unit that ends its name."""
+    if isinstance(value, str):
+        return value
+    if name.endswith("_micro_cny"):
+        return show_money(value)
+    if name.endswith("_bytes"):
+        return show_size(value)
+    if name.endswith("_us"):
+        return show_duration(value)
+    return f"{value:,}"
+
+
+class _Shown(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "-"
+
+
+def sentence(reason: Reason, lang: str = "en") -> str:
+    """Say ``reason`` in one sentence; a code that is not in the catalogue is said as itself with its values."""
+    shown = _Shown({name: show_value(name, value) for name, value in reason.values.items()})
+    template = CATALOGUE.get(reason.code)
+    if template is None:
+        return " ".join([reason.code, *(f"{name}={value}" for name, value in shown.items())])
+    return template[1 if lang == "zh" else 0].format_map(shown)

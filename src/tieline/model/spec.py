@@ -1,0 +1,116 @@
+"""What a record of each kind says: one struct per kind, validated when the record is stored.
+
+``evidence`` maps a field of the same struct to what it rests on; a field that is not named there is declared 申报.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+MicroCny = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Word = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[a-z0-9][a-z0-9._-]*\Z")]
+OptionalWord = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A([a-z0-9][a-z0-9._-]*)?\Z")]
+Title = Annotated[str, msgspec.Meta(max_length=400)]
+Text = Annotated[str, msgspec.Meta(max_length=4_000)]
+Expression = Annotated[str, msgspec.Meta(max_length=4_000)]
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What every kind may say."""
+
+    title: Title = ""
+    description: Text = ""
+    tags: Annotated[tuple[Title, ...], msgspec.Meta(max_length=64)] = ()
+    labels: Annotated[dict[str, Title], msgspec.Meta(max_length=64)] = {}
+    evidence: Annotated[dict[str, str], msgspec.Meta(max_length=64)] = {}
+
+
+class SiteSpec(Spec):
+    """A place with compute under one owner."""
+
+    tier: Annotated[str, msgspec.Meta(pattern=r"\A(hub|region|edge)\Z")] = "edge"
+    region: OptionalWord = ""
+    public: str = ""  # Ed25519 key of the site process, base64url
+    sealing: str = ""  # X25519 key that secrets are sealed to, base64url
+    door: str = ""  # URL of the authenticated echo and chunk port, where the owner opened one
+    declared_by: str = ""  # who fronts for machines that install nothing
+    readings: dict[str, int] = {}  # of the site's own probes, unit last in the name
+    protocol: int = 1
+
+
+class PoolSpec(Spec):
+    """Same-kind accelerators (or plain cores) of one site: what is placed on."""
+
+    site: str = ""
+    access: Annotated[str, msgspec.Meta(pattern=r"\A(public|partner|private)\Z")] = "public"
+    compute_class: Annotated[str, msgspec.Meta(pattern=r"\A(general|ai|super)\Z")] = "general"
+    architecture: OptionalWord = ""
+    accelerator: OptionalWord = ""  # kind such as a100, ascend-910b; empty: cores are sold
+    vendor: OptionalWord = ""
+    accelerator_count: Count = 0
+    accelerator_memory_bytes: Bytes = 0
+    core_count: Count = 0
+    memory_bytes: Bytes = 0
+    disk_bytes: Bytes = 0
+    price_micro_cny_per_accelerator_hour: MicroCny = 0  # per core-hour where there is no accelerator
+    energy: OptionalWord = ""
+    policy: Expression = ""
+    partners: Annotated[tuple[str, ...], msgspec.Meta(max_length=1_000)] = ()
+    engines: Annotated[tuple[Word, ...], msgspec.Meta(max_length=16)] = ("process",)
+    networks: Annotated[tuple[Word, ...], msgspec.Meta(max_length=4)] = ("host",)
+    sandbox: OptionalWord = ""  # bubblewrap, container or nothing
+    is_emulated: bool = False  # the accelerators are stand-ins
+
+
+class DatasetSpec(Spec):
+    """Bytes that work reads: where they are, how many, and how far they may travel."""
+
+    size_bytes: Bytes = 0
+    sha256: str = ""
+    sites: tuple[str, ...] = ()  # identifiers of sites that hold a copy
+    residency: Annotated[str, msgspec.Meta(pattern=r"\A(anywhere|site|owner|exchange)\Z")] = "anywhere"
+    data_class: OptionalWord = ""
+    licence: Title = ""
+    source: Title = ""
+    media_type: Title = ""
+
+
+class ModelSpec(Spec):
+    """A trained model: what it is, where its bytes are, and how good it was seen to be."""
+
+    size_bytes: Bytes = 0
+    sha256: str = ""
+    sites: tuple[str, ...] = ()
+    task: Title = ""
+    framework: Title = ""
+    licence: Title = ""
+    metrics_millionths: dict[str, int] = {}  # accuracy 0.97 is 970000
+
+
+class AgentSpec(Spec):
+    """An agent 智能体: what it can do and where it answers."""
+
+    url: Title = ""
+    protocols: tuple[Title, ...] = ()
+    skills: tuple[Title, ...] = ()
+    version: Title = ""
+
+
+class LinkSpec(Spec):
+    """One hop between two sites."""
+
+    ends: tuple[str, ...] = ()
+    rate_bps: Bytes = 0
+    rtt_us: Bytes = 0
+
+
+class PartySpec(Spec):
+    """A party 主体 that is no prefix owner: a user, an app, an endpoint."""
+
+    url: Title = ""
+    public: str = ""
+    properties: dict[str, Any] = {}
