@@ -1,0 +1,319 @@
+"""Events: everything that ever happens to the state of an exchange, and nothing else does.
+
+An entry of the log is (seq, time_ms, actor, event); ``hash = sha256(previous hash || seq || time_ms || actor || event)``
+over the stored bytes. State tables are projections of these, written in the same transaction.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tieline.model.job import Job, JobState, Output, Run, RunState, Usage
+from tieline.model.party import Site, Token
+from tieline.model.plan import Quote
+from tieline.model.reason import Reason
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
+    """One fact. Subclasses name their subject by the field that `subject` reads."""
+
+    @property
+    def subject(self) -> str:
+        """The identifier that the event is about."""
+        raise AssertionError(type(self).__name__)
+
+
+class ExchangeCreated(Event, kw_only=True, tag="exchange_created"):
+    """The first entry of every log."""
+
+    id: str
+    prefix: str
+    public: str
+
+    @property
+    def subject(self) -> str:
+        """The exchange."""
+        return self.id
+
+
+class TokenCreated(Event, kw_only=True, tag="token_created"):
+    """A token was given out; only its hash is known here."""
+
+    token: Token
+
+    @property
+    def subject(self) -> str:
+        """The token."""
+        return self.token.id
+
+
+class TokenUsed(Event, kw_only=True, tag="token_used"):
+    """A token with a limited number of uses was used."""
+
+    id: str
+    by: str
+
+    @property
+    def subject(self) -> str:
+        """The token."""
+        return self.id
+
+
+class TokenRevoked(Event, kw_only=True, tag="token_revoked"):
+    """A token is worth nothing from now on."""
+
+    id: str
+    at_ms: int
+
+    @property
+    def subject(self) -> str:
+        """The token."""
+        return self.id
+
+
+class RecordStored(Event, kw_only=True, tag="record_stored"):
+    """A record was verified and is kept, as signed."""
+
+    id: str
+    kind: str
+    rev: int
+    sha256: str
+    exp: int
+    status: str
+    kid: str
+    envelope: str
+
+    @property
+    def subject(self) -> str:
+        """The record."""
+        return self.id
+
+
+class EquivocationSeen(Event, kw_only=True, tag="equivocation_seen"):
+    """Two payloads of one revision, both signed: proof against their writer."""
+
+    id: str
+    rev: int
+    kept_sha256: str
+    other_sha256: str
+    other_envelope: str
+
+    @property
+    def subject(self) -> str:
+        """The record."""
+        return self.id
+
+
+class SiteJoined(Event, kw_only=True, tag="site_joined"):
+    """A site proved its owner's key; it is admitted, or waits to be."""
+
+    site: Site
+
+    @property
+    def subject(self) -> str:
+        """The site."""
+        return self.site.id
+
+
+class SiteChanged(Event, kw_only=True, tag="site_changed"):
+    """Accepted, drained, undrained, left, silent or back: the new state and why."""
+
+    site: Site
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The site."""
+        return self.site.id
+
+
+class SessionOpened(Event, kw_only=True, tag="session_opened"):
+    """A site process proved the site's key."""
+
+    site: Site
+
+    @property
+    def subject(self) -> str:
+        """The site."""
+        return self.site.id
+
+
+class JobSubmitted(Event, kw_only=True, tag="job_submitted"):
+    """A job is acknowledged: it will end succeeded, failed or cancelled, and never be forgotten."""
+
+    job: Job
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job.id
+
+
+class JobQueued(Event, kw_only=True, tag="job_queued"):
+    """The job waits again, for a stated reason."""
+
+    job: str
+    eligible_ms: int
+    attempts: int
+    losses: int
+    avoid: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job
+
+
+class JobEnded(Event, kw_only=True, tag="job_ended"):
+    """The job is over."""
+
+    job: str
+    state: JobState
+    at_ms: int
+    reasons: tuple[Reason, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job
+
+
+class CancelRequested(Event, kw_only=True, tag="cancel_requested"):
+    """Somebody asked for the job to stop."""
+
+    job: str
+    by: str
+    why: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job
+
+
+class RunOffered(Event, kw_only=True, tag="run_offered"):
+    """A booking is held on a pool until the owner's site answers or its time to live ends."""
+
+    run: Run
+    held_micro_cny: int = 0
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run.id
+
+
+class RunAccepted(Event, kw_only=True, tag="run_accepted"):
+    """The owner's site took it: the booking is real."""
+
+    run: str
+    at_ms: int
+    sandbox: str = ""
+    network: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class RunStarted(Event, kw_only=True, tag="run_started"):
+    """It runs."""
+
+    run: str
+    at_ms: int
+    devices: tuple[int, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class StopRequested(Event, kw_only=True, tag="stop_requested"):
+    """The site is asked to end the run."""
+
+    run: str
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class CheckpointStored(Event, kw_only=True, tag="checkpoint_stored"):
+    """A checkpoint that the next run can start from."""
+
+    run: str
+    job: str
+    sha256: str
+    size_bytes: int
+    at_ms: int
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class RunEnded(Event, kw_only=True, tag="run_ended"):
+    """The run is over; its capacity is free. ``usage`` is there exactly when it is billed."""
+
+    run: str
+    state: RunState  # succeeded, failed, stopped, refused or lost
+    at_ms: int
+    exit_codes: tuple[int, ...] = ()
+    reason: Reason | None = None
+    usage: Usage | None = None
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class QuoteChanged(Event, kw_only=True, tag="quote_changed"):
+    """A quote was asked for, answered, accepted or expired."""
+
+    quote: Quote
+
+    @property
+    def subject(self) -> str:
+        """The quote."""
+        return self.quote.id
+
+
+Events = (
+    ExchangeCreated
+    | TokenCreated
+    | TokenUsed
+    | TokenRevoked
+    | RecordStored
+    | EquivocationSeen
+    | SiteJoined
+    | SiteChanged
+    | SessionOpened
+    | JobSubmitted
+    | JobQueued
+    | JobEnded
+    | CancelRequested
+    | RunOffered
+    | RunAccepted
+    | RunStarted
+    | StopRequested
+    | CheckpointStored
+    | RunEnded
+    | QuoteChanged
+)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One position of the log."""
+
+    seq: int
+    time_ms: int
+    actor: str
+    event: Events

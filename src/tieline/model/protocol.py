@@ -1,0 +1,265 @@
+"""The site's protocol: what a site and an exchange say to each other (design, sections 2 and 5).
+
+The site dials out. It opens a session with a signed hello, listens to server-sent events (``Order``), and posts batches
+of reports. Every report names its run and the run's epoch; the answer to each is an outcome. Everything may be sent
+again: a report that was already taken is answered as before.
+
+::
+
+    site                                            exchange
+      POST /v1/site/sessions   Signed(Hello)   ->     verifies the site's key; a new session ends the older one
+                                               <-   Welcome: bearer, cursor, orders for every live run of this site
+      GET  /v1/site/stream?after=cursor        ->
+                                               <-   Order: Offer | Stop | Ask | Drain | Resync
+      POST /v1/site/reports    Reports         ->     accepted, refused, started, ended, checkpoint, answer
+                                               <-   Outcomes, one for each report, in order
+      POST /v1/site/heartbeat  Signed(Beat)    ->     one vector per site, last value only
+      POST /v1/site/runs/{run}/log?node&offset ->     bytes; the answer states the offset that is kept
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from tieline.model.job import Output
+from tieline.model.reason import Reason
+from tieline.model.task import Task
+
+PROTOCOL = 2  # this end speaks N and N-1
+PROTOCOL_LEAST = 1
+
+RunId = Annotated[str, msgspec.Meta(max_length=200)]
+Why = Annotated[str, msgspec.Meta(max_length=2_000)]
+Ms = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Unknown fields of a newer version are ignored, so that N and N-1 interoperate."""
+
+
+# -- opening a session ------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, kw_only=True):
+    """Signed with the site's key as a statement of type ``site-hello``; ``nonce`` is used once, ``at_ms`` bounds its age."""
+
+    site: str
+    nonce: Annotated[str, msgspec.Meta(min_length=16, max_length=64)]
+    at_ms: Ms
+    protocols: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, max_length=16)]
+    version: str = ""
+
+
+class Welcome(Message, kw_only=True):
+    """The exchange's answer, with ``proof``: the hello's nonce signed with the exchange's pinned key."""
+
+    bearer: str
+    protocol: int
+    cursor: int  # resume the stream after this position
+    lease_ms: int
+    beat_ms: int
+    exchange: str
+    proof: str
+    is_admitted: bool
+    is_draining: bool = False
+    orders: tuple[Orders, ...] = ()  # the live runs of this site; a run that is not among them is to be stopped
+
+
+# -- down: orders -----------------------------------------------------------------------------------------------------
+
+
+class Order(Message, kw_only=True, tag_field="order"):
+    """What the exchange asks of the site; the owner's word is final."""
+
+
+class Offer(Order, kw_only=True, tag="offer"):
+    """Please run this. Answer `accepted` or `refused` within ``ttl_ms``."""
+
+    run: RunId
+    job: str
+    epoch: int
+    pool: str
+    task: Task
+    alternative: int
+    user: str
+    user_owner: str = ""
+    accelerator_count: int = 0  # over all nodes
+    core_count: int = 0
+    memory_bytes: int = 0
+    price_micro_cny_per_unit_hour: int = 0
+    stop_after_s: int = 0
+    checkpoint: str = ""
+    ttl_ms: int = 5_000
+    state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
+
+
+class Stop(Order, kw_only=True, tag="stop"):
+    """End this run. A fenced run is stopped without a last checkpoint and bills nothing."""
+
+    run: RunId
+    epoch: int
+    why: str = ""
+    is_fenced: bool = False
+
+
+class Ask(Order, kw_only=True, tag="ask"):
+    """At what price, for how long and from when would you run this?"""
+
+    quote: str
+    pool: str
+    task: Task
+    alternative: int
+    user: str
+    user_owner: str = ""
+    unit_count: int = 0
+    price_micro_cny_per_unit_hour: int = 0  # listed
+    asked_price_micro_cny_per_unit_hour: int = 0  # wished for; 0: none
+    duration_s: int = 0
+
+
+class Drain(Order, kw_only=True, tag="drain"):
+    """Take no new runs (or take them again)."""
+
+    is_draining: bool
+
+
+class Resync(Order, kw_only=True, tag="resync"):
+    """The stream was cut or the site was accepted: open a new session."""
+
+    why: str = ""
+
+
+Orders = Offer | Stop | Ask | Drain | Resync
+
+
+# -- up: reports ------------------------------------------------------------------------------------------------------
+
+
+class Report(Message, kw_only=True, tag_field="report"):
+    """What the site says happened."""
+
+
+class Accepted(Report, kw_only=True, tag="accepted"):
+    """The owner takes the run; what is held for it is really held. It starts only after the outcome says ``ok``."""
+
+    run: RunId
+    epoch: int
+    sandbox: str = ""
+    network: str = ""
+
+
+class Refused(Report, kw_only=True, tag="refused"):
+    """The owner does not take the run."""
+
+    run: RunId
+    epoch: int
+    reason: Reason
+
+
+class Started(Report, kw_only=True, tag="started"):
+    """Every node's setup has begun."""
+
+    run: RunId
+    epoch: int
+    at_ms: Ms = 0
+    devices: tuple[int, ...] = ()
+
+
+class Ended(Report, kw_only=True, tag="ended"):
+    """All nodes have ended and the outputs are uploaded."""
+
+    run: RunId
+    epoch: int
+    state: Annotated[str, msgspec.Meta(pattern=r"\A(succeeded|failed|stopped)\Z")]
+    exit_codes: tuple[int, ...] = ()
+    duration_ms: Ms = 0
+    cpu_ms: Ms = 0
+    max_memory_bytes: Ms = 0
+    outputs: tuple[Output, ...] = ()
+    checkpoint: str = ""
+    reason: Reason | None = None
+    is_start_failure: bool = False  # the owner's side could not start it: nothing is billed
+
+
+class CheckpointKept(Report, kw_only=True, tag="checkpoint"):
+    """A checkpoint is uploaded as a blob."""
+
+    run: RunId
+    epoch: int
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    size_bytes: Ms = 0
+    at_ms: Ms = 0
+
+
+class Quoted(Report, kw_only=True, tag="quoted"):
+    """The answer to `ask`: as listed, a counter, or a refusal."""
+
+    quote: str
+    is_refused: bool = False
+    price_micro_cny_per_unit_hour: Ms = 0
+    duration_s: Ms = 0
+    start_after_s: Ms = 0
+    ttl_s: Ms = 60
+    reason: Reason | None = None
+
+
+Reports = Accepted | Refused | Started | Ended | CheckpointKept | Quoted
+
+
+class Batch(Message, kw_only=True):
+    """Up to 256 reports."""
+
+    reports: Annotated[tuple[Reports, ...], msgspec.Meta(max_length=256)]
+
+
+class Outcome(Message, kw_only=True):
+    """``ok``: taken (now or before). ``stale``: fenced, stop it and bill nothing. ``unknown``: no such run here."""
+
+    is_ok: bool
+    what: str = "ok"
+    sealed: str = ""  # secrets, sealed to the site's key (base64url), in the answer to `accepted` only
+
+
+class Outcomes(Message, kw_only=True):
+    """One for each report, in order."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+# -- heartbeat --------------------------------------------------------------------------------------------------------
+
+
+class PoolBeat(Message, kw_only=True):
+    """What the owner makes available of one pool now, over and above what our bookings hold."""
+
+    pool: str
+    accelerators: int = 0  # available in all, booked ones included
+    cores: int = 0
+    memory_bytes: int = 0
+
+
+class Beat(Message, kw_only=True):
+    """One signed vector per site (statement type ``site-beat``); ``seq`` only grows."""
+
+    site: str
+    seq: int
+    at_ms: Ms
+    pools: Annotated[tuple[PoolBeat, ...], msgspec.Meta(max_length=1_000)] = ()
+    runs: Annotated[tuple[RunId, ...], msgspec.Meta(max_length=10_000)] = ()
+    load_millionths: int = 0
+    health: str = "ok"
+
+
+class Signed(Message, kw_only=True):
+    """A signed statement as a flattened JWS string."""
+
+    statement: Annotated[str, msgspec.Meta(max_length=131_072)]
+
+
+class Beaten(Message, kw_only=True):
+    """The answer to a heartbeat: runs of this site that are fenced and must stop."""
+
+    stale: tuple[RunId, ...] = ()
+    is_resync: bool = False
