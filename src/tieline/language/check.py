@@ -161,9 +161,8 @@ class _Checker:
             return Among(ref, tuple(dict.fromkeys(self.word(item) for item in items)))
         if ref.type in NUMERIC:
             return Among(ref, tuple(dict.fromkeys(self.number(item, ref) for item in items)))
-        self.fail(
-            place, f"`{ref.key}` is a {ref.type}", (f"write `word in {ref.key}`",) if ref.type is Type.WORDS else ()
-        )
+        hints = (f"write `word in {ref.key}`",) if ref.type is Type.WORDS else ()
+        return self.fail(place, f"`{ref.key}` is a {ref.type}", hints)
 
     def ref(self, place: Syntax) -> Ref:
         """The attribute that a name or a call means."""
@@ -219,11 +218,9 @@ class _Checker:
             return read_number(ref.type, number, unit)
         except ValueError as error:
             owners = [kind for kind, units in UNITS.items() if unit and unit in units]
-            message = (
-                f"`{ref.key}` is a {ref.type}, `{unit}` counts a {owners[0]}" if owners else f"`{ref.key}`: {error}"
-            )
-            if ref.type in owners:
-                message = f"`{ref.key}`: {error}"
+            message = f"`{ref.key}`: {error}"
+            if owners and ref.type not in owners:
+                message = f"`{ref.key}` is a {ref.type}, `{unit}` counts a {owners[0]}"
             self.fail(place, message, (f"write `{ref.key} < {EXAMPLE[ref.type]}`",))
 
     def _row(self, name: str) -> Attribute | None:

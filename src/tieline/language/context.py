@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """One asker's view at one time. Readings are asked once per function and point, and kept; new readings: a new Context.
+    """One asker's view at one time. Readings are asked once per function and point; new readings: a new Context.
 
     Without ``readings`` every reading is unknown. A set that is not here makes its test unknown; `find` refuses it.
     """

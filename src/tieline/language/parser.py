@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
@@ -117,12 +117,15 @@ def _explain(text: str, error: UnexpectedInput) -> NoReturn:
     """Say what stands where it cannot, and what could stand there."""
     accepts: set[str] = set()
     found = ""
-    position, end = len(text), len(text) + 1
+    position: int = len(text)
+    end: int = position + 1
     if isinstance(error, UnexpectedToken):
-        token: Any = error.token
+        token = error.token
         accepts = set(error.accepts or error.expected)
         if token.type != "$END":
-            found, position, end = f"`{token}`", token.start_pos, token.end_pos
+            found = f"`{token}`"
+            position = token.start_pos or 0
+            end = position + len(token)
     elif isinstance(error, UnexpectedCharacters):
         position = error.pos_in_stream
         end = position + 1

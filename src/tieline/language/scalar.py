@@ -1,4 +1,4 @@
-"""Three-valued evaluation over one environment of plain values: how a site decides its owner's policy, without numpy."""
+"""Three-valued evaluation over one environment of plain values: how a site decides a policy, without numpy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def decide(node: Node, values: Mapping[str, Any], sets: Sets) -> bool | None:
 def look(ref: Ref, values: Mapping[str, Any]) -> Any:
     """The value of ``ref``, or None where it is missing or of another type.
 
-    A function is looked up as ``rtt(shanghai)``, or, when the environment holds a mapping ``rtt``, by its argument there.
+    A function is looked up as ``rtt(shanghai)``, or by its argument in a mapping ``rtt``.
     """
     value = values.get(ref.key)
     if value is None and ref.is_function:

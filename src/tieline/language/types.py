@@ -108,20 +108,20 @@ def write_number(kind: Type, value: int) -> str:
 
 
 def read_instant(text: str) -> int:
-    """An ISO 8601 date or time (UTC where it says no zone) in milliseconds since the epoch; ValueError when it is none."""
-    import datetime
+    """An ISO 8601 date or time (UTC where it says no zone) in milliseconds since the epoch, else ValueError."""
+    import datetime as dt
 
-    moment = datetime.datetime.fromisoformat(text)
+    moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
+        moment = moment.replace(tzinfo=dt.UTC)
     return round(moment.timestamp() * 1000)
 
 
 def write_instant(value_ms: int) -> str:
     """ISO 8601 in UTC, as short as it is exact."""
-    import datetime
+    import datetime as dt
 
-    moment = datetime.datetime.fromtimestamp(value_ms / 1000, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(value_ms / 1000, dt.UTC)
     text = moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
     return text.removesuffix(".000").removesuffix("T00:00:00") + ("" if text.endswith("T00:00:00.000") else "Z")
 
