@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from tieline.model.quantity import show_duration, show_money, show_size
+from tieline.model.rule import RULES
 
 Value = int | str
 
@@ -82,6 +83,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "setup_failed": ("setup failed with exit code {exit_code} on {pool}", "在 {pool} 上 setup 失败，退出码 {exit_code}"),
     "start_failed": ("could not be started on {pool}: {why}", "无法在 {pool} 启动：{why}"),
     "not_applied": ("`{field}` means nothing here and is not applied: {why}", "`{field}` 在此无意义，未应用：{why}"),
+    **RULES,
 }  # fmt: skip
 
 

@@ -114,3 +114,15 @@ class PartySpec(Spec):
     url: Title = ""
     public: str = ""
     properties: dict[str, Any] = {}
+
+
+class AnnotationSpec(Spec):
+    """What somebody else says of a subject: admission, probe result, grade. Joined when read, never merged."""
+
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]  # identifier
+    says: Word  # admission, probe, grade, quarantine ...
+    subject_sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""  # of one revision; empty: of any
+    scheme: Title = ""  # by whose scale, such as `assurance`
+    value: Title = ""  # on that scale
+    readings: Annotated[dict[str, int], msgspec.Meta(max_length=64)] = {}  # unit last in the name
+    report_sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
