@@ -69,10 +69,12 @@ class Launch:
     script: str
     envs: Mapping[str, str]
     devices: Sequence[int] = ()  # indices of the accelerators given to this node
+    vendor: str = ""  # of the accelerators: decides which variables name the devices
     core_count: int = 0  # 0: no limit
     memory_bytes: int = 0
     disk_bytes: int = 0
     duration_s: int = 0  # hard limit
+    grace_s: int = 5  # between SIGTERM and SIGKILL when a limit ends it
     network: str = "host"  # none or host
     sandbox: str = "none"  # bubblewrap, container, none
     image: str = ""
