@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tieline.model.reason import Reason, Relaxation
-from tieline.model.task import NotApplied
+from tieline.model.task import NotApplied, Task
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,7 +61,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     candidates: tuple[Candidate, ...]
     considered: int
+    fitting: int = 0  # pools that fit now; with the counts of the reasons they add up to ``considered``
     chosen: str = ""
+    because: Reason | None = None  # why that one
     reasons: tuple[Reason, ...] = ()
     nearest: Relaxation | None = None
     not_applied: tuple[NotApplied, ...] = ()
@@ -78,9 +80,12 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     site: str
     owner: str
     state: str  # asked, open, refused, accepted, expired
-    unit: str
-    unit_count: int
-    price_micro_cny_per_unit_hour: int  # the listed price until the owner answers
+    task: Task
+    user_owner: str = ""
+    unit: str = "core"
+    unit_count: int = 0
+    price_micro_cny_per_unit_hour: int = 0  # the listed price until the owner answers
+    listed_price_micro_cny_per_unit_hour: int = 0
     asked_price_micro_cny_per_unit_hour: int = 0  # what the user would like to pay; 0: the listed one
     duration_s: int = 0
     asked_duration_s: int = 0

@@ -1,0 +1,171 @@
+"""What one batch is decided against: the pools, the distances, the time, the weights, and what is held back.
+
+A scene lives for one batch. It keeps what several demands of the batch share: transfer times by site, verdicts of
+owners' policies, and the query context of each caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tieline.language import Context, Expression, compile_policy
+from tieline.model.error import TielineError
+from tieline.place.coded import Flags, Numbers, Rows
+from tieline.place.demand import Caller, DataTerm, Demand, Need
+from tieline.place.pools import Pools
+from tieline.place.terms import Terms
+from tieline.ports import Distances
+
+MOST = 2**62  # numbers saturate here, far from where int64 ends
+UNREADABLE = "(unreadable)"
+
+
+class Moves(NamedTuple):
+    """What it takes to bring a demand's data to each site, by the site's code in the table."""
+
+    time_us: Numbers
+    is_known: Flags  # False: the rate from every copy is unknown
+    size_bytes: Numbers
+
+
+class HeldBack(NamedTuple):
+    """A pool that waits for a demand which has been passed over for too long."""
+
+    demand: str
+    until_ms: int | None  # when enough of it will be free, where the ends of its runs are known
+
+
+class Scene:
+    """The snapshot and the moment. Nothing here changes but what is kept, and ``held_back`` by `choose`."""
+
+    def __init__(self, pools: Pools, distances: Distances, now_ms: int, terms: Terms | None = None) -> None:
+        self.pools = pools
+        self.distances = distances
+        self.now_ms = now_ms
+        self.terms = terms or Terms()
+        self.held_back: dict[int, HeldBack] = {}
+        self._moves: dict[tuple[DataTerm, ...], Moves] = {}
+        self._rates: dict[str, NDArray[np.float64]] = {}
+        self._contexts: dict[Caller, Context] = {}
+
+    @property
+    def sites(self) -> list[str]:
+        """Identifiers of sites in the order of their codes; code 0 is none."""
+        return self.pools.table.texts("site").texts
+
+    def context(self, caller: Caller) -> Context:
+        """What a query of this caller reads beside the table."""
+        context = self._contexts.get(caller)
+        if context is None:
+            context = Context(sets={"partners": caller.partners}, readings=self._readings)
+            self._contexts[caller] = context
+        return context
+
+    def moves(self, data: tuple[DataTerm, ...]) -> Moves:
+        """Bytes and time to bring ``data`` to every site."""
+        moves = self._moves.get(data)
+        if moves is None:
+            moves = self._moves[data] = self._move(data)
+        return moves
+
+    def _move(self, data: tuple[DataTerm, ...]) -> Moves:
+        count = len(self.sites)
+        time = np.zeros(count, np.float64)
+        known = np.ones(count, np.bool_)
+        size = np.zeros(count, np.int64)
+        codes = self.pools.table.texts("site")
+        for term in data:
+            if not term.sites or not term.size_bytes:
+                continue  # no place or no bytes: nothing that one pool has over another
+            here = np.zeros(count, np.bool_)
+            here[[code for code in map(codes.code, term.sites) if code > 0]] = True
+            rate = np.maximum.reduce([self._rate(site) for site in term.sites])
+            away = ~here
+            known &= here | (rate > 0)
+            time += np.where(away, np.ceil(term.size_bytes * 8e6 / np.maximum(rate, 1.0)), 0.0)
+            size += np.where(away, term.size_bytes, 0)
+        time[~known] = 0.0
+        return Moves(np.minimum(time, float(2**53)).astype(np.int64), known, size)
+
+    def _rate(self, source: str) -> NDArray[np.float64]:
+        """bit/s from ``source`` to every site; 0 where it is unknown."""
+        rate = self._rates.get(source)
+        if rate is None:
+            found = (self.distances.rate_bps(source, site) or 0 for site in self.sites)
+            rate = self._rates[source] = np.fromiter(found, np.float64, len(self.sites))
+        return rate
+
+    def _readings(self, function: str, point: str, sites: Sequence[str]) -> tuple[Numbers, Flags]:
+        ask = self.distances.rtt_us if function == "rtt" else self.distances.rate_bps
+        found = [ask(point, site) for site in sites]
+        values = np.array([value or 0 for value in found], np.int64)
+        return values, np.array([value is not None for value in found], np.bool_)
+
+
+class Asking:
+    """One alternative of one demand in a scene: what every step of the pipeline is given."""
+
+    def __init__(self, scene: Scene, demand: Demand, need: Need) -> None:
+        self.scene = scene
+        self.pools = scene.pools
+        self.demand = demand
+        self.need = need
+        self._verdicts: dict[tuple[str, tuple[str, ...]], bool | None] = {}
+
+    @property
+    def is_price_all(self) -> bool:
+        """Whether nothing but the owner's price decides the score: no data is moved, no quote sets the price."""
+        return not self.demand.data and self.demand.price_micro_cny is None
+
+    @property
+    def context(self) -> Context:
+        """What the demand's query reads beside the table."""
+        return self.scene.context(self.demand.caller)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What an owner's policy reads of this alternative."""
+        return self.demand.values[self.need.index]
+
+    def price(self, rows: Rows) -> Numbers:
+        """Micro-yuan per unit-hour: the owner's price, or what a quote agreed."""
+        if self.demand.price_micro_cny is not None:
+            return np.full(len(rows), self.demand.price_micro_cny, np.int64)
+        return self.pools.price[rows]
+
+    def hourly(self, rows: Rows) -> Numbers:
+        """Micro-yuan per hour for all units, saturated so that no sum overflows."""
+        units = self.need.unit_count
+        price = self.price(rows)
+        if len(price) and int(price.max()) * units > MOST:
+            price = np.minimum(price, MOST // units)
+        return price * units
+
+    def moves(self, rows: Rows) -> Moves:
+        """What it takes to bring the data to the site of each row."""
+        moves = self.scene.moves(self.demand.data)
+        codes = self.pools.table.texts("site").codes[rows]
+        return Moves(moves.time_us[codes], moves.is_known[codes], moves.size_bytes[codes])
+
+    def admits(self, policy: tuple[str, tuple[str, ...]]) -> bool | None:
+        """Whether an owner's policy (its text, and its named set `partners`) admits this; None: it cannot be known."""
+        text, partners = policy
+        if not text:
+            return True
+        if policy not in self._verdicts:
+            compiled = policy_of(text)
+            sets = {"partners": partners}
+            self._verdicts[policy] = None if compiled is None else compiled.decide(self.values, sets)
+        return self._verdicts[policy]
+
+
+def policy_of(text: str) -> Expression | None:
+    """The compiled policy, or None where a record carries one that does not compile: then nothing is admitted by it."""
+    try:
+        return compile_policy(text)
+    except TielineError:
+        return None

@@ -1,0 +1,115 @@
+"""Score: what an hour of the work costs at each pool that fits, data included (formula: `tieline.place.terms`).
+
+The lowest score wins. Ties go to the pool with the least units left free afterwards (best fit keeps large holes for
+gangs), then to the identifier that sorts first: the same snapshot and ask give the same answer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tieline.model.plan import Candidate
+from tieline.place.coded import Numbers, Rows
+from tieline.place.scene import MOST, Asking
+
+HOUR_US = 3_600_000_000
+GB = 10**9
+
+
+class Costs(NamedTuple):
+    """Per row: the score, and the part of it that the data causes, as a whole."""
+
+    hourly_micro_cny: Numbers  # the score
+    data_micro_cny: Numbers
+
+
+def costs(asking: Asking, rows: Rows) -> Costs:
+    """Score ``rows``; micro-yuan per hour, saturated at 2^62."""
+    hourly = asking.hourly(rows)
+    if not asking.demand.data:
+        return Costs(hourly, np.zeros(len(rows), np.int64))
+    terms, moves = asking.scene.terms, asking.moves(rows)
+    waiting = moves.time_us * ((hourly + terms.hour_micro_cny) / HOUR_US)
+    data = np.floor(waiting + moves.size_bytes * (terms.transfer_micro_cny_per_gb / GB))
+    expected_s = asking.demand.max_duration_s or terms.expected_s
+    spread = np.floor(data * (3_600 / expected_s))
+    score = np.minimum(hourly + spread, float(MOST)).astype(np.int64)
+    return Costs(score, np.minimum(data, float(MOST)).astype(np.int64))
+
+
+def left(asking: Asking, rows: Rows) -> Numbers:
+    """Units that stay free if it were placed there."""
+    pools = asking.pools
+    dimension = pools.accelerators if asking.need.unit == "accelerator" else pools.cores
+    return dimension.free[rows] - asking.need.unit_count
+
+
+class Best(NamedTuple):
+    """The best of some rows. Compared as a tuple: the smaller is the better."""
+
+    score_micro_cny: int
+    spare: int
+    rank: int
+    row: int
+
+
+def best(asking: Asking, rows: Rows) -> Best:
+    """The best of ``rows``, all of which fit and which are in the order of a posting."""
+    if asking.is_price_all:  # the score rises with the price, and equal prices are in order of rank
+        price = asking.pools.price[rows]
+        if price[-1] != price[0]:
+            rows = rows[: int(price.searchsorted(price[0], side="right"))]
+        spare = left(asking, rows)
+        at = int(spare.argmin())
+        score = floor_micro_cny(asking, int(price[0]))
+    else:
+        scores = costs(asking, rows).hourly_micro_cny
+        score = int(scores.min())
+        rows = rows[scores == score]
+        spare = left(asking, rows)
+        at = int(np.lexsort((asking.pools.rank[rows], spare))[0])
+    row = int(rows[at])
+    return Best(score, int(spare[at]), int(asking.pools.rank[row]), row)
+
+
+def floor_micro_cny(asking: Asking, price_micro_cny: int) -> int:
+    """No pool of this price or a higher one scores lower than this; exact where the price alone decides."""
+    if asking.demand.price_micro_cny is not None:
+        return 0
+    return min(price_micro_cny, MOST // asking.need.unit_count) * asking.need.unit_count
+
+
+def candidate(asking: Asking, row: int, *, is_chosen: bool) -> Candidate:
+    """One pool as a plan shows it and a booking takes it."""
+    rows = np.array([row], np.int64)
+    pool, need = asking.pools.at(row), asking.need
+    score = costs(asking, rows)
+    networks = pool.spec.networks
+    return Candidate(
+        pool=pool.id,
+        site=pool.site,
+        owner=pool.owner,
+        alternative=need.index,
+        accelerator=pool.spec.accelerator if pool.sells_accelerators else "",
+        unit=need.unit,
+        unit_count=need.unit_count,
+        free_units=int(left(asking, rows)[0]) + need.unit_count,
+        price_micro_cny_per_unit_hour=int(asking.price(rows)[0]),
+        cost_micro_cny_per_hour=int(score.hourly_micro_cny[0]),
+        data_us=int(asking.moves(rows).time_us[0]) if asking.demand.data else 0,
+        data_cost_micro_cny=int(score.data_micro_cny[0]),
+        network=asking.demand.network or ("host" if "host" in networks or not networks else networks[0]),
+        sandbox=_sandbox(asking, row),
+        evidence=pool.evidence,
+        is_chosen=is_chosen,
+    )
+
+
+def _sandbox(asking: Asking, row: int) -> str:
+    """What would isolate it there: the image's container, the owner's sandbox, or nothing."""
+    pool = asking.pools.at(row)
+    if asking.need.image:
+        return "container"
+    return pool.spec.sandbox or "none"
