@@ -10,12 +10,13 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from tieline.model.record import MAX_LEASE_S
+
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
 TIB = 2**40
-SECOND_MS = 1_000
-DAY_MS = 86_400_000
+DAY_S = 86_400
 
 UNITS: dict[str, str] = {"bytes": "bytes", "ms": "milliseconds", "s": "seconds", "days": "days"}
 
@@ -83,8 +84,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(ge=1, le=36_500, description="a usage line, and the job and run that it names, are kept this long")
     ] = 400
     record_days: Annotated[
-        int, Meta(ge=1, le=36_500, description="the bytes of a record are kept this long after it expired")
-    ] = 30
+        int,
+        Meta(
+            ge=MAX_LEASE_S // DAY_S + 1,
+            le=36_500,
+            description="a record is forgotten this long after its lease ended; longer than any lease, so that no older "
+            "revision of it can be played again",
+        ),
+    ] = 430
     idempotency_s: Annotated[
         int, Meta(ge=60, le=31_536_000, description="how long a repeated idempotency key is answered as before")
     ] = 86_400

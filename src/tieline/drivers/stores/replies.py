@@ -1,0 +1,45 @@
+"""Replies: the type of each command's answer, so that a stored answer comes back as the struct that it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tieline.exchange import commands as ask
+from tieline.model.event import EquivocationSeen, RecordStored
+from tieline.model.job import Job
+from tieline.model.party import Site, Token
+from tieline.model.plan import Quote
+
+REPLIES: dict[type[ask.Command], Any] = {
+    ask.CreateExchange: Token,
+    ask.CreateToken: Token,
+    ask.RevokeToken: Token,
+    ask.StoreRecord: RecordStored | EquivocationSeen,
+    ask.JoinSite: ask.Joined,
+    ask.ChangeSite: Site,
+    ask.SubmitJobs: tuple[Job, ...],
+    ask.StopJob: Job,
+    ask.AskQuote: Quote,
+    ask.AcceptQuote: Job,
+}
+GROWING: frozenset[type] = frozenset(
+    {ask.CreateToken, ask.StoreRecord, ask.JoinSite, ask.SubmitJobs, ask.AskQuote, ask.AcceptQuote}
+)  # new work: refused first, when the disk or the queue runs full, so that what was acknowledged can end
+
+
+class ReplyCodec:
+    """Encodes answers to JSON and back, by the type of their command."""
+
+    def __init__(self, types: dict[type[ask.Command], Any]) -> None:
+        self._decoders = {command: msgspec.json.Decoder(reply) for command, reply in types.items()}
+        self.encode = msgspec.json.Encoder().encode
+
+    def keeps(self, command: type) -> bool:
+        """Whether answers to this command can be kept."""
+        return command in self._decoders
+
+    def decode(self, command: type, stored: bytes) -> Any:
+        """The answer as it was given. Raises msgspec.DecodeError when another version stored it in another shape."""
+        return self._decoders[command].decode(stored)
