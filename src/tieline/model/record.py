@@ -73,7 +73,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class DelegatedKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One key of a prefix: Ed25519 public key (base64url) with its validity; ``revoked_from`` fences later signatures."""
+    """One key of a prefix: Ed25519 public key (base64url), its validity; ``revoked_from`` fences later signatures."""
 
     kid: Kid  # `<prefix>#<name>`
     public: Public

@@ -1,0 +1,37 @@
+"""Registry: who said what. Signed records, the chain of trust behind them, and what is admitted. Pure, without I/O."""
+
+from tieline.registry.admission import Admission, Head, Outcome, Proof
+from tieline.registry.catalogue import Catalogue
+from tieline.registry.chain import Step, Verified, verify_chain
+from tieline.registry.envelope import Opened, open_statement, opened, sign, sign_statement, verify_statement
+from tieline.registry.keys import Key, fingerprint, seal, sealing_public, unseal
+from tieline.registry.projection import PROJECTIONS, Projection
+from tieline.registry.resolution import Resolved
+from tieline.registry.rules import RULES, SKEW_S
+
+__all__ = [
+    "PROJECTIONS",
+    "RULES",
+    "SKEW_S",
+    "Admission",
+    "Catalogue",
+    "Head",
+    "Key",
+    "Opened",
+    "Outcome",
+    "Projection",
+    "Proof",
+    "Resolved",
+    "Step",
+    "Verified",
+    "fingerprint",
+    "open_statement",
+    "opened",
+    "seal",
+    "sealing_public",
+    "sign",
+    "sign_statement",
+    "unseal",
+    "verify_chain",
+    "verify_statement",
+]

@@ -1,0 +1,166 @@
+"""Admission: what can become of one envelope, and the checks that need only the record and what is held of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from tieline.model.error import TielineError
+from tieline.model.identifier import Identifier
+from tieline.model.kinds import KINDS
+from tieline.model.reason import Reason
+from tieline.model.record import MAX_LEASE_S, Record, Status
+from tieline.model.spec import Spec
+from tieline.registry.authority import Authority, Held, TrustedKey
+from tieline.registry.envelope import Opened
+from tieline.registry.rules import SKEW_S, refused, shown_time
+
+
+class Outcome(StrEnum):
+    """What became of an envelope that broke no rule."""
+
+    STORED = "stored"
+    UNCHANGED = "unchanged"  # it is held already
+    EQUIVOCATION = "equivocation"  # its writer signed two payloads as one revision; the first one seen is kept
+    PARKED = "parked"  # its prefix's delegation is not known yet
+    REFUSED = "refused"  # only among `released`: it waited and then broke a rule
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of one identifier's newest revision, as a row of a table."""
+
+    id: str
+    prefix: str
+    kind: str
+    rev: int
+    sha256: str  # of the payload bytes, hex
+    envelope_sha256: str  # of the envelope, hex: the store must give these bytes back
+    nb: int
+    exp: int
+    status: str
+    kid: str
+    public: str  # the key that verified it, base64url
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """Two signed payloads of one revision: anyone can check both signatures against the same key."""
+
+    id: str
+    rev: int
+    kept_sha256: str
+    other_sha256: str
+    other_envelope: bytes
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision about one envelope. ``held`` is what is (or would be) kept; ``spec`` is the typed spec."""
+
+    outcome: Outcome
+    identifier: Identifier
+    record: Record
+    held: Held
+    envelope: bytes
+    spec: Spec | None = None
+    other_sha256: str = ""  # of an equivocation: the payload that is not kept
+    reason: Reason | None = None  # of a refusal among `released`
+    released: tuple[Admission, ...] = ()  # what had waited for this delegation, in order
+
+    @property
+    def head(self) -> Head:
+        """What is (or would be) kept, as a row."""
+        return head_of(self.identifier, self.held)
+
+
+def held_of(parcel: Opened, key: TrustedKey, authority: Authority) -> Held:
+    """What is to be remembered of a record."""
+    record = parcel.record
+    return Held(
+        record.rev,
+        parcel.sha256,
+        parcel.envelope_sha256,
+        record.nb,
+        record.exp,
+        record.status,
+        record.kind,
+        key,
+        authority,
+    )
+
+
+def head_of(identifier: Identifier, held: Held) -> Head:
+    """What is held, as a row."""
+    return Head(
+        id=str(identifier),
+        prefix=identifier.prefix,
+        kind=held.kind,
+        rev=held.rev,
+        sha256=held.sha256.hex(),
+        envelope_sha256=held.envelope_sha256.hex(),
+        nb=held.nb,
+        exp=held.exp,
+        status=held.status.value,
+        kid=held.key.kid,
+        public=held.key.text,
+    )
+
+
+def checked_identity(record: Record) -> Identifier:
+    """The identifier of ``record``, whose kind must be its own and in the table, with a revision that makes sense."""
+    try:
+        identifier = Identifier.parse(record.id)
+    except TielineError as error:
+        raise refused("identifier_form", record.id[:200], why=error.message) from None
+    if record.kind != identifier.kind:
+        raise refused("kind_mismatch", record.id, kind=record.kind[:64], id=record.id)
+    if record.kind not in KINDS:
+        raise refused("kind_unknown", record.id, kind=record.kind[:64])
+    if (record.rev == 1) != (record.prev == ""):
+        why = "cannot have a `prev`" if record.prev else "needs the sha256 of the one before it as `prev`"
+        raise refused("rev_form", record.id, rev=record.rev, why=why)
+    return identifier
+
+
+def check_lease(record: Record, now_s: int) -> None:
+    """Refuse a lease that is empty, too long, not begun or over, give or take the clock skew."""
+    nb, exp = record.nb, record.exp
+    if exp <= nb:
+        raise refused("lease_empty", record.id, nb=shown_time(nb), exp=shown_time(exp))
+    if exp - nb > MAX_LEASE_S:
+        raise refused("lease_length", record.id, days=(exp - nb) // 86_400, limit=MAX_LEASE_S // 86_400)
+    if now_s < nb - SKEW_S:
+        raise refused("lease_ahead", record.id, nb=shown_time(nb), now=shown_time(now_s))
+    check_lease_end(record.id, exp, now_s)
+
+
+def check_lease_end(identifier: str, exp: int, now_s: int) -> None:
+    """Refuse what has expired."""
+    if now_s >= exp + SKEW_S:
+        raise refused("lease_ended", identifier, exp=shown_time(exp), now=shown_time(now_s))
+
+
+def check_kid(identifier: Identifier, kid: str) -> None:
+    """Refuse a key that is not one of the identifier's own prefix: one writer per identifier."""
+    if kid.partition("#")[0] != identifier.prefix:
+        raise refused("kid_prefix", str(identifier), kid=kid, prefix=identifier.prefix)
+
+
+def check_succession(record: Record, sha256: bytes, held: Held) -> None:
+    """Refuse what does not follow the held revision. The same revision passes: it is a repeat or an equivocation."""
+    if record.rev == held.rev and sha256 == held.sha256:
+        return
+    if record.rev < held.rev:
+        raise refused("rev_behind", record.id, rev=record.rev, held=held.rev)
+    if record.rev == held.rev:
+        return
+    check_tombstone(record.id, held)
+    if record.rev > held.rev + 1:
+        raise refused("rev_skips", record.id, rev=record.rev, held=held.rev, needed=held.rev + 1)
+    if record.prev != held.sha256.hex():
+        raise refused("prev_wrong", record.id, held=held.rev, sha256=held.sha256.hex())
+
+
+def check_tombstone(identifier: str, held: Held) -> None:
+    """Refuse anything after a withdrawal."""
+    if held.status is Status.WITHDRAWN:
+        raise refused("withdrawn", identifier, id=identifier, rev=held.rev)
