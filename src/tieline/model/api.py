@@ -27,6 +27,7 @@ from typing import Annotated
 
 import msgspec
 
+from tieline.model.bill import Bill
 from tieline.model.job import Job, Run, Usage
 from tieline.model.party import Role
 from tieline.model.plan import Plan
@@ -191,7 +192,7 @@ class JobsBody(Body, kw_only=True):
     """One task, or several that run one after the other (a pipeline). Secrets are sealed to the exchange's key."""
 
     tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=100)]
-    pipeline: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    pipeline: Annotated[str, msgspec.Meta(max_length=63, pattern=r"\A([A-Za-z0-9][A-Za-z0-9._-]*)?\Z")] = ""
     sealed_secrets: Annotated[str, msgspec.Meta(max_length=131_072)] = ""  # base64url of a sealed JSON object
 
 
@@ -234,6 +235,12 @@ class UsagePage(View, kw_only=True):
 
     lines: tuple[Usage, ...]
     next_after: str
+
+
+class BillPage(View, kw_only=True):
+    """Bills, one for each owner or user."""
+
+    bills: tuple[Bill, ...]
 
 
 # -- log --------------------------------------------------------------------------------------------------------------

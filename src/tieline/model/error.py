@@ -44,6 +44,7 @@ CODES: dict[str, Code] = {
     "quote_expired": Code(410, 1, False, "the quote's time to live is over"),
     "too_large": Code(413, 2, False, "the body, the blob or the archive is over its limit"),
     "unsupported_media": Code(415, 2, False, "the content type is not one that this operation reads"),
+    "range_not_satisfiable": Code(416, 2, False, "the range of bytes lies beyond the end"),
     "unplaceable": Code(422, 3, False, "nothing that exists here can ever run this"),
     "kind_not_offered": Code(422, 3, False, "no site here runs this kind of task"),
     "version_not_supported": Code(426, 1, False, "the two ends share no protocol version"),
