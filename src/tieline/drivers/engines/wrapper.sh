@@ -1,0 +1,131 @@
+# Starts one node of a run, outlives the site process, and writes how it ended. POSIX sh; nothing here is secret.
+# Settings stand above. Descriptors: 6 and 7 the ends of the log's pipe, 8 the environment, 9 a sandbox's filter (in memory).
+umask 077
+caught='HUP INT QUIT TERM USR1 USR2 ALRM'
+trap : $caught # signals are for the task; a subshell gets the defaults back
+
+# The one who creates this file runs the task: a second wrapper for the same folder leaves without a trace.
+read -r stat <"/proc/$$/stat"
+set -- ${stat##*) }
+set -C
+printf '{"pid":%d,"start_ticks":%d}\n' "$$" "${20}" 2>/dev/null >"$folder/identity" || exit 0
+set +C
+
+# The log is cut by the kernel at the copier's own file size limit; tee goes on reading, so nobody blocks.
+(
+  trap '' $caught PIPE XFSZ
+  ulimit -f "$log_blocks"
+  exec tee -a "$folder/log" <&6 >/dev/null 2>&1 6<&- 7>&- 8<&- 9<&-
+) &
+copier=$!
+exec 6<&-
+watchdog=
+
+members() { # prints the processes of the task; of a sandbox without a cgroup its init, which takes all with it
+  if [ -n "$group" ]; then
+    while read -r pid; do echo "$pid"; done <"$group/cgroup.procs"
+  elif [ -n "$sandboxed" ]; then
+    init=
+    while read -r key value; do
+      [ "$key" != '"child-pid":' ] || init=${value%,}
+    done <"$folder/sandbox"
+    while read -r key value; do # a number that came round again is not ours: inside, the init is number 1
+      case $key$value in
+        State:Z*) return ;;
+        NSpid:*[!0-9]1) echo "$init" ;;
+      esac
+    done <"/proc/$init/status"
+  else
+    read -r self stat </proc/self/stat
+    for path in /proc/[0-9]*; do
+      read -r stat <"$path/stat" || continue
+      set -- ${stat##*) } # state, parent, group, session
+      [ "$4" = "$$" ] && [ "$1" != Z ] && [ "$2" != "${watchdog:-none}" ] || continue
+      case " $$ $copier $watchdog $self " in *" ${path#/proc/} "*) ;; *) echo "${path#/proc/}" ;; esac
+    done
+  fi
+} 2>/dev/null
+
+terminate_members() {
+  read -r task <"$folder/task"
+  for pid in $(members); do
+    if [ -z "$sandboxed" ] || { [ -n "$group" ] && [ "$pid" != "$task" ]; }; then
+      kill -TERM "$pid"
+    elif [ -z "$group" ]; then
+      read -r inside <"/proc/$pid/task/$pid/children" && kill -TERM $inside
+    fi # the sandbox's own outer process stays: it tells the exit code
+  done
+} 2>/dev/null
+
+kill_members() {
+  round=0
+  while [ "$round" -lt 200 ] && left=$(members) && [ -n "$left" ]; do
+    for pid in $left; do kill -KILL "$pid"; done
+    round=$((round + 1))
+    [ "$round" -lt 20 ] || sleep 0.05
+  done
+} 2>/dev/null
+
+end_in_time() { # the time limit holds while the site process is away
+  read -r watchdog stat </proc/self/stat
+  trap '' HUP INT QUIT USR1 USR2 ALRM
+  nap=
+  trap '[ -z "$nap" ] || kill "$nap"; exit 0' TERM # the run ended first
+  sleep "$duration_s" &
+  nap=$!
+  wait "$nap"
+  nap=
+  printf time >"$folder/limit"
+  printf '%d\n' "$grace_s" >"$folder/stopping"
+  terminate_members
+  sleep "$grace_s" &
+  nap=$!
+  wait "$nap"
+  nap=
+  kill_members
+}
+if [ "$duration_s" -gt 0 ]; then
+  end_in_time </dev/null >/dev/null 2>&1 6<&- 7>&- 8<&- 9<&- &
+  watchdog=$!
+fi
+
+(
+  read -r pid stat </proc/self/stat
+  echo "$pid" >"$folder/task"
+  for path in $groups; do
+    echo 0 >"$path/cgroup.procs" || exit 126
+  done
+  ulimit -c 0
+  [ "$file_blocks" -eq 0 ] || ulimit -f "$file_blocks" || exit 126
+  [ "$memory_kib" -eq 0 ] || ulimit -v "$memory_kib" || exit 126
+  [ "$processes" -eq 0 ] || ulimit -u "$processes" 2>/dev/null || ulimit -p "$processes" || exit 126
+  umask 022
+  enter
+) </dev/null >&7 2>&7 7>&- 5>"$folder/phase"
+code=$?
+
+if [ -e "$folder/stopping" ]; then # whoever asked it to stop promised the rest of the group this many seconds
+  read -r grace <"$folder/stopping"
+  tenths=$(((${grace:-0} + 2) * 10))
+  while [ "$tenths" -gt 0 ] && [ -n "$(members)" ]; do
+    sleep 0.1
+    tenths=$((tenths - 1))
+  done
+  kill_members
+elif [ -n "$group" ]; then
+  ! read -r pid <"$group/cgroup.procs" || kill_members
+elif [ -n "$sandboxed" ]; then
+  kill_members
+fi # else the engine looks: it need not read all of /proc for that
+[ -z "$watchdog" ] || kill -TERM "$watchdog" 2>/dev/null
+times >"$folder/times"
+{ read -r user; read -r user system; } <"$folder/times"
+read -r phase <"$folder/phase" || phase=setup
+[ -n "$has_setup" ] && [ "$phase" != run ] && phase=setup || phase=run
+# Into space that was set aside, so that a full disk does not lose it.
+printf '{"exit_code":%d,"phase":"%s","user":"%s","system":"%s"}\n' "$code" "$phase" "$user" "$system" 1<>"$folder/exit.part"
+mv -f "$folder/exit.part" "$folder/exit"
+exec 7>&-
+if ! wait "$copier" && [ "$(wc -c <"$folder/log")" -ge $((log_blocks * 512)) ]; then
+  printf '\n[tieline] the log is cut here, at its limit of %d bytes\n' $((log_blocks * 512)) >>"$folder/log"
+fi
