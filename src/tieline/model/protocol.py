@@ -29,6 +29,7 @@ from tieline.model.task import Task
 
 PROTOCOL = 2  # this end speaks N and N-1
 PROTOCOL_LEAST = 1
+WELCOME = "site-welcome"  # type of the statement in `Welcome.proof`
 
 RunId = Annotated[str, msgspec.Meta(max_length=200)]
 Why = Annotated[str, msgspec.Meta(max_length=2_000)]
@@ -53,7 +54,7 @@ class Hello(Message, kw_only=True):
 
 
 class Welcome(Message, kw_only=True):
-    """The exchange's answer, with ``proof``: the hello's nonce signed with the exchange's pinned key."""
+    """The exchange's answer, with ``proof``: a statement `Proof` signed with the exchange's pinned key."""
 
     bearer: str
     protocol: int
@@ -65,6 +66,13 @@ class Welcome(Message, kw_only=True):
     is_admitted: bool
     is_draining: bool = False
     orders: tuple[Orders, ...] = ()  # the live runs of this site; a run that is not among them is to be stopped
+
+
+class Proof(Message, kw_only=True):
+    """What the exchange signs (statement type `WELCOME`) to prove that it holds the key that the site pinned."""
+
+    nonce: str  # of the hello
+    exchange: str
 
 
 # -- down: orders -----------------------------------------------------------------------------------------------------
