@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tieline.language.types import SUFFIX, Type
+from tieline.model import kinds as model
 
 POOL = ("pool",)
 PLACED = ("pool", "site")
 BYTES = ("dataset", "model")
 ANY: tuple[str, ...] = ()
-KINDS = ("pool", "site", "dataset", "model", "agent", "app", "endpoint", "link", "exchange", "owner", "user")
+KINDS = tuple(name for name, kind in model.KINDS.items() if kind.is_findable)
 
 
 class Attribute(NamedTuple):
@@ -45,7 +46,7 @@ OFFER: tuple[Attribute, ...] = (
     Attribute("owner", "主体", T, ANY, "prefix of Record.id", "prefix of the owner who signed the record", "签署记录的提供主体前缀"),
     Attribute("name", "名称", T, ANY, "last part of Record.id", "last part of the identifier", "标识的最后一段"),
     Attribute("title", "标题", T, ANY, "Spec.title", "title given by the owner", "提供主体给出的标题"),
-    Attribute("status", "状态", T, ANY, "Record.status", "active or draining", "active（可用）或 draining（排空）"),
+    Attribute("status", "状态", T, ANY, "Record.status, the site's heartbeat", "active, draining, or silent where the site was not heard", "active（可用）、draining（排空）、silent（失联）"),
     Attribute("tags", "标签", W, ANY, "Spec.tags", "words that the owner attached", "提供主体附加的词"),
     Attribute("updated", "更新", Type.INSTANT, ANY, "when the record was stored", "when the record was last stored", "记录最近一次入库的时间"),
     Attribute("site", "节点", T, PLACED, "PoolSpec.site; a site's own id", "identifier of the site", "所在算力节点的标识"),
@@ -56,7 +57,7 @@ OFFER: tuple[Attribute, ...] = (
     Attribute("access", "开放", T, POOL, "PoolSpec.access", "public, partner or private", "公共 public、合作 partner、专用 private"),
     Attribute("class", "类别", T, POOL, "PoolSpec.compute_class", "general, ai or super", "通算 general、智算 ai、超算 super"),
     Attribute("architecture", "架构", T, POOL, "PoolSpec.architecture", "instruction set of the cores", "处理器指令集架构"),
-    Attribute("accelerator", "加速卡", T, POOL, "PoolSpec.accelerator", "kind of accelerator, such as a100 or ascend-910b", "加速卡型号，如 a100、ascend-910b"),
+    Attribute("accelerator", "加速卡", T, POOL, "PoolSpec.accelerator", "kind of accelerator, such as a100 or ascend-910b; none where cores are sold", "加速卡型号，如 a100、ascend-910b；仅售核时为 none"),
     Attribute("vendor", "厂商", T, POOL, "PoolSpec.vendor", "maker of the accelerator", "加速卡厂商"),
     Attribute("count", "卡数", N, POOL, "PoolSpec.accelerator_count", "accelerators in all", "加速卡总数"),
     Attribute("free", "空闲", N, POOL, "the site's heartbeat", "accelerators free now", "当前空闲加速卡数"),
@@ -87,10 +88,12 @@ OFFER: tuple[Attribute, ...] = (
     Attribute("skills", "技能", W, ("agent",), "AgentSpec.skills", "what the agent can do", "智能体技能"),
     Attribute("protocols", "协议", W, ("agent",), "AgentSpec.protocols", "protocols that it speaks", "智能体协议"),
     Attribute("version", "版本", T, ("agent",), "AgentSpec.version", "version", "版本"),
-    Attribute("url", "地址", T, ("agent", "app", "endpoint", "user"), "AgentSpec.url, PartySpec.url", "where it answers", "服务地址"),
+    Attribute("url", "地址", T, ("agent", "app", "endpoint"), "AgentSpec.url, PartySpec.url", "where it answers", "服务地址"),
     Attribute("ends", "端点", W, ("link",), "LinkSpec.ends", "sites that the link joins", "链路两端"),
     Attribute("link_rate", "链路带宽", Type.RATE, ("link",), "LinkSpec.rate_bps", "rate of the link", "链路速率"),
     Attribute("link_rtt", "链路时延", Type.DURATION, ("link",), "LinkSpec.rtt_us", "round trip over the link", "链路往返时延"),
+    Attribute("prefix", "前缀", T, ("owner", "exchange"), "Delegation.prefix", "prefix that was given to it", "获得的前缀"),
+    Attribute("may_register", "可登记", W, ("owner", "exchange"), "Delegation.kinds", "kinds that it may register", "可登记的种类"),
     Attribute("rtt", "时延", Type.DURATION, PLACED, "readings", "measured round trip between the point and the site", "测量点与算力节点间的实测往返时延", "point"),
     Attribute("bandwidth", "带宽", Type.RATE, PLACED, "readings", "rate between the point and the site", "测量点与算力节点间的速率", "point"),
     Attribute("has", "含有", F, ANY, "Spec.tags", "the tag is attached", "附有该标签", "tag"),

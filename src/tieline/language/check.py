@@ -11,6 +11,7 @@ from tieline.language.attributes import ALIASES, TABLES, Attribute
 from tieline.language.parser import MAX_DEPTH, Syntax, fail
 from tieline.language.tree import Among, AmongSet, And, Compare, Contains, Node, Not, Or, Ref, Relate
 from tieline.language.types import EXAMPLE, NUMERIC, UNITS, Type, read_instant, read_number
+from tieline.model.accelerators import architecture, named
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 _SPELLED = {"=": "==", "<>": "!=", "≤": "<=", "≥": ">=", "≠": "!="}
@@ -124,7 +125,7 @@ class _Checker:
         if ref.type in (Type.TEXT, Type.FLAG) and op not in ("==", "!="):
             self.fail(part, f"`{ref.key}` is a {ref.type}: it has no order, only `==`, `!=` and `in`")
         if ref.type is Type.TEXT:
-            return Compare(ref, op, self.word(right))
+            return Compare(ref, op, self.text_of(ref, right))
         if ref.type is Type.FLAG:
             value = str(right.children[0]).lower() if right.data == "name" else ""
             if value not in ("true", "false"):
@@ -158,7 +159,7 @@ class _Checker:
         ref = self.ref(place)
         items = [item for item in container.children if isinstance(item, Tree)]
         if ref.type is Type.TEXT:
-            return Among(ref, tuple(dict.fromkeys(self.word(item) for item in items)))
+            return Among(ref, tuple(dict.fromkeys(self.text_of(ref, item) for item in items)))
         if ref.type in NUMERIC:
             return Among(ref, tuple(dict.fromkeys(self.number(item, ref) for item in items)))
         hints = (f"write `word in {ref.key}`",) if ref.type is Type.WORDS else ()
@@ -200,6 +201,18 @@ class _Checker:
         if len(word) > MAX_WORD:
             self.fail(place, f"a text has at most {MAX_WORD} characters")
         return word
+
+    def text_of(self, ref: Ref, place: Syntax) -> str:
+        """A text that ``ref`` is compared with; one spelling for the many that accelerators and processors have."""
+        word = self.word(place)
+        if ref.is_function:
+            return word
+        try:
+            if ref.name == "accelerator" and word:
+                return named(word).kind
+            return architecture(word) if ref.name == "architecture" else word
+        except ValueError:
+            return word  # no owner can have said it either
 
     def number(self, place: Syntax, ref: Ref) -> int:
         """A number of ``ref``'s type in base units."""

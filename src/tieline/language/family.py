@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-# Beginning of the accelerator's kind, or its vendor, and its family. The first row that fits wins.
-FAMILIES: tuple[tuple[str, str], ...] = (
-    ("ascend", "npu"),  # Huawei 昇腾
-    ("huawei", "npu"),
-    ("mlu", "npu"),  # Cambricon 寒武纪
-    ("cambricon", "npu"),
-    ("kunlun", "npu"),  # 昆仑芯
-    ("enflame", "npu"),  # 燧原
-    ("tpu", "npu"),
-    ("google", "npu"),
-    ("trainium", "npu"),
-    ("inferentia", "npu"),
-    ("gaudi", "npu"),
-    ("npu", "npu"),
-    ("dcu", "gpu"),  # Hygon 海光
-    ("hygon", "gpu"),
-    ("mtt", "gpu"),  # Moore Threads 摩尔线程
-    ("moore", "gpu"),
-    ("metax", "gpu"),  # 沐曦
-    ("biren", "gpu"),  # 壁仞
-    ("iluvatar", "gpu"),  # 天数智芯
-    ("nvidia", "gpu"),
-    ("amd", "gpu"),
-    ("mi", "gpu"),
-    ("gpu", "gpu"),
-    ("intel", "gpu"),
-)
-DEFAULT_FAMILY = "gpu"  # every kind that sells by a bare model number (a100, h20, l40s, t4, rtx4090) is a GPU
+from tieline.model.accelerators import ACCELERATORS, known
+
+# A vendor's own word for its family, and which of the query's two words counts it.
+COUNTED: dict[str, str] = {
+    "gpu": "gpu",
+    "dcu": "gpu",  # Hygon 海光: a general-purpose GPU
+    "ppu": "gpu",  # T-Head 平头哥
+    "npu": "npu",
+    "tpu": "npu",
+    "mlu": "npu",  # Cambricon 寒武纪
+    "xpu": "npu",  # Kunlunxin 昆仑芯
+    "gcu": "npu",  # Enflame 燧原
+}
+_OF_VENDOR: dict[str, str] = {row.vendor: row.family for row in reversed(ACCELERATORS)}
 
 
 def family(accelerator: str, vendor: str = "") -> str:
-    """``npu`` or ``gpu``; empty where there is no accelerator."""
+    """``npu`` or ``gpu``; empty where there is no accelerator. A kind that no table knows is taken for its vendor's.
+
+    >>> family("ascend-910b"), family("h20"), family("")
+    ('npu', 'gpu', '')
+    """
     if not accelerator:
         return ""
-    for name in (accelerator, vendor):
-        for beginning, group in FAMILIES:
-            if name.startswith(beginning):
-                return group
-    return DEFAULT_FAMILY
+    row = known(accelerator)
+    word = row.family if row else _OF_VENDOR.get(vendor, accelerator.partition("-")[0])
+    return COUNTED.get(word, "gpu")

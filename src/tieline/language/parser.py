@@ -127,7 +127,7 @@ def _explain(text: str, error: UnexpectedInput) -> NoReturn:
             position = token.start_pos or 0
             end = position + len(token)
     elif isinstance(error, UnexpectedCharacters):
-        position = error.pos_in_stream
+        position = int(error.pos_in_stream or 0)
         end = position + 1
         found = f"`{text[position]}`"
         accepts = set(error.allowed or ())

@@ -79,7 +79,7 @@ class Rows:
 
 
 def evaluate(node: Node, table: Table, rows: Integers | None, context: Context) -> Verdict:
-    """Evaluate over ``rows`` of ``table``, or over all rows up to its high mark (removed ones: neither yes nor unknown)."""
+    """Evaluate over ``rows``, or over all rows up to the high mark (removed ones are neither yes nor unknown)."""
     frame = Rows(table, rows)
     yes, unknown = bind(node, table, context)(frame)
     if unknown is None:
