@@ -1,0 +1,141 @@
+"""App: the Litestar application of one exchange, made from the table of operations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.types import ControllerRouterHandler
+
+from tieline.api import (
+    blobs,
+    exchange,
+    finding,
+    health,
+    joblog,
+    jobs,
+    log,
+    money,
+    quotes,
+    records,
+    sites,
+    siteside,
+    tokens,
+)
+from tieline.api.answer import GoneError, allow_of, as_refusal, refusal_answer
+from tieline.api.call import Call
+from tieline.api.endpoint import endpoint_of
+from tieline.api.gate import Gate
+from tieline.api.openapi import document
+from tieline.api.operation import Operation, operation_of
+from tieline.api.platform import Platform
+from tieline.api.roles import ROLES
+from tieline.model.error import TielineError
+
+HANDLERS = (
+    exchange.read_exchange,
+    exchange.read_me,
+    exchange.read_status,
+    exchange.read_situation,
+    exchange.read_task_schema,
+    records.store_record,
+    records.list_records,
+    records.read_record,
+    records.read_chain,
+    finding.find,
+    finding.plan,
+    quotes.ask_quote,
+    quotes.read_quote,
+    quotes.accept_quote,
+    jobs.submit_jobs,
+    jobs.list_jobs,
+    jobs.read_job,
+    jobs.read_job_why,
+    jobs.read_job_history,
+    jobs.stop_job,
+    joblog.read_job_log,
+    joblog.stream_job_log,
+    money.list_usage,
+    money.list_bills,
+    log.list_events,
+    log.stream_events,
+    log.verify_events,
+    sites.join_site,
+    sites.list_sites,
+    sites.read_site,
+    sites.accept_site,
+    sites.drain_site,
+    sites.undrain_site,
+    sites.leave_site,
+    tokens.create_token,
+    tokens.list_tokens,
+    tokens.revoke_token,
+    blobs.store_blob,
+    blobs.check_blob,
+    blobs.read_blob,
+    siteside.open_session,
+    siteside.stream_orders,
+    siteside.report,
+    siteside.beat,
+    siteside.store_run_log,
+    health.read_health,
+    health.read_readiness,
+    health.read_metrics,
+    health.read_document,
+)
+OPERATIONS: tuple[Operation, ...] = tuple(operation_of(handler) for handler in HANDLERS)
+assert [operation.id for operation in OPERATIONS if operation.id not in ROLES] == []
+log_of_defects = logging.getLogger("tieline.api")
+
+
+def api_document() -> dict[str, Any]:
+    """The OpenAPI document of this version."""
+    return document(OPERATIONS)
+
+
+def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """The application of ``platform``; ``routes`` are mounted beside the API (a console, an agent's protocol).
+
+    The platform starts and stops with the application; streams end as soon as `Platform.closing` is called.
+    """
+
+    @asynccontextmanager
+    async def life(_: Litestar) -> AsyncIterator[None]:
+        platform.start(api_document())
+        try:
+            yield
+        finally:
+            platform.close()
+
+    app = Litestar(
+        route_handlers=[*(endpoint_of(operation) for operation in OPERATIONS), *routes],
+        openapi_config=None,
+        exception_handlers={Exception: refuse},  # type: ignore[dict-item]
+        logging_config=None,
+        request_max_body_size=None,  # each operation reads with its own limit
+        lifespan=[life],
+        debug=False,
+    )
+    app.asgi_handler = Gate(app.asgi_handler, platform)
+    return app
+
+
+def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The envelope for whatever was raised on the way; a defect is logged with its traceback."""
+    call: Call = request.scope["state"]["call"]
+    refusal = as_refusal(error)
+    if refusal is None and not isinstance(error, GoneError):
+        log_of_defects.error(
+            "defect in %s",
+            call.operation.id if call.operation else "routing",
+            exc_info=error,
+            extra={"request": call.request_id},
+        )
+    if refusal is None:
+        refusal = TielineError("internal", "a defect in Tieline; its traceback is in the log under this request id")
+    answer = refusal_answer(refusal, call.request_id, allow_of(error))
+    headers = {name.decode(): value.decode() for name, value in answer.headers if name != b"content-type"}
+    return Response(answer.body, status_code=answer.status, media_type="application/json", headers=headers)

@@ -1,0 +1,188 @@
+"""Platform: what handlers need of the running exchange, and nothing of how it is made (cli/up.py composes it)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+from tieline.api.indexing import Indexing
+
+from tieline.api.facts import Facts
+from tieline.api.hub import HEAD, Hub
+from tieline.api.metrics import Metrics, watch_writer
+from tieline.api.rates import Rates
+from tieline.drivers.stores.blobs import Blobs
+from tieline.drivers.stores.inbox import Aside
+from tieline.drivers.stores.logs import Logs
+from tieline.drivers.stores.store import Store
+from tieline.drivers.stores.writer import Writer
+from tieline.exchange.commands import Command
+from tieline.exchange.view import ExchangeRow, View
+from tieline.model.error import TielineError
+from tieline.model.limits import Limits
+from tieline.model.protocol import WELCOME, Proof
+from tieline.model.task import Task
+from tieline.ports import Clock
+from tieline.registry import Key, fingerprint, sealing_public, sign_statement
+
+T = TypeVar("T")
+P = ParamSpec("P")
+READERS = 4
+KEY_NAME = "exchange"
+SHOW_S = 2.0  # how long an answer waits until what it changed is seen by every later question
+
+
+@dataclass(kw_only=True)
+class Platform:
+    """One running exchange as its API sees it. `start` and `close` are called by the application, on its loop."""
+
+    store: Store
+    writer: Writer[View]
+    blobs: Blobs
+    logs: Logs
+    clock: Clock
+    limits: Limits
+    key: Key  # the exchange signs with it
+    sealing_key: bytes  # X25519 private key that secrets are sealed to
+    started_ms: int
+    url: str = ""  # where the exchange is reached, for join tokens
+    scope: str = "enterprise"
+    collected: Callable[[], Mapping[str, int]] = dict  # what the sweeper removed so far
+    hub: Hub = field(default_factory=Hub)
+    facts: Facts = field(default_factory=Facts)
+    metrics: Metrics = field(default_factory=Metrics)
+    rates: Rates = field(init=False)
+    indexing: Indexing = field(init=False)
+    document: bytes = field(init=False, default=b"")
+    task_schema: dict[str, Any] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make what is derived."""
+        self.rates = Rates(self.limits)
+        self.indexing = Indexing(self)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="tieline-read")
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, document: Mapping[str, Any]) -> None:
+        """Begin to listen to the writer, on the loop that serves."""
+        self.document = msgspec.json.encode(document)
+        self.task_schema = msgspec.json.schema(Task)
+        self.hub.listeners[:] = [self.facts.note, self.indexing.note]
+        self.writer.subscribe(self.hub.take_entries)
+        self.writer.subscribe_orders(self.hub.take_orders)
+        self.hub.start(lambda: self.writer.position[0])
+        self.indexing.load()
+        watch_writer(self)
+
+    def closing(self) -> None:
+        """The process is about to end: end streams and waits. May be called twice."""
+        self.hub.close()
+
+    def close(self) -> None:
+        """Let go of what `start` took; the store and the writer belong to whoever made them."""
+        self.closing()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- who this is --------------------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """The view, for look-ups of single names: it is the writer's. Raises TielineError when there is none."""
+        try:
+            return self.writer.view
+        except AssertionError:
+            raise TielineError("overloaded", "the state cannot be read from the store now") from None
+
+    @property
+    def exchange(self) -> ExchangeRow:
+        """Name and prefix."""
+        row = self.view.exchange
+        if row is None:
+            raise TielineError("overloaded", "this exchange has not been created yet")
+        return row
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the signing key: what a site pins."""
+        return fingerprint(self.key.public)
+
+    @cached_property
+    def sealing_public(self) -> str:
+        """What secrets are sealed to."""
+        return sealing_public(self.sealing_key)
+
+    @cached_property
+    def token_seed(self) -> bytes:
+        """Only this exchange can derive it; tokens that were asked for with an idempotency key come from it."""
+        return hashlib.sha256(b"tieline token seed\n" + self.sealing_key).digest()
+
+    def prove(self, nonce: str) -> str:
+        """The proof in a welcome: the site's nonce, signed by the key that the site pinned."""
+        proof = Proof(nonce=nonce, exchange=self.exchange.id)
+        return sign_statement(proof, self.key, f"{self.exchange.prefix}#{KEY_NAME}", WELCOME).decode()
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    async def ask(self, command: Command, aside: Aside | None = None) -> Any:
+        """The reply to a command, once what follows from it is kept."""
+        return await self.writer.ask(command, aside)
+
+    async def ask_many(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to several commands, in order. Raises the first refusal, after all were decided."""
+        if not commands:
+            return []
+        replies = await asyncio.gather(*self.writer.ask_many(commands), return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
+
+    async def shown(self) -> None:
+        """Wait until everything that was committed so far is in the index and in what streams see."""
+        wanted = self.writer.position[0]
+        while self.hub.head < wanted and not self.hub.is_closed:
+            with self.hub.waiting(HEAD) as more:
+                if not await self.within(more, SHOW_S):
+                    return
+
+    async def within(self, future: asyncio.Future[None], timeout_s: float) -> bool:
+        """Whether ``future`` was done in time; it is not cancelled."""
+        done, _ = await asyncio.wait((future,), timeout=timeout_s)
+        return bool(done)
+
+    async def read(self, question: Callable[P, T], *args: P.args, **names: P.kwargs) -> T:
+        """Ask the store in a thread: a database is never called on the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(question, *args, **names))
+
+    async def learn(self, jobs: Sequence[str]) -> None:
+        """Look up whose jobs (short names) these are."""
+        if jobs:
+            prefix = self.exchange.prefix
+            for job, user in await self.read(_users, self.store, prefix, jobs):
+                self.facts.learn(job, user)
+
+    # -- sums ---------------------------------------------------------------------------------------------------------
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by what they are used for. Touches the disk: call it by `read`."""
+        return {**self.store.sizes(), "blobs_bytes": self.blobs.bytes_kept, "logs_bytes": self.logs.bytes_kept}
+
+    def limit_values(self) -> dict[str, int]:
+        """Every limit of the configuration."""
+        return {name: int(getattr(self.limits, name)) for name in self.limits.__struct_fields__}
+
+
+def _users(store: Store, prefix: str, jobs: Sequence[str]) -> list[tuple[str, str]]:
+    found = []
+    for job in jobs:
+        known = store.job(f"{prefix}/job/{job}")
+        found.append((job, known.user if known is not None else ""))
+    return found

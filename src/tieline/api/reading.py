@@ -1,0 +1,84 @@
+"""Reading: who may read a blob: admins and auditors; whoever sent it or runs a job that refers to it; a site, what its
+live runs need.
+
+What was allowed once is remembered; what is not remembered is looked for among the caller's newest jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tieline.model.error import TielineError
+from tieline.model.job import Job
+from tieline.model.party import Actor, Role
+from tieline.model.task import Task
+
+if TYPE_CHECKING:
+    from tieline.api.platform import Platform
+
+PAGE = 500
+PAGES = 6  # of the caller's newest jobs that are looked through
+
+
+def taken_along(task: Task) -> Iterator[str]:
+    """The blobs that a task lays out before it starts."""
+    if task.workdir is not None:
+        yield task.workdir.sha256
+    for mount in task.mounts:
+        yield mount.sha256
+
+
+def referred(job: Job) -> Iterator[str]:
+    """Every blob that a job refers to."""
+    yield from taken_along(job.task)
+    if job.checkpoint:
+        yield job.checkpoint
+    for output in job.outputs:
+        yield output.sha256
+
+
+async def may_read(platform: Platform, actor: Actor, sha256: str) -> bool:
+    """Whether ``actor`` may read a blob, if it is there."""
+    if actor.has(Role.ADMIN, Role.AUDITOR) or platform.facts.is_allowed(actor.name, sha256):
+        return True
+    if actor.has(Role.SITE):
+        return _is_needed_at(platform, actor.name, sha256)
+    found = await platform.read(_is_of_user, platform, actor.name, sha256)
+    if found:
+        platform.facts.allow(actor.name, sha256)
+    return found
+
+
+async def check_taken_along(platform: Platform, actor: Actor, tasks: Sequence[Task]) -> None:
+    """Refuse tasks that take blobs along which are not here, or which the caller may not read: `not_found`."""
+    for digest in dict.fromkeys(digest for task in tasks for digest in taken_along(task)):
+        if not (await may_read(platform, actor, digest) and await platform.blobs.has(digest)):
+            raise TielineError(
+                "not_found",
+                f"the task takes blob `{digest}` along, and it is not here for you",
+                where="mounts",
+                hints=("send it to POST /v1/blobs first",),
+            )
+
+
+def _is_needed_at(platform: Platform, site: str, sha256: str) -> bool:
+    view = platform.view
+    for name in list(view.runs_at.get(site, ())):
+        run = view.runs.get(name)
+        job = view.jobs.get(run.job) if run is not None else None
+        if run is not None and job is not None and (run.checkpoint == sha256 or sha256 in referred(job)):
+            return True
+    return False
+
+
+def _is_of_user(platform: Platform, user: str, sha256: str) -> bool:
+    before = ""
+    for _ in range(PAGES):
+        jobs = platform.store.jobs(user=user, before=before, limit=PAGE)
+        if any(sha256 in referred(job) for job in jobs):
+            return True
+        if len(jobs) < PAGE:
+            return False
+        before = jobs[-1].id
+    return False

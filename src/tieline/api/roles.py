@@ -1,0 +1,76 @@
+"""Roles: who may call what, in one table. What a caller may do with one thing is decided where that thing is read.
+
+``ANYONE`` needs no token. Everything else is refused without one (401) and with one of another role (403). A site's
+session reaches ``/v1/site/...`` and what the site needs besides: its records, its blobs, its own drain and leave.
+"""
+
+from __future__ import annotations
+
+from tieline.model.party import Role
+
+ANYONE: tuple[Role, ...] = ()
+READERS = (Role.ADMIN, Role.AUDITOR)
+PEOPLE = (Role.ADMIN, Role.OWNER, Role.USER, Role.AUDITOR)
+PAYERS = (Role.ADMIN, Role.USER)
+
+ROLES: dict[str, tuple[Role, ...]] = {
+    # who
+    "read_exchange": ANYONE,
+    "read_me": (*PEOPLE, Role.REGULATOR),
+    "read_status": (*PEOPLE, Role.REGULATOR),
+    "read_situation": (*PEOPLE, Role.REGULATOR),
+    "read_task_schema": ANYONE,
+    "read_document": ANYONE,
+    "read_health": ANYONE,
+    "read_readiness": ANYONE,
+    "read_metrics": READERS,
+    # records
+    "store_record": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
+    "list_records": (*PEOPLE, Role.SITE),
+    "read_record": (*PEOPLE, Role.SITE),
+    "read_chain": (*PEOPLE, Role.SITE),
+    # find, plan, quotes
+    "find": PEOPLE,
+    "plan": PEOPLE,
+    "ask_quote": PAYERS,
+    "read_quote": PEOPLE,
+    "accept_quote": PAYERS,
+    # jobs
+    "submit_jobs": PAYERS,
+    "list_jobs": PEOPLE,
+    "read_job": PEOPLE,
+    "read_job_why": PEOPLE,
+    "read_job_history": PEOPLE,
+    "stop_job": PAYERS,
+    "read_job_log": PEOPLE,
+    "stream_job_log": PEOPLE,
+    # money
+    "list_usage": PEOPLE,
+    "list_bills": PEOPLE,
+    # the event log
+    "list_events": PEOPLE,
+    "stream_events": PEOPLE,
+    "verify_events": READERS,
+    # sites
+    "list_sites": PEOPLE,
+    "read_site": PEOPLE,
+    "join_site": ANYONE,
+    "accept_site": (Role.ADMIN,),
+    "drain_site": (Role.ADMIN, Role.OWNER, Role.SITE),
+    "undrain_site": (Role.ADMIN, Role.OWNER, Role.SITE),
+    "leave_site": (Role.ADMIN, Role.OWNER, Role.SITE),
+    # tokens
+    "create_token": (Role.ADMIN, Role.OWNER),
+    "list_tokens": (Role.ADMIN, Role.OWNER, Role.AUDITOR),
+    "revoke_token": (Role.ADMIN,),
+    # blobs
+    "store_blob": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
+    "check_blob": (*PEOPLE, Role.SITE),
+    "read_blob": (*PEOPLE, Role.SITE),
+    # the site's side
+    "open_session": ANYONE,
+    "stream_orders": (Role.SITE,),
+    "report": (Role.SITE,),
+    "beat": (Role.SITE,),
+    "store_run_log": (Role.SITE,),
+}

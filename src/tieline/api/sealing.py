@@ -1,0 +1,118 @@
+"""Sealing: a user's secrets on their way to the site that accepted the work, and nowhere else.
+
+::
+
+    client --sealed to the exchange--> API: opened, checked, sealed again per job --> table `secret`, same transaction
+    site accepts --> API: opened, narrowed to the task, sealed to the site's key --> the outcome of `accepted`
+
+Values are in memory for as long as one of these steps takes. They never reach the log, the event log or an answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tieline.drivers.stores.inbox import Aside
+from tieline.drivers.stores.secrets import kept_secret
+from tieline.drivers.stores.store import Change
+from tieline.model.error import TielineError
+from tieline.model.job import Job
+from tieline.model.task import Task
+from tieline.registry import seal, unseal
+
+if TYPE_CHECKING:
+    from tieline.api.platform import Platform
+
+MOST_BYTES = 65_536
+WHERE = "sealed_secrets"
+_values = msgspec.json.Decoder(dict[str, str])
+
+
+def base64url_bytes(text: str) -> bytes:
+    """Bytes of base64url with or without padding. Raises TielineError `invalid_request`."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise TielineError("invalid_request", "this is not base64url", where=WHERE) from None
+
+
+def opened_secrets(platform: Platform, sealed: str, tasks: Sequence[Task]) -> dict[str, str]:
+    """The secrets by name. Raises TielineError for what does not open and for names that do not match the tasks'."""
+    needed = dict.fromkeys(name for task in tasks for name in task.secrets)
+    if not sealed:
+        missing = tuple(needed)
+        if missing:
+            raise TielineError(
+                "invalid_task",
+                f"the task names {_list(missing)}, and no secrets came with it",
+                where=WHERE,
+                hints=("tieline run --secret NAME FILE",),
+            )
+        return {}
+    try:
+        content = unseal(platform.sealing_key, base64url_bytes(sealed))
+    except TielineError as error:
+        if error.code == "invalid_request":
+            raise
+        raise TielineError(
+            "invalid_request",
+            "the secrets do not open with this exchange's sealing key (`sealing` of GET /v1/exchange)",
+            where=WHERE,
+        ) from None
+    if len(content) > MOST_BYTES:
+        raise TielineError("too_large", f"secrets of {len(content):,} bytes; {MOST_BYTES:,} are allowed", where=WHERE)
+    try:
+        values = _values.decode(content)
+    except msgspec.MsgspecError:
+        raise TielineError("invalid_request", "inside is not one JSON object of texts by name", where=WHERE) from None
+    missing = tuple(name for name in needed if name not in values)
+    unasked = tuple(name for name in values if name not in needed)
+    if missing or unasked:
+        raise TielineError(
+            "invalid_task",
+            f"named by no task: {_list(unasked)}" if unasked else f"named by a task and not there: {_list(missing)}",
+            where=WHERE,
+        )
+    return values
+
+
+def kept_secrets(platform: Platform, sealed: str, tasks: Sequence[Task]) -> Aside | None:
+    """What the writer keeps beside the jobs, in the transaction that acknowledges them; None without secrets."""
+    values = opened_secrets(platform, sealed, tasks)
+    if not values:
+        return None
+
+    sealed_each = [_own(platform, values, task) for task in tasks]
+
+    def keep(reply: Job | Sequence[Job]) -> list[Change]:
+        jobs = (reply,) if isinstance(reply, Job) else reply
+        pairs = zip(jobs, sealed_each, strict=True)
+        return [kept_secret(job.id, own) for job, own in pairs if own]
+
+    return keep
+
+
+def _own(platform: Platform, values: dict[str, str], task: Task) -> bytes:
+    if not task.secrets:
+        return b""
+    narrowed = {name: values[name] for name in task.secrets}
+    return seal(platform.sealing_public, msgspec.json.encode(narrowed))
+
+
+async def for_site(platform: Platform, job: str, public: str) -> str:
+    """A job's secrets sealed to a site's key, base64url; empty when there are none."""
+    sealed = await platform.read(platform.store.secret, job)
+    if sealed is None:
+        return ""
+    content = unseal(platform.sealing_key, sealed)
+    return base64.urlsafe_b64encode(seal(public, content)).rstrip(b"=").decode()
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name[:40]}`" for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
