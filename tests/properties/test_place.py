@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from tieline.market import stop_after_s
+from tieline.model.error import TielineError
 from tieline.model.reason import CATALOGUE, sentence
 from tieline.model.spec import PoolSpec, SiteSpec
 from tieline.model.task import Resources, Task
@@ -205,6 +208,29 @@ def test_the_nearest_change_really_helps(given_rows, task):
     nodes = int(found.nearest.needed) if found.nearest.term == "nodes" else task.nodes
     again = Task(name="t", nodes=nodes, resources=mended, is_ordered=task.is_ordered)
     assert plan(demand_of(again, ALICE), pools, DISTANCES, now_ms=0).fitting >= 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10**6), st.one_of(st.none(), st.integers(-2, 2)), st.integers(1, 8), st.integers(0, 100))
+def test_placing_and_rating_agree_which_budget_is_too_small(budget, beside, count, grace_s):
+    edge = ((budget + 1) * 3_600 - 1) // (count * (2 + grace_s))  # the dearest price that it still covers
+    price = 0 if beside is None else max(0, edge + beside)
+    task = Task(
+        name="t", grace_s=grace_s, budget_micro_cny=budget,
+        resources=(Resources(accelerator="a100", accelerator_count=count),),
+    )  # fmt: skip
+    row = a_row(NAMES[0], "a100", 8, 0, 0, price)
+    (answer,) = choose([demand_of(task, ALICE)], Pools([row]), DISTANCES, now_ms=0)
+    limits = {
+        "budget_micro_cny": budget, "max_duration_s": 0, "unit_count": count, "grace_s": grace_s,
+        "price_micro_cny_per_unit_hour": price,
+    }  # fmt: skip
+    if isinstance(answer, Placement):
+        assert (stop_after_s(**limits) > 0) == (price > 0)
+    else:
+        with pytest.raises(TielineError) as refused:
+            stop_after_s(**limits)
+        assert refused.value.reasons == answer.reasons
 
 
 def changed(one, nearest):

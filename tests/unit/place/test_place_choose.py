@@ -265,3 +265,17 @@ def test_the_shadow_is_the_first_end_after_which_enough_is_free():
     assert shadow_ms(Amount(1, 3), Amount(cores=2), ends) == 20
     assert shadow_ms(Amount(cores=7), Amount(cores=2), ends) == 30
     assert shadow_ms(Amount(cores=8), Amount(cores=2), ends) is None
+
+
+def test_ties_between_pools_to_which_data_moves_are_broken_as_all_others():
+    pools = Pools([a_pool("b"), a_pool("c"), a_pool("a")])
+    assert where(chosen(reading(GB), pools)) == "a"
+    pools.hold("cn.lab/pool/c", Amount(accelerators=1))
+    assert where(chosen(reading(GB), pools)) == "c"
+
+
+def test_a_dearer_pool_beside_the_data_wins_a_tie_behind_many_cheaper_ones():
+    pools = Pools([a_pool(f"p{at:03}", price=9) for at in range(130)] + [a_pool("near", price=10)])
+    pools.hold("cn.lab/pool/near", Amount(accelerators=1))
+    fast, terms = ConstantDistances(constant_bps=10**16), Terms(transfer_micro_cny_per_gb=1_000_000)
+    assert where(chosen(reading(GB, max_duration_s=3_600), pools, fast, terms=terms)) == "near"

@@ -210,6 +210,17 @@ def test_an_owner_runs_its_own_work_bare_and_others_work_only_by_its_word():
     assert counts(chosen(a_demand(A100), [trusting])) == {"sandbox_missing": 1}
 
 
+def test_each_pool_of_a_stride_is_asked_by_itself():
+    mine = a_demand(A100, caller=Caller(name="bob", owner="cn.bob"))
+    for special in ({"sandbox": ""}, {"access": "private"}):
+        pools = [
+            a_pool("dear", price=20),
+            a_pool("mine", owner="cn.bob", **special),
+            a_pool("theirs", price=1, **special),
+        ]
+        assert chosen(mine, pools).candidate.pool == "cn.bob/pool/mine"
+
+
 def test_partners_and_the_owner_may_use_what_others_may_not():
     partner = a_pool("one", access="partner", partners=("cn.alice", "carol"))
     assert isinstance(chosen(a_demand(A100), [partner]), Placement)
