@@ -4,14 +4,16 @@
 
     work/       where the task works; the only place it may write, besides tmp/
     tmp/        its temporary files
-    script/     wrapper, setup and run; read-only for a sandboxed task
+    setup.sh, run.sh
+                what it does
     log         what it printed
     launch      what the engine must know to adopt it (JSON; no environment, so no secrets)
-    identity    process number and start time of the wrapper (JSON); whoever creates it runs the task
-    exit        exit code, phase and CPU time, written by the wrapper when the task ended (JSON)
-    ending      the `Ending`, written by the engine when nothing of the run is left (JSON)
-    limit, phase, stopping, task, sandbox, times
-                small notes between wrapper and engine
+    identity    process number and start time of the wrapper (JSON); whoever creates it runs the task. Then, a line
+                each: the task's process number, and the shell's two lines of CPU times
+    exit        two slots of 256 bytes, set aside before the start so that a full disk loses neither: what the wrapper
+                wrote when the task ended (JSON), and the `Ending` that the engine wrote when nothing was left (JSON)
+    limit, phase, stopping, sandbox
+                small notes between wrapper and engine, only where there is something to tell
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from tieline.ports import Ending
 
 LIMITS = ("time", "memory", "disk")
 NOTE_BYTES = 4096  # more than any note ever holds
-EXIT_SPACE = 512  # set aside before the start
+SLOT_BYTES = 256
+EXIT_SPACE = b" " * (2 * SLOT_BYTES - 1) + b"\n"
 TIMES = re.compile(r"\A(\d+)m(\d+)(?:[.,](\d{1,3})\d*)?s?\Z")
 
 
@@ -118,7 +121,13 @@ def setting(folder: str) -> Setting | None:
 
 def identity(folder: str) -> Identity | None:
     """Which process runs it, once one does."""
-    return _decoded(note(folder, "identity"), Identity)
+    return _decoded(note(folder, "identity").partition(b"\n")[0], Identity)
+
+
+def task(folder: str) -> int:
+    """Process number of the task, or of the sandbox around it; 0 before there is one."""
+    lines = note(folder, "identity").split(b"\n")
+    return int(lines[1]) if len(lines) > 2 and lines[1].isdigit() else 0
 
 
 def claimed(folder: str) -> Identity | None:
@@ -128,14 +137,6 @@ def claimed(folder: str) -> Identity | None:
         with open(descriptor, "wb") as file:
             file.write(msgspec.json.encode(Identity(0, 0)))
     return identity(folder)
-
-
-def number(folder: str, name: str) -> int:
-    """A note that holds one number; 0 when it does not."""
-    try:
-        return int(note(folder, name))
-    except ValueError:
-        return 0
 
 
 def sandbox_init(folder: str) -> int:
@@ -152,8 +153,8 @@ def sandbox_init(folder: str) -> int:
 
 
 def began_ms(folder: str) -> int:
-    """When the wrapper began, in ms since the epoch; 0 before that."""
-    return _written_ms(folder, "identity")
+    """When it was started, in ms since the epoch; 0 before that."""
+    return _written_ms(folder, "launch")
 
 
 def exited_ms(folder: str) -> int:
@@ -163,12 +164,12 @@ def exited_ms(folder: str) -> int:
 
 def exited(folder: str) -> Exit | None:
     """How the task ended, as soon as the wrapper said so."""
-    return _decoded(note(folder, "exit"), Exit)
+    return _decoded(note(folder, "exit")[:SLOT_BYTES], Exit)
 
 
 def ended(folder: str) -> Ending | None:
     """The `Ending`, once nothing of the run is left."""
-    content = note(folder, "ending")
+    content = note(folder, "exit")[SLOT_BYTES:].strip()
     with contextlib.suppress(msgspec.DecodeError):
         return msgspec.json.decode(content, type=Ending) if content else None
     return None
@@ -191,16 +192,28 @@ def close(folder: str, known: Setting, spent: Spent, *, cpu_ms: int = 0, max_mem
         exit_code=code,
         phase=(left.phase if left else _phase(folder, known)),
         limit=limit if limit in LIMITS else "",
-        started_ms=_written_ms(folder, "identity", "launch"),
+        started_ms=began_ms(folder),
         ended_ms=_written_ms(folder, "exit", "log"),
         cpu_ms=max(cpu_ms, told_ms, spent.cpu_ms),
         max_memory_bytes=max(max_memory_bytes, spent.max_memory_bytes),
     )
     if ending.limit:
         say(folder, f"ended by its {ending.limit} limit of {_limit_shown(ending.limit, known)}")
-    with contextlib.suppress(OSError):  # a full disk: it can be composed again as long as the groups stand
-        put(folder, "ending", msgspec.json.encode(ending))
+    _keep(folder, ending)
     return ending
+
+
+def _keep(folder: str, ending: Ending) -> None:
+    if not note(folder, "exit"):
+        with contextlib.suppress(OSError):  # the wrapper did not come to it
+            os.replace(f"{folder}/exit.part", f"{folder}/exit")  # noqa: PTH105
+    with contextlib.suppress(OSError):
+        descriptor = os.open(f"{folder}/exit", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "r+b", buffering=0) as file:
+            if os.fstat(descriptor).st_size < len(EXIT_SPACE):
+                file.write(EXIT_SPACE)
+            file.seek(SLOT_BYTES)
+            file.write(msgspec.json.encode(ending))
 
 
 def say(folder: str, text: str) -> None:

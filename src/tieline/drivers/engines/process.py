@@ -287,7 +287,7 @@ class ProcessEngine:
         if known.sandbox == "bubblewrap":
             init = folder.sandbox_init(where)
             return members.descendants(init, processes) if init else []
-        task = folder.number(where, "task")
+        task = folder.task(where)
         helpers = {entry.pid for entry in processes.values() if entry.parent == watch.pid and entry.pid != task}
         ours = members.of_session(watch.pid, watch.start_ticks, known.mark, processes)
         return [pid for pid in ours if not {pid, processes[pid].parent} & helpers and pid != watch.pid]

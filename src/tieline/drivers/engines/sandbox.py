@@ -26,6 +26,7 @@ from pathlib import Path
 NOBODY = 65_534
 TRIAL_S = 10.0
 ALWAYS_HIDDEN = ("/root", "/home", "/run", "/mnt", "/media", "/srv")
+OWN_DEVICES = ("/dev", "/dev/shm")  # noqa: S108 - inside
 RESOLVER = "/run/systemd/resolve"  # where /etc/resolv.conf points on many systems
 SETPRIV_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
@@ -53,7 +54,7 @@ class View:
 
     work: str
     temporary: str
-    scripts: str  # read-only
+    scripts: Sequence[str] = ()  # files, read-only
     network: str = "none"  # none or host
     readable: Sequence[str] = ()  # more folders, read-only, also below a hidden one
     hidden: Sequence[str] = ()  # more folders of which a task sees nothing
@@ -135,7 +136,7 @@ def _mounts(view: View) -> list[str]:
     for path in ("/tmp", "/var/tmp"):  # noqa: S108 - inside
         if _is_folder(path):
             wanted[path] = ("--bind", view.temporary, path)
-    covers = set(wanted)
+    covers = {*wanted, *OWN_DEVICES}
     if view.network == "host" and _is_folder(RESOLVER):
         wanted[RESOLVER] = ("--ro-bind", RESOLVER, RESOLVER)
     for path in view.readable:
@@ -144,10 +145,10 @@ def _mounts(view: View) -> list[str]:
             wanted[real] = ("--ro-bind-try", real, real)
             covers.discard(real)
     ordered = [(path, wanted[path]) for path in sorted(wanted, key=lambda path: (path.count("/"), path))]
-    ordered += [(view.scripts, ("--ro-bind", view.scripts, view.scripts))]
+    ordered += [(path, ("--ro-bind", path, path)) for path in view.scripts]
     ordered += [(path, ("--bind", path, path)) for path in (view.temporary, view.work)]
     words: list[str] = []
-    made = set(wanted)
+    made = {*wanted, *OWN_DEVICES}
     for path, mount in ordered:
         for parent in _parents(path, covers):
             if parent not in made:
@@ -199,12 +200,12 @@ def found() -> Sandbox:
 def _trial(candidate: Sandbox, network: str) -> str:
     """Why a sandbox with this network does not work here; empty when it does."""
     with tempfile.TemporaryDirectory(prefix="tieline-trial-") as folder:
-        work, temporary, scripts = (Path(folder, name) for name in ("work", "tmp", "script"))
-        for path in (work, temporary, scripts):
+        work, temporary = (Path(folder, name) for name in ("work", "tmp"))
+        for path in (work, temporary):
             path.mkdir()
             if candidate.setpriv:
                 os.chown(path, NOBODY, NOBODY)
-        view = View(work=str(work), temporary=str(temporary), scripts=str(scripts), network=network)
+        view = View(work=str(work), temporary=str(temporary), network=network)
         proof = (
             'cd "$0" && test "$(id -u)" = 65534 && test ! -w /etc && : >proof && : >/tmp/proof && test -d /proc/self'
         )

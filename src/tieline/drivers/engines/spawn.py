@@ -26,14 +26,14 @@ import msgspec
 from tieline.drivers.engines import seccomp
 from tieline.drivers.engines.cgroups import Cgroups
 from tieline.drivers.engines.environment import SEARCH_PATH, device_environment, shell_exports
-from tieline.drivers.engines.folder import EXIT_SPACE, Setting, boot, put, writable
+from tieline.drivers.engines.folder import EXIT_SPACE, Setting, boot, writable
 from tieline.drivers.engines.sandbox import NOBODY, Sandbox, View, device_files, has_own_files
 from tieline.model.error import TielineError
 from tieline.model.reason import Reason
 from tieline.ports import Launch
 
 BLOCK_BYTES = 512  # the unit of `ulimit -f`
-FIRST_FREE = 20  # descriptors are moved up here before they are laid on 6 to 9
+FIRST_FREE = 20  # descriptors are moved up here before they are laid on 3 and 6 to 9
 DEFAULTS = tuple(
     getattr(signal, f"SIG{name}")
     for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "PIPE", "XFSZ", "CHLD", "ALRM", "TSTP", "TTIN", "TTOU")
@@ -130,20 +130,20 @@ def _setting(launch: Launch, ground: Ground) -> Setting:
 def _lay_out(launch: Launch, ground: Ground, known: Setting) -> None:
     folder = launch.folder
     os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - on the path of every start
-    for name, mode in (("work", 0o700), ("tmp", 0o700), ("script", 0o755)):
+    for path in writable(folder):
         with contextlib.suppress(FileExistsError):
-            os.mkdir(f"{folder}/{name}", mode)  # noqa: PTH102
-    if known.sandbox == "bubblewrap" and ground.sandbox.setpriv:
-        for name in ("work", "tmp"):
-            _give(f"{folder}/{name}")
-    files = {"wrapper.sh": _wrapper(launch, ground, known), "task.sh": _text("task.sh"), "run.sh": launch.script}
-    if launch.setup:
-        files["setup.sh"] = launch.setup
-    for name, text in files.items():
-        _write(f"{folder}/script/{name}", text.encode("utf-8", "surrogateescape"), 0o644)
-    _write(f"{folder}/exit.part", b" " * (EXIT_SPACE - 1) + b"\n", 0o600)
+            os.mkdir(path, 0o700)  # noqa: PTH102
+        if known.sandbox == "bubblewrap" and ground.sandbox.setpriv:
+            _give(path)
+    for path, text in _scripts(launch).items():
+        _write(f"{folder}/{path}", text.encode("utf-8", "surrogateescape"), 0o644)
+    _write(f"{folder}/exit.part", EXIT_SPACE, 0o600)
     os.close(os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-    put(folder, "launch", msgspec.json.encode(known))
+    _write(f"{folder}/launch", msgspec.json.encode(known), 0o600)
+
+
+def _scripts(launch: Launch) -> dict[str, str]:
+    return {"run.sh": launch.script} | ({"setup.sh": launch.setup} if launch.setup else {})
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
@@ -185,13 +185,13 @@ def _wrapper(launch: Launch, ground: Ground, known: Setting) -> str:
 def _enter(launch: Launch, ground: Ground) -> str:
     """What the wrapper does in the place where the task shall be."""
     if launch.sandbox != "bubblewrap":
-        return '  set -- "$shell" "$folder/script" "$folder/work" "$has_setup"\n  . "$folder/script/task.sh"'
+        return f'set -- "$shell" "$folder" "$folder/work" "$has_setup"\n{_text("task.sh")}'
     folder = os.path.realpath(launch.folder)
     work, temporary = writable(folder)
     view = View(
         work=work,
         temporary=temporary,
-        scripts=f"{folder}/script",
+        scripts=[f"{folder}/{name}" for name in _scripts(launch)],
         network=launch.network,
         readable=launch.readable,
         hidden=ground.hidden,
@@ -199,9 +199,9 @@ def _enter(launch: Launch, ground: Ground) -> str:
         shared_bytes=launch.memory_bytes,
         is_filtered=bool(_filter()),
     )
-    words = [*ground.sandbox.command(view), "/bin/sh", f"{folder}/script/task.sh"]
-    words += [_shell(), f"{folder}/script", f"{folder}/work", "setup" if launch.setup else ""]
-    return f'  exec {shlex.join(words)} 4>"$folder/sandbox"'
+    words = [*ground.sandbox.command(view), "/bin/sh", "-c", _text("task.sh"), "task"]
+    words += [_shell(), folder, work, "setup" if launch.setup else ""]
+    return f'exec {shlex.join(words)} 4>"$folder/sandbox"'
 
 
 def _envs(launch: Launch, known: Setting) -> bytes:
@@ -218,7 +218,9 @@ def _envs(launch: Launch, known: Setting) -> bytes:
 def _start(launch: Launch, ground: Ground, known: Setting) -> int:
     with contextlib.ExitStack() as stack:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        given = {6: reading, 7: writing, 8: _memory("environment", _envs(launch, known))}
+        text = _wrapper(launch, ground, known).encode("utf-8", "surrogateescape")
+        given = {3: _memory("wrapper", text), 6: reading, 7: writing}
+        given[8] = _memory("environment", _envs(launch, known))
         if known.sandbox == "bubblewrap" and _filter():
             given[9] = _memory("filter", _filter())
         raised = {}
@@ -235,7 +237,7 @@ def _start(launch: Launch, ground: Ground, known: Setting) -> int:
         with _on_cores(launch.core_count if needs_cores else 0):
             return os.posix_spawn(
                 "/bin/sh",
-                ["/bin/sh", f"{launch.folder}/script/wrapper.sh"],
+                ["/bin/sh", "/proc/self/fd/3", launch.folder],  # the last word is for people who list processes
                 {"PATH": "/usr/bin:/bin"},
                 file_actions=[*actions, *moves],
                 setsid=True,

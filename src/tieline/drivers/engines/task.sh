@@ -1,4 +1,4 @@
-# Runs setup, then run, in the task's own surroundings. $1 shell, $2 folder of the scripts, $3 work folder, $4 "setup" or nothing.
+# Runs setup, then run, in the task's own surroundings. $1 shell, $2 folder of the scripts, $3 work folder, $4 setup or "".
 . /proc/self/fd/8
 exec 8<&-
 cd "$3" || exit 126

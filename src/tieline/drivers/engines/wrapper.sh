@@ -1,5 +1,7 @@
 # Starts one node of a run, outlives the site process, and writes how it ended. POSIX sh; nothing here is secret.
-# Settings stand above. Descriptors: 6 and 7 the ends of the log's pipe, 8 the environment, 9 a sandbox's filter (in memory).
+# Settings stand above. Descriptors: 3 this text, 6 and 7 the ends of the log's pipe, 8 the environment, 9 a sandbox's
+# filter. Few files are made: on a busy disk each one costs as much as a process.
+exec 3<&-
 umask 077
 caught='HUP INT QUIT TERM USR1 USR2 ALRM'
 trap : $caught # signals are for the task; a subshell gets the defaults back
@@ -47,7 +49,7 @@ members() { # prints the processes of the task; of a sandbox without a cgroup it
 } 2>/dev/null
 
 terminate_members() {
-  read -r task <"$folder/task"
+  { read -r stat; read -r task; } <"$folder/identity"
   for pid in $(members); do
     if [ -z "$sandboxed" ] || { [ -n "$group" ] && [ "$pid" != "$task" ]; }; then
       kill -TERM "$pid"
@@ -89,9 +91,11 @@ if [ "$duration_s" -gt 0 ]; then
   watchdog=$!
 fi
 
+phase_file=/dev/null
+[ -z "$has_setup" ] || phase_file=$folder/phase
 (
   read -r pid stat </proc/self/stat
-  echo "$pid" >"$folder/task"
+  echo "$pid" >>"$folder/identity"
   for path in $groups; do
     echo 0 >"$path/cgroup.procs" || exit 126
   done
@@ -101,7 +105,7 @@ fi
   [ "$processes" -eq 0 ] || ulimit -u "$processes" 2>/dev/null || ulimit -p "$processes" || exit 126
   umask 022
   enter
-) </dev/null >&7 2>&7 7>&- 5>"$folder/phase"
+) </dev/null >&7 2>&7 7>&- 5>"$phase_file"
 code=$?
 
 if [ -e "$folder/stopping" ]; then # whoever asked it to stop promised the rest of the group this many seconds
@@ -118,10 +122,10 @@ elif [ -n "$sandboxed" ]; then
   kill_members
 fi # else the engine looks: it need not read all of /proc for that
 [ -z "$watchdog" ] || kill -TERM "$watchdog" 2>/dev/null
-times >"$folder/times"
-{ read -r user; read -r user system; } <"$folder/times"
-read -r phase <"$folder/phase" || phase=setup
-[ -n "$has_setup" ] && [ "$phase" != run ] && phase=setup || phase=run
+times >>"$folder/identity"
+{ read -r pid; read -r pid; read -r user; read -r user system; } <"$folder/identity"
+phase=run
+[ -z "$has_setup" ] || { read -r phase <"$folder/phase" && [ "$phase" = run ]; } || phase=setup
 # Into space that was set aside, so that a full disk does not lose it.
 printf '{"exit_code":%d,"phase":"%s","user":"%s","system":"%s"}\n' "$code" "$phase" "$user" "$system" 1<>"$folder/exit.part"
 mv -f "$folder/exit.part" "$folder/exit"

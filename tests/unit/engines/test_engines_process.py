@@ -223,7 +223,6 @@ def test_a_process_that_got_the_number_of_a_dead_wrapper_is_neither_adopted_nor_
     innocent = subprocess.Popen(["sleep", "777.4"], start_new_session=True)
     try:
         site.run("echo hello")
-        (site.base / "r1" / "ending").unlink()
         (site.base / "r1" / "exit").unlink()
         folder.put(str(site.base / "r1"), "identity", b'{"pid":%d,"start_ticks":1}' % innocent.pid)
         assert site.do(lambda engine: engine.wait(str(site.base / "r1"))).exit_code == 137
