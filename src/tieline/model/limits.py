@@ -88,8 +88,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=MAX_LEASE_S // DAY_S + 1,
             le=36_500,
-            description="a record is forgotten this long after its lease ended; longer than any lease, so that no older "
-            "revision of it can be played again",
+            description="a record is forgotten this long after its lease ended; longer than any lease, so that "
+            "no older revision of it can be played again",
         ),
     ] = 430
     idempotency_s: Annotated[

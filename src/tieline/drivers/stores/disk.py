@@ -41,6 +41,10 @@ class Disk:
         found = os.statvfs(self.folder)
         return found.f_bavail * found.f_frsize
 
+    def room_bytes(self) -> int:
+        """What may be written before the reserve is reached; below 0 when it was."""
+        return self.free_bytes() - self.reserve_bytes
+
     def check(self, extra_bytes: int = 0) -> None:
         """Raise `storage_full` when ``extra_bytes`` more would eat into the reserve."""
         free = self.free_bytes()

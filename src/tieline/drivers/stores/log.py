@@ -103,11 +103,30 @@ def verify(
     return VerifyView(is_verified=True, events=seq, head=previous.hex(), broken_at=0, why="")
 
 
+def unreadable(seq: int) -> LogRow:
+    """What stands for a row that the database cannot give."""
+    return LogRow(seq, -1, "", "", None, None, "", b"", b"")
+
+
+def _is_readable(row: LogRow) -> bool:
+    """Whether every value has the type that it was written with; a changed database may hold any other."""
+    texts = (row.kind, row.subject, row.actor)
+    return (
+        isinstance(row.time_ms, int)
+        and 0 <= row.time_ms < 2**63
+        and all(isinstance(value, str) for value in texts)
+        and isinstance(row.body, bytes)
+        and isinstance(row.hash, bytes)
+    )
+
+
 def _fault(row: LogRow, seq: int, previous: bytes) -> str:
     """What is wrong with the row that follows entry ``seq``; empty when nothing is."""
     if row.seq != seq + 1:
         return f"entry {seq + 1} is missing: {row.seq} follows {seq}"
-    if row.time_ms < 0 or link(previous, row.seq, row.time_ms, row.actor.encode(), row.body) != row.hash:
+    if not _is_readable(row):
+        return f"entry {row.seq} cannot be read as it was written"
+    if link(previous, row.seq, row.time_ms, row.actor.encode(), row.body) != row.hash:
         return f"entry {row.seq} does not hash to what the chain states: it, or what came before it, was changed"
     try:
         event = decode_event(row.body)

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Column, Connection, Engine, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy.exc import DatabaseError
 
 from tieline.drivers.stores import tables as t
 from tieline.drivers.stores.columns import short
-from tieline.drivers.stores.log import GENESIS, LogRow, verify
+from tieline.drivers.stores.log import GENESIS, LogRow, unreadable, verify
 from tieline.model.api import EventView, VerifyView
 from tieline.model.error import TielineError
 from tieline.model.event import Entry, EquivocationSeen, RecordStored
@@ -45,6 +46,11 @@ class Reader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def engine(self) -> Engine:
+        """The engine that reads, for questions that are asked elsewhere."""
+        return self._engine
+
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         with self._engine.connect() as connection:
             return connection.execute(query).fetchall()
@@ -56,9 +62,25 @@ class Reader:
     # -- the log ------------------------------------------------------------------------------------------------------
 
     def position(self) -> tuple[int, bytes]:
-        """Number and hash of the newest entry; (0, `GENESIS`) for an empty log."""
+        """Number and hash of the newest entry; (0, `GENESIS`) for an empty log. Raises `check_failed`."""
         value = self._one(select(t.meta.c.value).where(t.meta.c.key == "head"))
-        return (int.from_bytes(value[:8], "big"), bytes(value[8:])) if value else (0, GENESIS)
+        if value is None:
+            return 0, GENESIS
+        if not isinstance(value, bytes) or len(value) != 8 + len(GENESIS):
+            raise TielineError("check_failed", "the position of the log cannot be read: the store was changed")
+        return int.from_bytes(value[:8], "big"), value[8:]
+
+    def check_end(self) -> None:
+        """Raise `check_failed` unless the log ends where the store says that it does. Costs one row."""
+        seq, head = self.position()
+        rows = self._rows(select(t.event.c.seq, t.event.c.hash).order_by(t.event.c.seq.desc()).limit(1))
+        if (tuple(rows[0]) if rows else (0, GENESIS)) != (seq, head):
+            end = rows[0][0] if rows else 0
+            raise TielineError(
+                "check_failed",
+                f"the log ends at entry {end} and not, as the store states, at entry {seq} with hash {head.hex()[:16]}",
+                hints=("restore the store's folder from a copy, as a whole",),
+            )
 
     def log_rows(
         self, after: int = 0, limit: int = 100, *, job: str = "", site: str = "", kinds: Sequence[str] = ()
@@ -97,8 +119,19 @@ class Reader:
         return verify(self._pages(after), from_hash, after, {seq: head} if seq else {})
 
     def _pages(self, after: int) -> Iterator[Sequence[Any]]:
-        page = select(t.event).order_by(t.event.c.seq).limit(VERIFY_ROWS)
-        while rows := self._rows(page.where(t.event.c.seq > after)):
+        page = select(t.event).order_by(t.event.c.seq)
+        count = VERIFY_ROWS
+        while True:
+            try:
+                rows = self._rows(page.where(t.event.c.seq > after).limit(count))
+            except DatabaseError:  # of a damaged file: find the row
+                if count == 1:
+                    yield unreadable(after + 1)
+                    return
+                count = 1
+                continue
+            if not rows:
+                return
             yield from rows
             after = rows[-1][0]
 

@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, inspect, or_, select, text
+from sqlalchemy import Connection, Engine, inspect, select, text, union
 from sqlalchemy.exc import DatabaseError
 
 from tieline.drivers.stores import tables as t
@@ -61,7 +61,11 @@ class Store(Reader):
     # -- opening and closing ------------------------------------------------------------------------------------------
 
     def open(self) -> Store:
-        """Make, check or migrate the database. Raises `conflict` when another process has it open."""
+        """Make, check or migrate the database.
+
+        Raises `conflict` when another process has it open, `version_not_supported` when a newer version wrote it,
+        `check_failed` when its log was cut, `internal` when it is no store.
+        """
         private_folder(self.path.parent)
         self._lock.take()
         try:
@@ -74,6 +78,11 @@ class Store(Reader):
                 raise TielineError("internal", f"`{self.path}` is not a store: {cause_of(error)}") from error
             raise
         super().__init__(reading_engine(self.path))
+        try:
+            self.check_end()
+        except TielineError:
+            self.close()
+            raise
         dialect = self._writing.dialect
         self._insert_events = Insert(t.event, dialect)
         self._upserts = {name: Upsert(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")}
@@ -191,14 +200,17 @@ class Store(Reader):
 
         Runs also come for the jobs that ended last. Rows are read as they are asked for, oldest first.
         """
-        live_jobs = select(t.job.c.id).where(t.job.c.ended_ms == 0)
-        recent_jobs = select(t.job.c.id).where(t.job.c.ended_ms > 0)
-        recent_jobs = recent_jobs.order_by(t.job.c.ended_ms.desc()).limit(RECENT_JOBS)
+        jobs, runs = t.job.c, t.run.c
+        live_jobs = select(jobs.id).where(jobs.ended_ms == 0)
+        recent_jobs = select(jobs.id).where(jobs.ended_ms > 0).order_by(jobs.ended_ms.desc()).limit(RECENT_JOBS)
+        wanted = union(  # and not OR: each part is found by an index of its own
+            select(runs.id).where(text(t.RUN_IS_LIVE)),
+            select(runs.id).where(runs.job.in_(live_jobs)),
+            select(runs.id).where(runs.job.in_(recent_jobs)),
+        )
         narrowed = {
-            "job": select(t.job).where(t.job.c.ended_ms == 0).order_by(t.job.c.submitted_ms, t.job.c.id),
-            "run": select(t.run)
-            .where(or_(text(t.RUN_IS_LIVE), t.run.c.job.in_(live_jobs), t.run.c.job.in_(recent_jobs)))
-            .order_by(t.run.c.offered_ms, t.run.c.id),
+            "job": select(t.job).where(jobs.ended_ms == 0).order_by(jobs.submitted_ms, jobs.id),
+            "run": select(t.run).where(runs.id.in_(wanted)).order_by(runs.offered_ms, runs.id),
             "quote": select(t.quote).where(text(t.QUOTE_IS_LIVE)).order_by(t.quote.c.id),
         }
         return {
@@ -225,9 +237,9 @@ class _Rows:
 
     def __init__(self, engine: Engine, query: Any) -> None:
         self._engine = engine
-        self._query = query
+        self.query = query
 
     def __iter__(self) -> Iterator[Row]:
         with self._engine.connect().execution_options(yield_per=500) as connection:
-            for row in connection.execute(self._query).mappings():
+            for row in connection.execute(self.query).mappings():
                 yield dict(row)

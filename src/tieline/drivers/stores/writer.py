@@ -46,7 +46,7 @@ class Writer(Generic[V]):
     """Turns commands into committed facts.
 
     ``view`` makes an empty view; ``load(view, tables, now_ms)`` fills it from the store; ``decide(view, command,
-    now_ms, ids)`` and ``schedule(view, now_ms, ids, limit)`` are pure; ``rows(view)`` drains what changed in the projections.
+    now_ms, ids)`` and ``schedule(view, now_ms, ids, limit)`` are pure; ``rows(view)`` drains what changed.
     ``order_of(event, view, now_ms)`` says what an event orders of a site; ``aside(entries)`` names changes outside the
     log that belong to the same transaction; ``room`` raises when new work must be refused for want of disk.
     """
