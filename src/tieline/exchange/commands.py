@@ -94,11 +94,11 @@ class OpenSession(Command, kw_only=True):
     bearer_sha256: str
 
 
-class TakeReports(Command, kw_only=True):
-    """Reports of one site. Reply: list of Outcome."""
+class TakeReport(Command, kw_only=True):
+    """One report of one site; a batch is submitted as many of these, in order. Reply: Outcome."""
 
     site: str
-    reports: tuple[Reports, ...]
+    report: Reports
 
 
 class TakeBeat(Command, kw_only=True):

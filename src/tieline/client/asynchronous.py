@@ -1,0 +1,376 @@
+"""The async client: every operation of the API as a method. The synchronous face drives this one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from tieline.client.context import Context, chosen
+from tieline.client.packing import digest_of, packed
+from tieline.drivers.http import HttpClient, ServerEvent
+from tieline.model import api
+from tieline.model.bill import Bill
+from tieline.model.error import TielineError
+from tieline.model.job import JOB_ENDED, Job
+from tieline.model.party import Role
+from tieline.model.plan import Answer, Plan, Quote
+from tieline.model.task import Mount, Task
+
+T = TypeVar("T")
+CHUNK_BYTES = 1 << 20
+MOST_BLOB_BYTES = 8 << 30
+WAIT_S = 25
+
+
+class BillPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Bills, one for each owner or user."""
+
+    bills: tuple[Bill, ...]
+
+
+def in_path(identifier: str) -> str:
+    """An identifier as it stands in a path: ``~`` for ``/``."""
+    return urllib.parse.quote(identifier.replace("/", "~"), safe="~")
+
+
+class AsyncClient:
+    """One exchange as one caller. Close it, or use ``async with``.
+
+    Raises TielineError for every refusal; its code, reasons and hints are the exchange's own.
+    """
+
+    def __init__(self, url: str = "", token: str = "", *, context: str = "") -> None:
+        """Without a URL the context says which exchange (see `tieline.client.context`)."""
+        known = Context(url=url, token=token) if url else chosen(context)
+        self.context = known
+        self.http = HttpClient(known.url, bearer=known.token, ca_file=known.ca_file)
+        self._sealing = ""
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.http.close()
+
+    async def _get(self, path: str, reply: type[T], **params: str | int) -> T:
+        return await self.http.call("GET", path, reply, params={k: v for k, v in params.items() if v != ""})
+
+    async def _post(self, path: str, reply: type[T], body: msgspec.Struct | None = None, *, key: str = "") -> T:
+        return await self.http.call("POST", path, reply, body=body, key=key)
+
+    # -- who ----------------------------------------------------------------------------------------------------------
+
+    async def exchange(self) -> api.ExchangeView:
+        """Who answers, with the keys to pin."""
+        return await self._get("/v1/exchange", api.ExchangeView)
+
+    async def me(self) -> api.MeView:
+        """The caller as the exchange sees it."""
+        return await self._get("/v1/me", api.MeView)
+
+    async def status(self) -> api.StatusView:
+        """How the exchange is doing."""
+        return await self._get("/v1/status", api.StatusView)
+
+    async def situation(self) -> api.SituationView:
+        """Supply, demand, prices and load in sums."""
+        return await self._get("/v1/situation", api.SituationView)
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    async def register(self, envelope: str) -> api.RecordView:
+        """Store a signed record (a withdrawal is one too)."""
+        return await self._post("/v1/records", api.RecordView, api.RecordBody(envelope=envelope))
+
+    async def resolve(self, identifier: str) -> api.RecordView:
+        """The record of an identifier."""
+        return await self._get(f"/v1/records/{in_path(identifier)}", api.RecordView)
+
+    async def chain(self, identifier: str) -> api.ChainView:
+        """All that is needed to verify the record without believing the exchange."""
+        return await self._get(f"/v1/chain/{in_path(identifier)}", api.ChainView)
+
+    async def records(self, prefix: str = "", kind: str = "", after: str = "", limit: int = 100) -> api.RecordPage:
+        """A page of records."""
+        return await self._get("/v1/records", api.RecordPage, prefix=prefix, kind=kind, after=after, limit=limit)
+
+    # -- find, plan, quotes -------------------------------------------------------------------------------------------
+
+    async def find(
+        self,
+        query: str = "",
+        *,
+        words: str = "",
+        kind: str = "",
+        order: str = "price",
+        limit: int = 20,
+        partners: Sequence[str] = (),
+    ) -> Answer:
+        """Ranked offers, and counted reasons for the rest."""
+        body = api.FindBody(query=query, words=words, kind=kind, order=order, limit=limit, partners=tuple(partners))
+        return await self._post("/v1/find", Answer, body)
+
+    async def plan(self, tasks: Sequence[Task]) -> tuple[Plan, ...]:
+        """A dry run: what would happen now."""
+        return (await self._post("/v1/plans", api.PlanPage, api.PlanBody(tasks=tuple(tasks)))).plans
+
+    async def ask(
+        self, task: Task, *, pool: str = "", price_micro_cny: int = 0, duration_s: int = 0, wait_s: float = 10
+    ) -> Quote:
+        """Ask an owner for a quote and wait for the answer."""
+        body = api.QuoteBody(task=task, pool=pool, price_micro_cny=price_micro_cny, duration_s=duration_s)
+        quote = await self._post("/v1/quotes", Quote, body)
+        for _ in range(max(1, int(wait_s / 0.05))):
+            if quote.state != "asked":
+                break
+            await asyncio.sleep(0.05)
+            quote = await self.quote(quote.id)
+        return quote
+
+    async def quote(self, name: str) -> Quote:
+        """A quote as it stands."""
+        return await self._get(f"/v1/quotes/{in_path(name)}", Quote)
+
+    async def accept(self, quote: str, secrets: dict[str, str] | None = None) -> Job:
+        """Accept a quote: this books it."""
+        body = api.AcceptBody(sealed_secrets=await self._sealed(secrets))
+        return (await self._post(f"/v1/quotes/{in_path(quote)}/accept", api.JobView, body)).job
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, *tasks: Task, pipeline: str = "", secrets: dict[str, str] | None = None, key: str = ""
+    ) -> tuple[Job, ...]:
+        """Submit one task, or several that run one after the other. The answer means: it will not be forgotten."""
+        body = api.JobsBody(tasks=tasks, pipeline=pipeline, sealed_secrets=await self._sealed(secrets))
+        return (await self._post("/v1/jobs", api.JobPage, body, key=key)).jobs
+
+    async def job(self, name: str, wait_s: int = 0) -> api.JobView:
+        """A job with its runs; with ``wait_s`` the answer comes when it has ended, or then."""
+        return await self._get(f"/v1/jobs/{in_path(name)}", api.JobView, wait_s=wait_s)
+
+    async def wait(self, name: str, timeout_s: float | None = None) -> api.JobView:
+        """Wait until the job has ended. Raises TielineError `timeout`."""
+        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        while True:
+            left = WAIT_S if deadline is None else deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise TielineError("timeout", f"`{name}` has not ended after {timeout_s:g} s")
+            view = await self.job(name, wait_s=max(1, min(WAIT_S, int(left))))
+            if view.job.state in JOB_ENDED:
+                return view
+
+    async def jobs(self, state: str = "", user: str = "", before: str = "", limit: int = 100) -> api.JobPage:
+        """Jobs, newest first."""
+        return await self._get("/v1/jobs", api.JobPage, state=state, user=user, before=before, limit=limit)
+
+    async def stop(self, name: str, why: str = "") -> Job:
+        """Stop a job."""
+        return (await self._post(f"/v1/jobs/{in_path(name)}/stop", api.JobView, api.StopBody(why=why))).job
+
+    async def why(self, name: str) -> api.WhyView:
+        """Why a job is where it is."""
+        return await self._get(f"/v1/jobs/{in_path(name)}/why", api.WhyView)
+
+    async def history(self, name: str) -> tuple[api.EventView, ...]:
+        """Everything that happened to a job, oldest first."""
+        return (await self._get(f"/v1/jobs/{in_path(name)}/history", api.EventPage)).events
+
+    async def log(self, name: str, node: int = 0, offset: int = 0, run: str = "") -> bytes:
+        """The output that is kept of the job's latest (or the named) run."""
+        params: dict[str, str | int] = {"node": node, "offset": offset}
+        if run:
+            params["run"] = run
+        return await self.http.raw("GET", f"/v1/jobs/{in_path(name)}/log", params=params)
+
+    async def follow(self, name: str, node: int = 0) -> AsyncIterator[bytes]:
+        """The output as it comes, over all runs, until the job has ended."""
+        path = f"/v1/jobs/{in_path(name)}/log/stream"
+        async for event in self.http.events(path, params={"node": node}):
+            if event.event == "end":
+                return
+            if event.event in ("log", "message") and event.data:
+                yield base64.b64decode(event.data)
+
+    # -- money, log ---------------------------------------------------------------------------------------------------
+
+    async def usage(self, job: str = "", after: str = "", limit: int = 1000) -> api.UsagePage:
+        """Usage lines that the caller may see."""
+        return await self._get("/v1/usage", api.UsagePage, job=job, after=after, limit=limit)
+
+    async def bills(self, side: str = "user") -> tuple[Bill, ...]:
+        """Bills: of users (what they owe) or of owners (what they earned)."""
+        return (await self._get("/v1/bills", BillPage, side=side)).bills
+
+    async def events(self, after: int = 0, limit: int = 1000, job: str = "") -> api.EventPage:
+        """A page of the event log."""
+        return await self._get("/v1/events", api.EventPage, after=after, limit=limit, job=job)
+
+    async def stream(self, after: int = 0) -> AsyncIterator[ServerEvent]:
+        """The event log as it grows."""
+        async for event in self.http.events("/v1/events/stream", after=str(after)):
+            yield event
+
+    async def verify_log(self) -> api.VerifyView:
+        """Whether the hash chain of the event log holds."""
+        return await self._get("/v1/events/verify", api.VerifyView)
+
+    # -- sites, tokens ------------------------------------------------------------------------------------------------
+
+    async def sites(self) -> tuple[api.SiteView, ...]:
+        """The sites that the caller may see."""
+        return (await self._get("/v1/sites", api.SitePage)).sites
+
+    async def site(self, name: str) -> api.SiteView:
+        """One site."""
+        return await self._get(f"/v1/sites/{in_path(name)}", api.SiteView)
+
+    async def change_site(self, name: str, what: str) -> api.SiteView:
+        """``what``: accept, drain, undrain or leave."""
+        return await self._post(f"/v1/sites/{in_path(name)}/{what}", api.SiteView)
+
+    async def create_token(
+        self, name: str, roles: Sequence[Role], *, owner: str = "", ttl_s: int = 86_400, uses: int = -1
+    ) -> api.TokenMade:
+        """Make a token; its secret is in this answer only."""
+        body = api.TokenBody(name=name, roles=tuple(roles), owner=owner, ttl_s=ttl_s, uses=uses)
+        return await self._post("/v1/tokens", api.TokenMade, body)
+
+    async def tokens(self) -> tuple[api.TokenView, ...]:
+        """All tokens, without secrets."""
+        return (await self._get("/v1/tokens", api.TokenPage)).tokens
+
+    async def revoke_token(self, name: str) -> api.TokenView:
+        """Make a token worthless."""
+        return await self.http.call("DELETE", f"/v1/tokens/{in_path(name)}", api.TokenView)
+
+    # -- blobs --------------------------------------------------------------------------------------------------------
+
+    async def has_blob(self, digest: str) -> bool:
+        """Whether the exchange keeps these bytes for this caller."""
+        try:
+            await self.http.raw("HEAD", f"/v1/blobs/{digest}")
+        except TielineError as error:
+            if error.code == "not_found":
+                return False
+            raise
+        return True
+
+    async def upload(self, file: IO[bytes]) -> api.BlobView:
+        """Store bytes; sent once per content."""
+        digest, size = await asyncio.to_thread(digest_of, file)
+        if await self.has_blob(digest):
+            return api.BlobView(sha256=digest, size_bytes=size)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            file.seek(0)
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield chunk
+
+        body: Callable[[], AsyncIterator[bytes]] = chunks
+        kept = await self.http.call(
+            "POST",
+            "/v1/blobs",
+            api.BlobView,
+            body=body,
+            key=f"blob-{digest}",
+            headers={"Content-Type": "application/octet-stream"},
+            total_s=3600,
+        )
+        if kept.sha256 != digest:
+            raise TielineError("check_failed", f"the exchange kept {kept.sha256}, {digest} was sent")
+        return kept
+
+    async def download(self, digest: str, target: Path) -> int:
+        """Fetch a blob into a file, verified by its hash; returns its size."""
+        import hashlib
+
+        seen = hashlib.sha256()
+        size = 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".part")
+        try:
+            with open(partial, "wb") as file:
+                async for chunk in self.http.download(f"/v1/blobs/{digest}", limit_bytes=MOST_BLOB_BYTES):
+                    seen.update(chunk)
+                    size += len(chunk)
+                    file.write(chunk)
+            if seen.hexdigest() != digest:
+                raise TielineError("check_failed", f"the bytes of {digest} have another hash")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
+
+    async def read_blob(self, digest: str, limit_bytes: int = 64 << 20) -> bytes:
+        """A small blob, verified by its hash."""
+        import hashlib
+
+        content = b"".join([chunk async for chunk in self.http.download(f"/v1/blobs/{digest}", limit_bytes=limit_bytes)])
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise TielineError("check_failed", f"the bytes of {digest} have another hash")
+        return content
+
+    async def fetch(self, name: str, folder: Path) -> tuple[Path, ...]:
+        """Fetch everything that a job left behind into ``folder``; names cannot lead out of it."""
+        view = await self.job(name)
+        written: list[Path] = []
+        root = folder.resolve()
+        for output in view.job.outputs:
+            parts = [f"node-{output.node}"] if output.node else []
+            target = root.joinpath(*parts, output.path).resolve()
+            if not target.is_relative_to(root):
+                raise TielineError("check_failed", f"output `{output.path}` leads out of `{folder}`")
+            await self.download(output.sha256, target)
+            written.append(target)
+        return tuple(written)
+
+    async def pack(self, task: Task, workdir: Path | None, files: Sequence[tuple[str, Path]] = ()) -> Task:
+        """The task with what it takes along uploaded: its working folder, and files or folders by target path."""
+        mounts = list(task.mounts)
+        folder = None
+        if workdir is not None:
+            with packed(workdir) as archive:
+                kept = await self.upload(archive)
+            folder = Mount(path=".", sha256=kept.sha256, size_bytes=kept.size_bytes, is_archive=True)
+        for target, source in files:
+            if source.is_dir():
+                with packed(source) as archive:
+                    kept = await self.upload(archive)
+            elif source.is_file():
+                with open(source, "rb") as file:
+                    kept = await self.upload(file)
+            else:
+                raise TielineError("invalid_task", f"`{source}` is no file and no folder", where="file_mounts")
+            mounts.append(
+                Mount(path=target, sha256=kept.sha256, size_bytes=kept.size_bytes, is_archive=source.is_dir())
+            )
+        return msgspec.structs.replace(task, workdir=folder or task.workdir, mounts=tuple(mounts))
+
+    async def _sealed(self, secrets: dict[str, str] | None) -> str:
+        """Secrets sealed to the exchange's key (X25519 sealed box), so that only ciphertext is stored there."""
+        if not secrets:
+            return ""
+        from nacl.public import PublicKey, SealedBox
+
+        if not self._sealing:
+            self._sealing = (await self.exchange()).sealing
+        key = PublicKey(_unpadded(self._sealing))
+        sealed: bytes = SealedBox(key).encrypt(msgspec.json.encode(secrets))
+        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+
+def _unpadded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+

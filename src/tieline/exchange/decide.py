@@ -1,0 +1,45 @@
+"""Decide: one table from command to use-case. A use-case changes nothing; the writer applies the events that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tieline.exchange import commands as ask
+from tieline.exchange.jobs import stop_job, submit_jobs
+from tieline.exchange.parties import create_exchange, create_token, revoke_token
+from tieline.exchange.placing import plan_tasks
+from tieline.exchange.quotes import accept_quote, ask_quote
+from tieline.exchange.reading import read_sites, read_situation, why_job
+from tieline.exchange.records import store_record
+from tieline.exchange.runs import take_report
+from tieline.exchange.sites import change_site, join_site, open_session, take_beat
+from tieline.exchange.ticking import tick
+from tieline.exchange.view import View
+from tieline.ports import Ids
+
+USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
+    ask.CreateExchange: create_exchange,
+    ask.CreateToken: create_token,
+    ask.RevokeToken: revoke_token,
+    ask.StoreRecord: store_record,
+    ask.JoinSite: join_site,
+    ask.ChangeSite: change_site,
+    ask.OpenSession: open_session,
+    ask.TakeReport: take_report,
+    ask.TakeBeat: take_beat,
+    ask.SubmitJobs: submit_jobs,
+    ask.StopJob: stop_job,
+    ask.AskQuote: ask_quote,
+    ask.AcceptQuote: accept_quote,
+    ask.PlanTasks: plan_tasks,
+    ask.WhyJob: why_job,
+    ask.ReadSites: read_sites,
+    ask.ReadSituation: read_situation,
+    ask.Tick: tick,
+}
+
+
+def decide(view: View, command: ask.Command, now_ms: int, ids: Ids) -> ask.Decision:
+    """The decision on ``command``; raises TielineError to refuse it whole."""
+    return USE_CASES[type(command)](view, command, now_ms, ids)

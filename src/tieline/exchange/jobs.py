@@ -1,0 +1,117 @@
+"""Jobs: submitted, stopped, ended. An acknowledged job ends succeeded, failed or cancelled; it is never forgotten."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tieline.exchange.commands import Decision, StopJob, SubmitJobs
+from tieline.exchange.permission import allow, no_such, sees_job
+from tieline.exchange.placing import plan_task
+from tieline.exchange.view import View
+from tieline.model.error import TielineError
+from tieline.model.event import CancelRequested, Events, JobEnded, JobSubmitted, RunEnded, StopRequested
+from tieline.model.job import Job, JobState, Output, RunState
+from tieline.model.party import Actor, Role
+from tieline.model.reason import Reason
+from tieline.model.task import Task
+from tieline.ports import Ids
+
+replace = msgspec.structs.replace
+
+
+def submit_jobs(view: View, command: SubmitJobs, now_ms: int, ids: Ids) -> Decision:
+    """Acknowledge one task, or a pipeline of several; refused whole when one of them can never run here."""
+    allow(command.actor, Role.USER, Role.ADMIN, what="submit jobs")
+    if len(view.jobs) + len(command.tasks) > view.limits.live_jobs:
+        raise TielineError("overloaded", f"{len(view.jobs):,} jobs wait or run, {view.limits.live_jobs:,} are allowed")
+    for task in command.tasks:
+        check_possible(view, command.actor, task, now_ms)
+    pipeline = command.pipeline or (command.tasks[0].name if len(command.tasks) > 1 else "")
+    jobs: list[Job] = []
+    for task in command.tasks:
+        jobs.append(new_job(view, command.actor, task, now_ms, ids, pipeline, jobs[-1].id if jobs else ""))
+    return Decision(tuple(JobSubmitted(job=job) for job in jobs), tuple(jobs))
+
+
+def new_job(
+    view: View, actor: Actor, task: Task, now_ms: int, ids: Ids, pipeline: str = "", after: str = ""
+) -> Job:
+    """A job as it is when it is acknowledged."""
+    return Job(
+        id=f"{view.prefix}/job/{ids.new('job')}",
+        user=actor.name,
+        user_owner=actor.owner,
+        state=JobState.QUEUED,
+        task=task,
+        submitted_ms=now_ms,
+        eligible_ms=now_ms,
+        pipeline=pipeline,
+        after=after,
+    )
+
+
+def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> None:
+    """Refuse, with the plan's own reasons, what nothing that exists here could ever run."""
+    if not task.run and not task.setup and task.type == "task":
+        raise TielineError("invalid_task", f"task `{task.name}` has nothing to run", where="run")
+    if view.supply.may_fit(task, actor):
+        return
+    plan = plan_task(view, actor, task, now_ms)
+    if plan.is_possible:
+        return
+    code = "kind_not_offered" if any(reason.code == "kind_not_offered" for reason in plan.reasons) else "unplaceable"
+    hints = ["tieline find ''  # everything that is offered"]
+    if plan.nearest is not None:
+        hints.insert(0, f"relax `{plan.nearest.term}` from {plan.nearest.asked} to {plan.nearest.needed}")
+    raise TielineError(
+        code,
+        f"no placement for `{task.name}`: {plan.considered} pools considered, none can ever run it",
+        reasons=plan.reasons,
+        hints=tuple(hints),
+    )
+
+
+def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
+    """Cancel what waits; ask the site to end what runs (checkpoint first where one is declared)."""
+    job = view.jobs.get(command.job)
+    if job is None or not sees_job(command.actor, job.user):
+        raise no_such("live job", command.job)
+    if not command.actor.has(Role.ADMIN) and job.user != command.actor.name:
+        raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
+    why = Reason(code="cancelled_by", values={"who": command.actor.name})
+    run = view.runs.get(job.run)
+    asked = CancelRequested(job=job.id, by=command.actor.name, why=command.why)
+    if run is None:
+        return Decision((asked, *end_job(view, job, JobState.CANCELLED, (why,), now_ms)), job)
+    if run.state is RunState.OFFERED:
+        over = RunEnded(run=run.id, state=RunState.STOPPED, at_ms=now_ms, reason=why)
+        return Decision((asked, over, *end_job(view, job, JobState.CANCELLED, (why,), now_ms)), job)
+    events: list[Events] = [] if job.is_cancel_requested else [asked]
+    if not run.is_stop_requested:
+        events.append(StopRequested(run=run.id, why=command.why or f"cancelled by {command.actor.name}"))
+    return Decision(tuple(events), job)
+
+
+def end_job(
+    view: View,
+    job: Job,
+    state: JobState,
+    reasons: tuple[Reason, ...],
+    now_ms: int,
+    outputs: tuple[Output, ...] = (),
+) -> list[Events]:
+    """End the job, and with it, when it did not succeed, the steps that wait for it."""
+    events: list[Events] = [JobEnded(job=job.id, state=state, at_ms=now_ms, reasons=reasons, outputs=outputs)]
+    if state is JobState.SUCCEEDED:
+        return events
+    name, ended = job.id, state
+    following = list(view.dependents.get(name, ()))
+    while following:
+        step = view.jobs.get(following.pop(0))
+        if step is None:
+            continue
+        why = Reason(code="dependency_failed", values={"job": name, "state": ended.value})
+        events.append(JobEnded(job=step.id, state=JobState.CANCELLED, at_ms=now_ms, reasons=(why,)))
+        name, ended = step.id, JobState.CANCELLED
+        following.extend(view.dependents.get(step.id, ()))
+    return events

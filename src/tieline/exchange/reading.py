@@ -1,0 +1,164 @@
+"""Reading what only the view knows: why a job is where it is, the sites as they stand, the situation in sums."""
+
+from __future__ import annotations
+
+from statistics import median_low
+
+from tieline.exchange.commands import Decision, ReadSites, ReadSituation, WhyJob
+from tieline.exchange.permission import no_such, owns, sees_job
+from tieline.exchange.placing import demand_for, plan_demand
+from tieline.exchange.view import View
+from tieline.model.api import PoolView, SituationView, SiteView, WhyView
+from tieline.model.job import Job, JobState, RunState
+from tieline.model.party import Actor, Role, Site
+from tieline.model.plan import Plan
+from tieline.model.reason import Reason
+from tieline.place import PoolRow
+from tieline.ports import Ids
+
+
+def why_job(view: View, command: WhyJob, now_ms: int, ids: Ids) -> Decision:
+    """The binding constraint of a live job; ended jobs answer from the store with the reasons they ended with."""
+    job = view.jobs.get(command.job)
+    if job is None or not sees_job(command.actor, job.user):
+        raise no_such("live job", command.job)
+    reasons, plan = _waits(view, job, now_ms)
+    if job.state is not JobState.QUEUED:
+        reasons = _goes_on(view, job)
+    return Decision(
+        (),
+        WhyView(
+            job=job.id,
+            state=job.state.value,
+            reasons=(*reasons, *job.reasons),
+            considered=plan.considered if plan else 0,
+            nearest=plan.nearest if plan else None,
+            plan=plan,
+        ),
+    )
+
+
+def _waits(view: View, job: Job, now_ms: int) -> tuple[tuple[Reason, ...], Plan | None]:
+    if job.state is not JobState.QUEUED:
+        return (), None
+    if job.after:
+        before = view.jobs.get(job.after)
+        state = before.state.value if before else "gone"
+        return (Reason(code="waiting_for_dependency", values={"job": job.after, "state": state}),), None
+    if job.eligible_ms > now_ms:
+        return (Reason(code="waiting_for_retry", values={"wait_us": (job.eligible_ms - now_ms) * 1000}),), None
+    plan = plan_demand(view, demand_for(view, job, now_ms), now_ms)
+    if plan.candidates:
+        return (Reason(code="waiting_for_pass"),), plan
+    return plan.reasons, plan
+
+
+def _goes_on(view: View, job: Job) -> tuple[Reason, ...]:
+    run = view.runs.get(job.run)
+    if run is None:
+        return ()
+    if run.state is RunState.OFFERED:
+        return (Reason(code="waiting_for_answer", values={"site": run.site, "run": run.id}),)
+    if run.state is RunState.ACCEPTED:
+        return (Reason(code="staging_at", values={"pool": run.pool}),)
+    return (Reason(code="running", values={"pool": run.pool, "since_ms": run.started_ms}),)
+
+
+def read_sites(view: View, command: ReadSites, now_ms: int, ids: Ids) -> Decision:
+    """Sites in order of identifier; a private pool is shown to its owner, admins and auditors only."""
+    if command.site:
+        site = view.sites.get(command.site)
+        if site is None:
+            raise no_such("site", command.site)
+        return Decision((), (_site_view(view, command.actor, site),))
+    return Decision((), tuple(_site_view(view, command.actor, view.sites[name]) for name in sorted(view.sites)))
+
+
+def _site_view(view: View, actor: Actor, site: Site) -> SiteView:
+    spec = view.supply.site_specs.get(site.id)
+    is_insider = actor.has(Role.ADMIN, Role.AUDITOR) or owns(actor, site.owner) or actor.name == site.id
+    pools = [row for row in view.supply.pools.site_pools(site.id) if is_insider or row.spec.access != "private"]
+    return SiteView(
+        id=site.id,
+        owner=site.owner,
+        tier=spec.tier if spec else "edge",
+        region=spec.region if spec else "",
+        is_admitted=site.is_admitted,
+        is_draining=site.is_draining,
+        is_silent=site.is_silent,
+        has_left=site.has_left,
+        heard_ms=view.heard_ms.get(site.id, 0),
+        joined_ms=site.joined_ms,
+        runs=len(view.runs_at.get(site.id, ())),
+        readings=spec.readings if spec else {},
+        declared_by=spec.declared_by if spec else "",
+        pools=tuple(_pool_view(view, row) for row in pools),
+    )
+
+
+def _pool_view(view: View, row: PoolRow) -> PoolView:
+    free = view.supply.pools.free(row.id)
+    return PoolView(
+        id=row.id,
+        accelerator=row.spec.accelerator,
+        accelerator_count=row.spec.accelerator_count,
+        accelerators_free=free.accelerators,
+        core_count=row.spec.core_count,
+        cores_free=free.cores,
+        memory_bytes=row.spec.memory_bytes,
+        memory_free_bytes=free.memory_bytes,
+        price_micro_cny_per_unit_hour=row.price_micro_cny_per_unit_hour,
+        sandbox=row.spec.sandbox,
+        networks=row.spec.networks,
+        evidence=row.spec.evidence,
+        is_emulated=row.spec.is_emulated,
+    )
+
+
+def read_situation(view: View, command: ReadSituation, now_ms: int, ids: Ids) -> Decision:
+    """Supply, demand, prices and load in sums over public and partner pools; no owner, user or job is named."""
+    supply: dict[str, dict[str, int]] = {}
+    prices: dict[str, list[int]] = {}
+    for site in sorted(view.sites):
+        for row in view.supply.pools.site_pools(site):
+            kind = row.spec.accelerator if row.sells_accelerators else "cores"
+            free = view.supply.pools.free(row.id)
+            total = row.spec.accelerator_count if row.sells_accelerators else row.spec.core_count
+            sums = supply.setdefault(kind, {"total": 0, "free": 0, "pools": 0})
+            sums["total"] += total
+            sums["free"] += free.accelerators if row.sells_accelerators else free.cores
+            sums["pools"] += 1
+            prices.setdefault(kind, []).append(row.price_micro_cny_per_unit_hour)
+    return Decision(
+        (),
+        SituationView(
+            as_of_ms=now_ms,
+            sites=count_sites(view),
+            supply=supply,
+            price_micro_cny={
+                kind: {"least": min(listed), "median": median_low(listed), "most": max(listed)}
+                for kind, listed in sorted(prices.items())
+            },
+            demand=count_jobs(view),
+            charged_micro_cny=view.charged_micro_cny,
+        ),
+    )
+
+
+def count_sites(view: View) -> dict[str, int]:
+    """Sites by how they stand; one site may count under several words."""
+    sites = [site for site in list(view.sites.values()) if not site.has_left]
+    return {
+        "admitted": sum(site.is_admitted for site in sites),
+        "waiting": sum(not site.is_admitted for site in sites),
+        "silent": sum(site.is_silent for site in sites),
+        "draining": sum(site.is_draining for site in sites),
+    }
+
+
+def count_jobs(view: View) -> dict[str, int]:
+    """Live jobs by state."""
+    counts = {state.value: 0 for state in JobState}
+    for job in list(view.jobs.values()):
+        counts[job.state.value] += 1
+    return counts

@@ -1,0 +1,205 @@
+"""Runs: what a site reports, and what that means for the job. An epoch fences everything that is not the latest run.
+
+At-least-once execution, exactly-once billing: a usage line is written with the event that ends a run, once, and only
+for a run that this exchange did not fence.
+"""
+
+from __future__ import annotations
+
+from tieline.exchange.commands import Decision, TakeReport
+from tieline.exchange.jobs import end_job
+from tieline.exchange.quotes import take_quoted
+from tieline.exchange.view import View
+from tieline.market import usage_of
+from tieline.model.error import TielineError
+from tieline.model.event import CheckpointStored, Events, JobQueued, RunAccepted, RunEnded, RunStarted, StopRequested
+from tieline.model.job import Job, JobState, Run, RunState, Usage
+from tieline.model.protocol import (
+    Accepted,
+    CheckpointKept,
+    Ended,
+    Outcome,
+    Quoted,
+    Refused,
+    Reports,
+    Started,
+)
+from tieline.model.reason import Reason
+from tieline.ports import Ids
+
+OK = Outcome(is_ok=True)
+STALE = Outcome(is_ok=False, what="stale")
+UNKNOWN = Outcome(is_ok=False, what="unknown")
+MOST_AVOIDED = 16
+MOST_RUNS = 1_000  # of one job: every loop is bounded
+BACKOFF_MS = 500
+BACKOFF_MOST_MS = 60_000
+
+
+def take_report(view: View, command: TakeReport, now_ms: int, ids: Ids) -> Decision:
+    """Answer one report; the same report again is answered as before."""
+    site = view.sites.get(command.site)
+    if site is None or site.has_left:
+        raise TielineError("unauthenticated", f"`{command.site}` has no session here")
+    view.heard_ms[site.id] = now_ms
+    events, outcome = _judge(view, site.id, command.report, now_ms)
+    return Decision(tuple(events), outcome)
+
+
+def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Events], Outcome]:
+    if isinstance(report, Quoted):
+        return take_quoted(view, site, report, now_ms)
+    run = view.runs.get(report.run)
+    if run is None:
+        return [], _answered(view, site, report)
+    if run.site != site:
+        return [], UNKNOWN
+    if run.epoch != report.epoch:
+        return [], STALE
+    if isinstance(report, Accepted):
+        return _accepted(view, run, report, now_ms)
+    if isinstance(report, Refused):
+        return refuse_run(view, run, report.reason, now_ms), OK
+    if isinstance(report, Started):
+        if run.state is RunState.ACCEPTED:
+            at_ms = min(max(report.at_ms, run.accepted_ms), now_ms)
+            return [RunStarted(run=run.id, at_ms=at_ms, devices=report.devices)], OK
+        return [], OK if run.state is RunState.RUNNING else STALE
+    if isinstance(report, CheckpointKept):
+        stored = CheckpointStored(
+            run=run.id, job=run.job, sha256=report.sha256, size_bytes=report.size_bytes, at_ms=now_ms
+        )
+        return ([stored] if view.jobs[run.job].checkpoint != report.sha256 else []), OK
+    return _ended(view, run, report, now_ms), OK
+
+
+def _answered(view: View, site: str, report: Accepted | Refused | Started | Ended | CheckpointKept) -> Outcome:
+    """The answer to a report about a run that is over: what was taken before is taken; what was fenced is stale."""
+    over = view.recent.get(report.run)
+    if over is None or over.site != site:
+        return STALE
+    return OK if isinstance(report, Ended | Refused) and over.state is not RunState.LOST else STALE
+
+
+def _accepted(view: View, run: Run, report: Accepted, now_ms: int) -> tuple[list[Events], Outcome]:
+    if run.state is not RunState.OFFERED:
+        return [], OK  # said before; the first acceptance stands
+    accepted = RunAccepted(run=run.id, at_ms=now_ms, sandbox=report.sandbox, network=report.network)
+    return [accepted], OK
+
+
+def refuse_run(view: View, run: Run, reason: Reason, now_ms: int) -> list[Events]:
+    """The owner's word is final: the run is over and the job is placed elsewhere."""
+    if run.state is not RunState.OFFERED:
+        return _ended(
+            view, run, Ended(run=run.id, epoch=run.epoch, state="failed", reason=reason, is_start_failure=True), now_ms
+        )
+    why = Reason(code="refused_by_owner", values={"why": reason.code, "site": run.site, **reason.values})
+    over = RunEnded(run=run.id, state=RunState.REFUSED, at_ms=now_ms, reason=why)
+    return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
+
+
+def lose_run(view: View, run: Run, now_ms: int, code: str) -> list[Events]:
+    """The site fell silent, left, or let the offer expire: the run is fenced and bills nothing."""
+    why = Reason(code=code, values={"site": run.site, "run": run.id, "pool": run.pool})
+    over = RunEnded(run=run.id, state=RunState.LOST, at_ms=now_ms, reason=why)
+    return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
+
+
+def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
+    job = view.jobs[run.job]
+    events: list[Events] = []
+    if report.checkpoint and report.checkpoint != job.checkpoint:
+        events.append(CheckpointStored(run=run.id, job=job.id, sha256=report.checkpoint, size_bytes=0, at_ms=now_ms))
+    state = RunState(report.state)
+    if run.state is RunState.OFFERED:  # it ended before it was accepted: the site and we disagree
+        state = RunState.STOPPED
+    is_billed = not report.is_start_failure and run.state in (RunState.ACCEPTED, RunState.RUNNING)
+    usage = _usage(job, run, report, now_ms) if is_billed else None
+    reason = report.reason or _reason(run, report)
+    over = RunEnded(
+        run=run.id, state=state, at_ms=now_ms, exit_codes=report.exit_codes[:100], reason=reason, usage=usage
+    )
+    events.append(over)
+    if state is RunState.SUCCEEDED:
+        events.extend(end_job(view, job, JobState.SUCCEEDED, (), now_ms, outputs=report.outputs))
+    elif state is RunState.STOPPED and not job.is_cancel_requested and reason is not None:
+        events.extend(_stopped(view, job, run, reason, report, now_ms))
+    else:
+        why = reason or Reason(code="exit_code", values={"exit_code": 1, "pool": run.pool})
+        events.extend(
+            again_or_end(view, job, run, why, now_ms, is_loss=report.is_start_failure, exit_codes=report.exit_codes)
+        )
+    return events
+
+
+def _stopped(view: View, job: Job, run: Run, reason: Reason, report: Ended, now_ms: int) -> list[Events]:
+    """Stopped by a limit ends the job; stopped by its owner (a drain, a reclaim) sends it elsewhere."""
+    if reason.code == "limit_reached":
+        return end_job(view, job, JobState.FAILED, (reason,), now_ms, outputs=report.outputs)
+    return again_or_end(view, job, run, reason, now_ms, is_loss=True)
+
+
+def _usage(job: Job, run: Run, report: Ended, now_ms: int) -> Usage:
+    observed_ms = max(0, now_ms - run.accepted_ms)  # nobody is billed for more than this exchange saw
+    return usage_of(
+        run,
+        duration_ms=min(report.duration_ms, observed_ms),
+        cpu_ms=report.cpu_ms,
+        max_memory_bytes=report.max_memory_bytes,
+        ended_ms=now_ms,
+        most_micro_cny=job.held_micro_cny,
+    )
+
+
+def _reason(run: Run, report: Ended) -> Reason | None:
+    code = next((code for code in report.exit_codes if code), 0)
+    if code > 128:
+        return Reason(code="signal", values={"signal": code - 128, "pool": run.pool})
+    if code or report.state == "failed":
+        return Reason(code="exit_code", values={"exit_code": code or 1, "pool": run.pool})
+    return None
+
+
+def again_or_end(
+    view: View,
+    job: Job,
+    run: Run,
+    reason: Reason,
+    now_ms: int,
+    *,
+    is_loss: bool,
+    exit_codes: tuple[int, ...] = (),
+) -> list[Events]:
+    """Place the job once more where its task and its budget allow that, or end it."""
+    if job.is_cancel_requested:
+        return end_job(view, job, JobState.CANCELLED, job.reasons or (reason,), now_ms)
+    if job.quote:  # a booked quote names one pool at one price: there is no elsewhere
+        return end_job(view, job, JobState.FAILED, (reason,), now_ms)
+    recovers = is_loss or any(code in job.task.retry.on_exit_codes for code in exit_codes if code)
+    attempts = job.attempts if recovers else job.attempts + 1
+    losses = job.losses + 1 if recovers else job.losses
+    if attempts > job.task.retry.limit or attempts + losses >= MOST_RUNS:
+        allowed = Reason(
+            code="attempts_exhausted",
+            values={"attempts": attempts + losses, "allowed": min(job.task.retry.limit + 1, MOST_RUNS)},
+        )
+        return end_job(view, job, JobState.FAILED, (reason, allowed), now_ms)
+    is_lost = reason.code == "lost"
+    steps = min(10, attempts + losses - 1)
+    wait_ms = 0 if is_lost else min(BACKOFF_MOST_MS, BACKOFF_MS << steps)
+    avoid = tuple(dict.fromkeys((*(name for name in job.avoid if name != run.site), run.site)))[-MOST_AVOIDED:]
+    queued = JobQueued(
+        job=job.id,
+        eligible_ms=now_ms + wait_ms,
+        attempts=attempts,
+        losses=losses,
+        avoid=avoid if is_loss else job.avoid,
+        reasons=(reason,),
+    )
+    return [queued]
+
+
+def stop_run(view: View, run: Run, why: str) -> list[Events]:
+    """Ask the site to end the run, once."""
+    return [] if run.is_stop_requested else [StopRequested(run=run.id, why=why)]

@@ -1,0 +1,193 @@
+"""Sites: join, accept, drain, leave, sessions, heartbeats and leases."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tieline.exchange.commands import ChangeSite, Decision, Joined, JoinSite, OpenSession, TakeBeat
+from tieline.exchange.orders import live_orders
+from tieline.exchange.parties import spend
+from tieline.exchange.permission import allow, no_such, owns
+from tieline.exchange.runs import lose_run
+from tieline.exchange.view import View
+from tieline.model.api import JoinStatement
+from tieline.model.error import TielineError
+from tieline.model.event import Events, RecordStored, SessionOpened, SiteChanged, SiteJoined, TokenUsed
+from tieline.model.job import RunState
+from tieline.model.party import Role, Site
+from tieline.model.protocol import PROTOCOL, PROTOCOL_LEAST, Beaten
+from tieline.ports import Ids
+from tieline.registry import open_statement, verify_statement
+
+replace = msgspec.structs.replace
+SKEW_MS = 300_000  # how far a site's clock may be off for its signed statements
+MAX_NONCES = 100_000
+
+
+def _use_nonce(view: View, nonce: str, at_ms: int, now_ms: int) -> None:
+    """Refuse a statement that is too old, from the future, or was seen before."""
+    if abs(now_ms - at_ms) > SKEW_MS:
+        raise TielineError(
+            "unauthenticated",
+            f"the statement's time is {abs(now_ms - at_ms) // 1000} s away from this exchange's clock",
+            hints=("set the site's clock (for example with chrony)",),
+        )
+    for old in [name for name, seen in list(view.nonces.items())[:64] if now_ms - seen > 2 * SKEW_MS]:
+        del view.nonces[old]
+    if nonce in view.nonces:
+        raise TielineError("unauthenticated", "the statement was used before")
+    if len(view.nonces) >= MAX_NONCES:
+        raise TielineError("overloaded", "too many sites open sessions at once; retry in a minute")
+    view.nonces[nonce] = now_ms
+
+
+def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
+    """An owner proves its key and asks for a place; a token is the exchange's consent given beforehand."""
+    statement, kid = open_statement(command.statement, "site-join", JoinStatement)
+    prefix = f"{view.prefix}.{statement.owner}"
+    known = view.catalogue.delegation(prefix)
+    public = view.catalogue.key(kid, now_ms // 1000) if known is not None else statement.owner_public
+    if public is None:
+        raise TielineError("unauthenticated", f"`{statement.owner}` is known here under other keys")
+    verify_statement(command.statement, public, "site-join")
+    _use_nonce(view, statement.nonce, statement.at_ms, now_ms)
+    events: list[Events] = []
+    token = None
+    if command.token_sha256:
+        token = spend(view, command.token_sha256, now_ms)
+        if Role.JOIN not in token.roles or token.owner != prefix:
+            raise TielineError("token_refused", f"the token does not let `{statement.owner}` join a site")
+    site_id = f"{prefix}/site/{statement.site}"
+    before = view.sites.get(site_id)
+    is_admitted = token is not None or (before is not None and before.is_admitted and not before.has_left)
+    if token is not None and token.uses_left > 0:
+        events.append(TokenUsed(id=token.id, by=site_id))
+    if known is None:
+        envelope = view.keys.delegate(prefix, statement.owner, kid, statement.owner_public, statement.title, now_ms)
+        events.append(_stored(view, envelope, now_ms))
+    else:
+        envelope = known
+    site = Site(
+        id=site_id,
+        owner=prefix,
+        public=statement.site_public,
+        sealing=statement.sealing,
+        is_admitted=is_admitted,
+        joined_ms=now_ms,
+        session=before.session if before else 0,
+    )
+    events.append(SiteJoined(site=site))
+    return Decision(
+        tuple(events), Joined(site=site_id, owner=prefix, is_admitted=is_admitted, delegation=envelope)
+    )
+
+
+def _stored(view: View, envelope: bytes, now_ms: int) -> RecordStored:
+    admission = view.catalogue.admit(envelope, now_ms // 1000)
+    head = admission.head
+    return RecordStored(
+        id=head.id,
+        kind=head.kind,
+        rev=head.rev,
+        sha256=head.sha256,
+        exp=head.exp,
+        status=head.status,
+        kid=head.kid,
+        envelope=envelope.decode(),
+    )
+
+
+def change_site(view: View, command: ChangeSite, now_ms: int, ids: Ids) -> Decision:
+    """Accept (the exchange's consent), drain, undrain or leave (the owner's word)."""
+    site = view.sites.get(command.site)
+    actor = command.actor
+    is_itself = actor.has(Role.SITE) and actor.name == command.site
+    if site is None or not (actor.has(Role.ADMIN, Role.AUDITOR) or is_itself or owns(actor, site.owner)):
+        raise no_such("site", command.site)
+    if not (is_itself or owns(actor, site.owner)):
+        allow(actor, Role.ADMIN, what=f"{command.what} a site")
+    if command.what == "accept":
+        allow(actor, Role.ADMIN, what="accept a site")
+        if site.has_left:
+            raise TielineError("conflict", f"`{site.id}` has left; it joins again by itself")
+        changed = replace(site, is_admitted=True)
+    elif command.what in ("drain", "undrain"):
+        changed = replace(site, is_draining=command.what == "drain")
+    elif command.what == "leave":
+        changed = replace(site, has_left=True, is_admitted=False, is_silent=True)
+    else:
+        raise TielineError("invalid_request", f"`{command.what}` is not accept, drain, undrain or leave")
+    if changed == site:
+        return Decision((), site)
+    events: list[Events] = [SiteChanged(site=changed, why=f"{command.what} by {actor.name}")]
+    if changed.has_left:
+        view.sessions = {bearer: name for bearer, name in view.sessions.items() if name != site.id}
+        for run in tuple(view.runs_at.get(site.id, ())):
+            events.extend(lose_run(view, view.runs[run], now_ms, "lost"))
+    return Decision(tuple(events), changed)
+
+
+def open_session(view: View, command: OpenSession, now_ms: int, ids: Ids) -> Decision:
+    """A site process proves the site's key; the newest session is the only one."""
+    hello = command.hello
+    site = view.sites.get(hello.site)
+    if site is None or site.has_left:
+        raise TielineError(
+            "unauthenticated", f"`{hello.site}` has not joined this exchange", hints=("tieline site join URL",)
+        )
+    verify_statement(command.statement, site.public, "site-hello")
+    _use_nonce(view, hello.nonce, hello.at_ms, now_ms)
+    shared = [version for version in hello.protocols if PROTOCOL_LEAST <= version <= PROTOCOL]
+    if not shared:
+        raise TielineError(
+            "version_not_supported",
+            f"the site speaks protocol {', '.join(map(str, hello.protocols))}, "
+            f"this exchange {PROTOCOL_LEAST} to {PROTOCOL}",
+            hints=("upgrade the older end",),
+        )
+    opened = replace(site, session=site.session + 1, protocol=max(shared), is_silent=False)
+    view.sessions = {bearer: name for bearer, name in view.sessions.items() if name != site.id}
+    view.sessions[command.bearer_sha256] = site.id
+    return Decision((SessionOpened(site=opened),), (opened, live_orders(view, site.id, now_ms)))
+
+
+def take_beat(view: View, command: TakeBeat, now_ms: int, ids: Ids) -> Decision:
+    """Last value only: nothing is logged unless the site comes back from silence."""
+    beat = command.beat
+    site = view.sites.get(command.site)
+    if site is None or site.has_left or beat.site != command.site:
+        raise TielineError("unauthenticated", f"`{command.site}` has no session here")
+    if beat.seq <= view.beat_seq.get(site.id, -1):
+        raise TielineError("conflict", f"heartbeat {beat.seq} is not newer than {view.beat_seq[site.id]}")
+    view.beat_seq[site.id] = beat.seq
+    view.heard_ms[site.id] = now_ms
+    for pool in beat.pools:
+        view.supply.limit(site.id, pool)
+    live = view.runs_at.get(site.id, {})
+    stale = tuple(run for run in beat.runs if run not in live)
+    # A run that we believe is with the site, and that the site no longer knows, died with the site's memory of it.
+    held = dict.fromkeys(beat.runs)
+    events: list[Events] = []
+    for name in tuple(live):
+        run = view.runs[name]
+        is_old = now_ms - run.accepted_ms > 2 * view.limits.lease_ms
+        if name not in held and run.state in (RunState.ACCEPTED, RunState.RUNNING) and is_old:
+            events.extend(lose_run(view, run, now_ms, "lost"))
+    if site.is_silent:
+        events.append(SiteChanged(site=replace(site, is_silent=False), why="heard again"))
+    return Decision(tuple(events), Beaten(stale=stale))
+
+
+def silent_sites(view: View, now_ms: int) -> list[Events]:
+    """Sites whose lease is over, and what becomes of their runs."""
+    events: list[Events] = []
+    for site in tuple(view.sites.values()):
+        if site.is_silent or site.has_left:
+            continue
+        heard = view.heard_ms.setdefault(site.id, now_ms)
+        if now_ms - heard <= view.limits.lease_ms:
+            continue
+        events.append(SiteChanged(site=replace(site, is_silent=True), why=f"silent for {now_ms - heard} ms"))
+        for run in tuple(view.runs_at.get(site.id, ())):
+            events.extend(lose_run(view, view.runs[run], now_ms, "lost"))
+    return events

@@ -1,0 +1,309 @@
+"""View: everything live of one exchange, in memory, changed by events and by nothing else.
+
+`apply` is the only writer. It keeps two things apart: what is durable (noted in `touched`, so that the projections are
+written with the events) and what is last value only (heartbeats, sessions), which a restart may forget.
+Ended jobs and runs leave the view once they are projected; the store answers for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tieline.exchange.keys import ExchangeKeys
+from tieline.exchange.supply import Supply
+from tieline.model import event as fact
+from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState
+from tieline.model.limits import Limits
+from tieline.model.party import Site, Token
+from tieline.model.plan import Quote
+from tieline.model.task import Mount
+from tieline.ports import ConstantDistances, Distances
+from tieline.registry import Catalogue
+
+replace = msgspec.structs.replace
+MOST_RECENT = 20_000
+
+
+class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this exchange is."""
+
+    id: str
+    prefix: str
+    public: str
+
+
+class View:
+    """The state that use-cases decide on."""
+
+    def __init__(
+        self, keys: ExchangeKeys, limits: Limits | None = None, distances: Distances | None = None
+    ) -> None:
+        self.keys = keys
+        self.limits = limits or Limits()
+        self.distances = distances or ConstantDistances()
+        self.exchange: ExchangeRow | None = None
+        self.tokens: dict[str, Token] = {}  # by sha256 of the secret
+        self.token_sha256: dict[str, str] = {}  # by id
+        self.sites: dict[str, Site] = {}
+        self.sessions: dict[str, str] = {}  # sha256 of a session's bearer -> site; last value only
+        self.jobs: dict[str, Job] = {}
+        self.dependents: dict[str, list[str]] = {}
+        self.runs: dict[str, Run] = {}
+        self.runs_at: dict[str, dict[str, None]] = {}  # site -> live runs, in order
+        self.recent: dict[str, Run] = {}  # the newest ended runs, so that a repeated report is answered as before
+        self.quotes: dict[str, Quote] = {}
+        self.catalogue: Catalogue = keys.catalogue()
+        self.supply = Supply()
+        self.waiting: dict[str, int] = {}  # queued job -> supply version when it was last refused
+        self.refused_shapes: dict[bytes, int] = {}
+        self.heard_ms: dict[str, int] = {}  # site -> last sign of life; last value only
+        self.beat_seq: dict[str, int] = {}
+        self.nonces: dict[str, int] = {}  # of hellos and joins -> when seen; bounded by their age
+        self.charged_micro_cny = 0
+        self.has_deadlines = False
+        self.touched: dict[tuple[str, str], Any] = {}
+
+    # -- what everything is derived from ------------------------------------------------------------------------------
+
+    @property
+    def prefix(self) -> str:
+        """The prefix under which this exchange names jobs and delegates."""
+        assert self.exchange is not None
+        return self.exchange.prefix
+
+    def apply(self, event: fact.Event, now_ms: int) -> None:
+        """Let one fact take effect. Raises AssertionError when a use-case produced an impossible transition."""
+        APPLY[type(event)](self, event, now_ms)
+
+    def touch(self, table: str, key: str, value: Any) -> None:
+        """Note that a projection row changed; the newest value wins."""
+        self.touched[(table, key)] = value
+
+    # -- changes of one thing -----------------------------------------------------------------------------------------
+
+    def put_site(self, site: Site) -> None:
+        """Keep a site and let placing know how it stands."""
+        self.sites[site.id] = site
+        self.supply.flag_site(site)
+        self.touch("site", site.id, site)
+
+    def put_job(self, job: Job) -> None:
+        """Keep a job; an ended one leaves the view."""
+        before = self.jobs.get(job.id)
+        if before is not None and before.state is not job.state:
+            assert job.state in JOB_NEXT[before.state], f"{job.id}: {before.state} -> {job.state}"
+        if job.state in JOB_ENDED:
+            self.jobs.pop(job.id, None)
+            self.waiting.pop(job.id, None)
+            self.supply.demands.pop(job.id, None)
+        else:
+            self.jobs[job.id] = job
+            if job.state is JobState.QUEUED:
+                self.waiting.setdefault(job.id, -1)
+            else:
+                self.waiting.pop(job.id, None)
+        self.touch("job", job.id, job)
+
+    def put_run(self, run: Run) -> None:
+        """Keep a run; an ended one gives its capacity back and leaves the view."""
+        before = self.runs.get(run.id)
+        if before is not None and before.state is not run.state:
+            assert run.state in RUN_NEXT[before.state], f"{run.id}: {before.state} -> {run.state}"
+        if run.state in RUN_ENDED:
+            if before is not None:
+                del self.runs[run.id]
+                self.runs_at.get(run.site, {}).pop(run.id, None)
+                self.supply.release(run)
+                self.recent[run.id] = run
+                if len(self.recent) > MOST_RECENT:
+                    del self.recent[next(iter(self.recent))]
+        else:
+            if before is None:
+                self.supply.hold(run)
+                self.runs_at.setdefault(run.site, {})[run.id] = None
+            self.runs[run.id] = run
+        self.touch("run", run.id, run)
+
+
+# -- one function per fact -----------------------------------------------------------------------------------------------
+
+
+def _exchange_created(view: View, event: fact.ExchangeCreated, now_ms: int) -> None:
+    view.exchange = ExchangeRow(id=event.id, prefix=event.prefix, public=event.public)
+    view.touch("exchange", event.id, view.exchange)
+
+
+def _put_token(view: View, token: Token) -> None:
+    view.tokens[token.sha256] = token
+    view.token_sha256[token.id] = token.sha256
+    view.touch("token", token.sha256, token)
+
+
+def _token_created(view: View, event: fact.TokenCreated, now_ms: int) -> None:
+    _put_token(view, event.token)
+
+
+def _token_used(view: View, event: fact.TokenUsed, now_ms: int) -> None:
+    token = view.tokens[view.token_sha256[event.id]]
+    _put_token(view, replace(token, uses_left=token.uses_left - 1))
+
+
+def _token_revoked(view: View, event: fact.TokenRevoked, now_ms: int) -> None:
+    token = view.tokens[view.token_sha256[event.id]]
+    _put_token(view, replace(token, revoked_ms=event.at_ms))
+
+
+def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
+    view.catalogue.restore(event.envelope.encode())
+    view.supply.put_record(event, view.sites)
+    view.touch("record", event.id, event)
+
+
+def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) -> None:
+    view.touch("equivocation", f"{event.id}#{event.rev}", event)
+
+
+def _site_joined(view: View, event: fact.SiteJoined, now_ms: int) -> None:
+    view.put_site(event.site)
+
+
+def _site_changed(view: View, event: fact.SiteChanged, now_ms: int) -> None:
+    view.put_site(event.site)
+
+
+def _session_opened(view: View, event: fact.SessionOpened, now_ms: int) -> None:
+    view.put_site(event.site)
+    view.heard_ms[event.site.id] = now_ms
+    view.beat_seq.pop(event.site.id, None)
+
+
+def _job_submitted(view: View, event: fact.JobSubmitted, now_ms: int) -> None:
+    view.put_job(event.job)
+    view.has_deadlines = view.has_deadlines or bool(event.job.task.deadline_s)
+    if event.job.after:
+        view.dependents.setdefault(event.job.after, []).append(event.job.id)
+
+
+def _job_queued(view: View, event: fact.JobQueued, now_ms: int) -> None:
+    job = view.jobs[event.job]
+    view.put_job(
+        replace(
+            job,
+            state=JobState.QUEUED,
+            eligible_ms=event.eligible_ms,
+            attempts=event.attempts,
+            losses=event.losses,
+            avoid=event.avoid,
+            reasons=event.reasons,
+            held_micro_cny=0,
+        )
+    )
+    view.supply.demands.pop(job.id, None)
+
+
+def _job_ended(view: View, event: fact.JobEnded, now_ms: int) -> None:
+    job = view.jobs[event.job]
+    view.put_job(
+        replace(
+            job, state=event.state, ended_ms=event.at_ms, reasons=event.reasons, outputs=event.outputs, held_micro_cny=0
+        )
+    )
+    for name in view.dependents.pop(event.job, ()):
+        following = view.jobs.get(name)
+        if following is None:
+            continue
+        # What a step leaves behind is laid into the working folder of the next step, at the same paths.
+        laid = tuple(
+            Mount(path=output.path, sha256=output.sha256, size_bytes=output.size_bytes) for output in event.outputs
+        )
+        task = replace(following.task, mounts=following.task.mounts + laid)
+        view.put_job(replace(following, task=task, after="" if event.state is JobState.SUCCEEDED else following.after))
+
+
+def _cancel_requested(view: View, event: fact.CancelRequested, now_ms: int) -> None:
+    view.put_job(replace(view.jobs[event.job], is_cancel_requested=True))
+
+
+def _run_offered(view: View, event: fact.RunOffered, now_ms: int) -> None:
+    run = event.run
+    job = view.jobs[run.job]
+    view.put_run(run)
+    view.put_job(
+        replace(job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, held_micro_cny=event.held_micro_cny, reasons=())
+    )
+
+
+def _run_accepted(view: View, event: fact.RunAccepted, now_ms: int) -> None:
+    run = replace(
+        view.runs[event.run],
+        state=RunState.ACCEPTED,
+        accepted_ms=event.at_ms,
+        sandbox=event.sandbox,
+        network=event.network,
+    )
+    view.put_run(run)
+    view.put_job(replace(view.jobs[run.job], state=JobState.STAGING))
+
+
+def _run_started(view: View, event: fact.RunStarted, now_ms: int) -> None:
+    run = replace(view.runs[event.run], state=RunState.RUNNING, started_ms=event.at_ms)
+    view.put_run(run)
+    view.put_job(replace(view.jobs[run.job], state=JobState.RUNNING))
+
+
+def _stop_requested(view: View, event: fact.StopRequested, now_ms: int) -> None:
+    view.put_run(replace(view.runs[event.run], is_stop_requested=True))
+
+
+def _checkpoint_stored(view: View, event: fact.CheckpointStored, now_ms: int) -> None:
+    job = view.jobs[event.job]
+    view.put_job(replace(job, checkpoint=event.sha256, checkpoint_ms=event.at_ms))
+
+
+def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:
+    run = view.runs[event.run]
+    view.put_run(
+        replace(run, state=event.state, ended_ms=event.at_ms, exit_codes=event.exit_codes, reason=event.reason)
+    )
+    if event.usage is not None:
+        job = view.jobs[run.job]
+        view.put_job(replace(job, charged_micro_cny=job.charged_micro_cny + event.usage.charge_micro_cny))
+        view.charged_micro_cny += event.usage.charge_micro_cny
+        view.touch("usage", run.id, event.usage)
+
+
+def _quote_changed(view: View, event: fact.QuoteChanged, now_ms: int) -> None:
+    quote = event.quote
+    if quote.state in ("asked", "open"):
+        view.quotes[quote.id] = quote
+    else:
+        view.quotes.pop(quote.id, None)
+    view.touch("quote", quote.id, quote)
+
+
+APPLY: dict[type, Callable[[View, Any, int], None]] = {
+    fact.ExchangeCreated: _exchange_created,
+    fact.TokenCreated: _token_created,
+    fact.TokenUsed: _token_used,
+    fact.TokenRevoked: _token_revoked,
+    fact.RecordStored: _record_stored,
+    fact.EquivocationSeen: _equivocation_seen,
+    fact.SiteJoined: _site_joined,
+    fact.SiteChanged: _site_changed,
+    fact.SessionOpened: _session_opened,
+    fact.JobSubmitted: _job_submitted,
+    fact.JobQueued: _job_queued,
+    fact.JobEnded: _job_ended,
+    fact.CancelRequested: _cancel_requested,
+    fact.RunOffered: _run_offered,
+    fact.RunAccepted: _run_accepted,
+    fact.RunStarted: _run_started,
+    fact.StopRequested: _stop_requested,
+    fact.CheckpointStored: _checkpoint_stored,
+    fact.RunEnded: _run_ended,
+    fact.QuoteChanged: _quote_changed,
+}
+
