@@ -72,26 +72,30 @@ def choose(
     are known). ``most_held_back`` bounds the pools that wait.
     """
     scene = Scene(pools, distances, now_ms, terms)
-    refused: dict[bytes, Refusal] = {}
+    refused: dict[str, Refusal] = {}
+    words: list[str] | None = None
     answers: list[Placement | Refusal] = []
     taken: list[tuple[int, Amount]] = []
     try:
         for demand in demands:
-            shape = _shape(demand, pools) if refused else b""
-            answer: Placement | Refusal | None = None
-            if shape in refused:  # what was refused before stays refused: capacity only shrinks within a batch
-                answer = msgspec.structs.replace(refused[shape], demand=demand.id, held_back="")
-            found = None if answer else search(scene, demand)
-            if found:
+            shape = "" if words is None else _shape(demand, words)
+            known = refused.get(shape)
+            found = search(scene, demand) if known is None else None
+            if found is not None:
                 asking, row = found
-                answer = _placement(asking, row)
+                answers.append(_placement(asking, row))
                 pools.hold_at(row, asking.need.amount)
                 taken.append((row, asking.need.amount))
-            elif answer is None:
-                is_late = now_ms - demand.waits_since_ms >= patience_ms and len(scene.held_back) < most_held_back
-                answer = refused[shape or _shape(demand, pools)] = _refuse(scene, demand, is_late, ends or {})
-            assert answer is not None
-            answers.append(answer)
+                continue
+            is_late = now_ms - demand.waits_since_ms >= patience_ms and len(scene.held_back) < most_held_back
+            if known is None or (is_late and known.is_possible and not known.held_back):
+                known = _refuse(scene, demand, is_late, ends or {})
+                if words is None:
+                    words = _policy_words(pools)
+                refused[_shape(demand, words)] = known
+                answers.append(known)
+            else:  # what was refused before stays refused: capacity only shrinks within a batch
+                answers.append(msgspec.structs.replace(known, demand=demand.id, held_back=""))
     finally:
         for row, amount in reversed(taken):
             pools.release_at(row, amount)
@@ -180,16 +184,16 @@ def _hold_back(scene: Scene, busy: list[tuple[Asking, Rows]], ends: Mapping[str,
     return pool
 
 
-def _shape(demand: Demand, pools: Pools) -> bytes:
+def _shape(demand: Demand, policy_words: Sequence[str]) -> str:
     """Everything of a demand that decides whether it fits, so that equal ones are refused once."""
-    values = [{name: one[name] for name in _policy_words(pools) if name in one} for one in demand.values]
-    needs = [(need.asked, need.amount, need.accelerator_memory_bytes, need.accelerator_memory_most_bytes,
-              need.disk_bytes, need.architecture, need.image, need.infra, need.max_price_micro_cny,
-              need.where.text if need.where else "") for need in demand.needs]  # fmt: skip
-    rest = (demand.type, demand.caller, demand.nodes, demand.network, demand.is_trusted, demand.owners, demand.data,
-            demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s, demand.budget_micro_cny,
-            demand.refused, demand.pool, demand.price_micro_cny)  # fmt: skip
-    return msgspec.msgpack.encode((needs, values, rest))
+    needs = [(need, need.where.text if need.where else "") for need in demand.needs]
+    values = [{name: one.get(name) for name in policy_words} for one in demand.values]
+    rest = (
+        demand.type, demand.caller, demand.nodes, demand.network, demand.is_trusted, demand.owners, demand.data,
+        demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s, demand.budget_micro_cny,
+        demand.refused, demand.pool, demand.price_micro_cny,
+    )  # fmt: skip
+    return repr((needs, values, rest))
 
 
 def _policy_words(pools: Pools) -> list[str]:

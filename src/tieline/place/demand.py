@@ -17,6 +17,7 @@ from tieline.language import Expression, compile_query
 from tieline.model.spec import DatasetSpec
 from tieline.model.task import DataUse, Resources, Task
 from tieline.place.pools import ANY, CORES, Amount
+from tieline.place.row import architecture_of, kind_of
 
 STRICTNESS = {"": 0, "anywhere": 0, "exchange": 1, "owner": 2, "site": 3}  # residency 驻留
 
@@ -108,11 +109,13 @@ def demand_of(
     refused: Mapping[str, str] | None = None,
     pool: str = "",
     price_micro_cny: int | None = None,
+    alternative: int | None = None,
 ) -> Demand:
     """Reduce ``task`` for placing. ``data`` holds the facts of the datasets that it names, by identifier.
 
     Times are milliseconds since the epoch; ``waits_since_ms`` 0 means since submission. ``spent_micro_cny`` is what
-    earlier runs of the job were charged. ``refused`` maps pools to the owner's reason. Raises TielineError
+    earlier runs of the job were charged. ``refused`` maps pools to the owner's reason. ``pool``, ``alternative`` and
+    ``price_micro_cny`` are those of a quote: only that pool, that alternative, at that price. Raises TielineError
     `invalid_expression` for a ``where`` that does not compile.
     """
     facts = data or {}
@@ -123,7 +126,7 @@ def demand_of(
         name=task.name,
         type=task.type,
         caller=caller,
-        needs=needs,
+        needs=needs if alternative is None else needs[alternative : alternative + 1],
         values=tuple(
             demand_values(task, index, caller, facts=facts, price_micro_cny=price_micro_cny)
             for index in range(len(task.resources))
@@ -196,7 +199,7 @@ def _need(task: Task, index: int, resources: Resources) -> Need:
     cores = resources.core_count if has_accelerators else max(1, resources.core_count)
     return Need(
         index=index,
-        asked=(resources.accelerator or ANY) if has_accelerators else CORES,
+        asked=(kind_of(resources.accelerator) or ANY) if has_accelerators else CORES,
         amount=Amount(accelerators * nodes, cores * nodes, resources.memory_bytes * nodes),
         unit="accelerator" if has_accelerators else "core",
         unit_count=(accelerators if has_accelerators else cores) * nodes,
@@ -204,7 +207,7 @@ def _need(task: Task, index: int, resources: Resources) -> Need:
         accelerator_memory_bytes=resources.accelerator_memory_bytes if has_accelerators else 0,
         accelerator_memory_most_bytes=resources.accelerator_memory_most_bytes if has_accelerators else 0,
         disk_bytes=resources.disk_bytes * nodes,
-        architecture=resources.architecture,
+        architecture=architecture_of(resources.architecture),
         image=resources.image,
         infra=resources.infra,
         max_price_micro_cny=resources.max_price_micro_cny,

@@ -359,7 +359,7 @@ def _postings(row: PoolRow) -> tuple[str, ...]:
     """The postings that a pool is on, each once."""
     if not row.sells_accelerators:
         return (CORES,)
-    return tuple(dict.fromkeys(word for word in (row.spec.accelerator, row.family, ANY) if word))
+    return tuple(dict.fromkeys(word for word in (row.accelerator, row.family, ANY) if word))
 
 
 def _integers(table: Table, name: str) -> IntegerColumn:

@@ -6,18 +6,11 @@ from typing import Any
 
 import msgspec
 
-from tieline.language.attributes import OFFER
 from tieline.language.family import family
+from tieline.language.offer import evidence_of, offer_values
+from tieline.model.accelerators import architecture, named
 from tieline.model.record import Status
 from tieline.model.spec import PoolSpec, SiteSpec
-
-# attribute -> field of the pool's record, for those that state a field as it is
-FIELDS: dict[str, str] = {
-    row.name: row.source.removeprefix("PoolSpec.").split()[0].rstrip(";")
-    for row in OFFER
-    if row.source.startswith("PoolSpec.")
-}
-ACCELERATOR_FIELDS = ("accelerator", "accelerator_count", "accelerator_memory_bytes", "vendor")
 
 
 class PoolRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,6 +39,11 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "accelerator" if self.sells_accelerators else "core"
 
     @property
+    def accelerator(self) -> str:
+        """The kind of its accelerators in the one spelling of `model.accelerators`; nothing where cores are sold."""
+        return kind_of(self.spec.accelerator) if self.sells_accelerators else ""
+
+    @property
     def family(self) -> str:
         """``gpu`` or ``npu``; nothing where cores are sold."""
         return family(self.spec.accelerator, self.spec.vendor) if self.sells_accelerators else ""
@@ -58,39 +56,36 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def evidence(self) -> str:
         """What the size of the pool rests on."""
-        field = "accelerator_count" if self.sells_accelerators else "core_count"
-        return _evidence(self.spec, field)
+        return evidence_of(self.spec)["count" if self.sells_accelerators else "cores"]
 
     def values(self) -> dict[str, Any]:
-        """Its attributes as a query reads them: name to value in base units, without what changes by the minute.
-
-        A size of 0 in the record means that the owner did not state it, which is unknown.
-        """
-        spec, family_word = self.spec, self.family
-        values = {name: getattr(spec, field) for name, field in FIELDS.items()}
-        for name in ("accelerator_memory", "memory", "disk"):
-            values[name] = values[name] or None
-        values |= {
-            "id": self.id,
-            "kind": "pool",
+        """Its attributes as a query reads them, without what changes by the minute."""
+        status = Status.DRAINING if self.is_draining else Status.ACTIVE
+        values = offer_values(self.id, self.spec, status=status.value, updated_ms=self.updated_ms)
+        return values | {
             "owner": self.owner,
-            "name": self.id.rsplit("/", 1)[-1],
-            "title": spec.title,
-            "status": "draining" if self.is_draining else "active",
-            "tags": spec.tags,
-            "updated": self.updated_ms or None,
             "site": self.site,
             "tier": self.tier,
-            "region": self.region,
+            "region": self.region or None,
             "has_door": self.has_door,
-            "declared_by": self.declared_by,
-            "gpu": spec.accelerator_count if family_word == "gpu" else 0,
-            "npu": spec.accelerator_count if family_word == "npu" else 0,
-            "sandbox": spec.sandbox or "none",
-            "label": spec.labels,
-            "evidence": {name: _evidence(spec, field) for name, field in FIELDS.items()},
+            "declared_by": self.declared_by or None,
         }
-        return values
+
+
+def kind_of(word: str) -> str:
+    """A kind of accelerator in its one spelling; a word that cannot be one stays as it is."""
+    try:
+        return named(word).kind if word else ""
+    except ValueError:
+        return word
+
+
+def architecture_of(word: str) -> str:
+    """An instruction set in its one spelling; a word that is none stays as it is."""
+    try:
+        return architecture(word) if word else ""
+    except ValueError:
+        return word
 
 
 def pool_row(
@@ -114,13 +109,7 @@ def pool_row(
         region=site.region,
         has_door=bool(site.door),
         declared_by=site.declared_by,
-        is_draining=status is Status.DRAINING,
+        is_draining=status == Status.DRAINING,
         expires_ms=expires_ms,
         updated_ms=updated_ms,
     )
-
-
-def _evidence(spec: PoolSpec, field: str) -> str:
-    if spec.is_emulated and field in ACCELERATOR_FIELDS:
-        return "emulated"
-    return spec.evidence.get(field, "declared")

@@ -39,7 +39,7 @@ def a_demand(*alternatives, caller=ALICE, task=None, id="j-1", **fields):  # noq
     taken = {
         name: fields.pop(name)
         for name in (
-            "data_facts", "submitted_ms", "waits_since_ms", "spent_micro_cny", "avoid", "refused", "pool",
+            "alternative", "data_facts", "submitted_ms", "waits_since_ms", "spent_micro_cny", "avoid", "refused", "pool",
             "price_micro_cny",
         )
         if name in fields

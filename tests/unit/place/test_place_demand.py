@@ -100,3 +100,14 @@ def test_a_policy_reads_amounts_over_all_nodes_and_the_classes_of_the_data():
     assert (values["duration"], values["budget"], values["price"]) == (60_000_000, 9, 5)
     assert (values["label"], values["has_secrets"], values["role"]) == ({"team": "vision"}, True, "user")
     assert demand_values(task, 0, ALICE, price_micro_cny=4)["price"] == 4
+
+
+def test_a_quoted_alternative_is_the_only_one_and_keeps_its_number_and_values():
+    demand = a_demand({"accelerator": "h100"}, {"core_count": 8}, alternative=1)
+    assert [need.index for need in demand.needs] == [1]
+    assert demand.values[demand.needs[0].index]["cores"] == 8
+
+
+def test_kinds_and_architectures_are_compared_in_one_spelling():
+    need = a_demand({"accelerator": "910b", "architecture": "amd64"}).needs[0]
+    assert (need.asked, need.architecture) == ("ascend-910b", "x86_64")
