@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from tieline.model.kinds import KINDS, Writer
+from tieline.model.quantity import MAX_INTEGER
 from tieline.model.record import MAX_QUOTA, DelegatedKey, Delegation, Root, Status
 from tieline.registry.keys import check_strong, public_bytes
 from tieline.registry.rules import SKEW_S, refused, shown_time
@@ -143,46 +144,43 @@ def signing_key(authority: Authority, kid: str, where: str) -> TrustedKey:
 
 def check_chain(
     authority: Authority, key: TrustedKey, kind: str, nb: int, now_s: int, where: str, is_new: bool
-) -> None:
+) -> tuple[int, int]:
     """Walk from a signature up to a pinned root; raises `record_refused` with the step that does not hold now.
 
     ``nb`` is when the record says that it was signed. A record that is held already outlives the revocation of its key
     unless it says it was signed at or after it; nothing ``is_new`` is believed any more, whatever date it states.
     An empty ``kind`` asks about the key alone. A key without bytes (a restored row's) is known by its name.
+    Returns from when until before when the walk cannot end otherwise, as long as no delegation changes.
     """
     signer, at, name = authority, nb, kind
+    from_s, until_s = 0, MAX_INTEGER
     while True:
         known = signer.keys.get(key.kid)
-        if known is not key and (known is None or (key.public and known.public != key.public)):
+        if known is None or (known is not key and key.public and known.public != key.public):
             raise refused("key_unknown", where, kid=key.kid, prefix=signer.prefix)
         check_kind(signer, name, where)
         if signer is not authority:
             check_kind(signer, kind, where)
         check_key_window(known, now_s, where)
         check_revocation(known, at, now_s, where, is_new=is_new)
+        from_s, until_s = max(from_s, known.nb - SKEW_S), min(until_s, known.exp + SKEW_S)
         if signer.is_pinned:
-            return
+            return from_s, until_s
         held = signer.held
         if held is None or signer.parent is None:
             raise refused("root_unknown", where, prefix=signer.prefix)
-        if held.status is Status.WITHDRAWN:
-            raise refused("delegation_withdrawn", where, prefix=signer.prefix)
-        if now_s >= held.exp + SKEW_S:
-            raise refused(
-                "delegation_expired", where, prefix=signer.prefix, exp=shown_time(held.exp), now=shown_time(now_s)
-            )
+        check_held_delegation(signer, held, now_s, where)
+        until_s = min(until_s, held.exp + SKEW_S)
         signer, key, at, name, is_new = signer.parent, held.key, held.nb, held.kind, False
 
 
-def window(authority: Authority, key: TrustedKey) -> tuple[int, int]:
-    """From when until before when the walk of `check_chain` cannot end otherwise, as long as no delegation changes."""
-    from_s, until_s = key.nb - SKEW_S, key.exp + SKEW_S
-    while not authority.is_pinned and authority.held is not None and authority.parent is not None:
-        held, authority = authority.held, authority.parent
-        known = authority.keys[held.key.kid]
-        from_s = max(from_s, known.nb - SKEW_S)
-        until_s = min(until_s, known.exp + SKEW_S, held.exp + SKEW_S)
-    return from_s, until_s
+def check_held_delegation(authority: Authority, held: Held, now_s: int, where: str) -> None:
+    """Refuse what rests on a delegation that was withdrawn or has ended."""
+    if held.status is Status.WITHDRAWN:
+        raise refused("delegation_withdrawn", where, prefix=authority.prefix)
+    if now_s >= held.exp + SKEW_S:
+        times = {"exp": shown_time(held.exp), "now": shown_time(now_s)}
+        raise refused("delegation_expired", where, prefix=authority.prefix, **times)
 
 
 def check_kind(authority: Authority, kind: str, where: str) -> None:

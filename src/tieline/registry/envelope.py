@@ -212,9 +212,12 @@ def _envelope_flaw(data: bytes, found: TielineError | None = None) -> TielineErr
             base64url_bytes(tree[part].encode(), part)
         except TielineError as error:
             return error
-        if not tree[part]:
-            return refused("envelope_member", why=f"`{part}` is empty")
-    return found or refused("envelope_member", why=f"the signature is not {SIGNATURE_BYTES} bytes")
+    try:
+        header(tree["protected"].encode())
+    except TielineError as error:
+        return error
+    why = f"the signature is not {SIGNATURE_BYTES} bytes" if tree["payload"] else "the payload is empty"
+    return found or refused("envelope_member", why=why)
 
 
 def _record(tree: Any) -> Record:

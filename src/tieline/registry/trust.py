@@ -18,24 +18,28 @@ from tieline.registry.authority import (
     Held,
     TrustedKey,
     check_chain,
-    window,
 )
 from tieline.registry.rules import refused
 
 
 class Warrant(msgspec.Struct, frozen=True, gc=False):
-    """From ``from_s`` until before ``until_s`` the key speaks for its prefix about ``kind``, however new the record."""
+    """From ``from_s`` until before ``until_s`` the key speaks for its prefix about a kind, however new the record."""
 
     public: bytes
     from_s: int
     until_s: int
+    change: int  # the last one that the walk can have seen
 
 
 class Trust:
-    """Authorities by prefix. Changed by `pin`, `give` and `take_back` alone."""
+    """Authorities by prefix. Changed by `pin`, `give` and `take_back` alone, from one thread; any thread may ask.
+
+    Each change is counted after it is made, so that an answer that saw half of it is never kept.
+    """
 
     def __init__(self) -> None:
         self._authorities: dict[str, Authority] = {}
+        self._change = 0
         self._warrants: dict[tuple[str, str], Warrant] = {}  # by key name and kind
 
     def find(self, prefix: str) -> Authority | None:
@@ -53,45 +57,50 @@ class Trust:
 
     def pin(self, root: Root) -> None:
         """Trust ``root`` from now on; pinning a prefix again replaces its keys."""
-        self._warrants.clear()
         self.authority(root.prefix).pin(root)
+        self._changed()
 
     def give(self, identifier: Identifier, held: Held, envelope: bytes, record: Record) -> str:
         """Let the delegation ``record`` take effect, or end where it was withdrawn; gives the prefix concerned."""
         assert held.kind in GIVING, held.kind
         if "." in identifier.name:
             return ""  # only a tombstone gets here, and it ends nothing
-        self._warrants.clear()
         giver = str(identifier)
         taker = self.authority(f"{identifier.prefix}.{identifier.name}")
         if taker.given_by not in ("", giver) and held.status is Status.WITHDRAWN:
             return ""  # the prefix went to another record since
         taker.give(giver, held, envelope, msgspec.convert(record.spec, Delegation) if record.spec else None)
+        self._changed()
         return taker.prefix
 
     def take_back(self, identifier: Identifier) -> None:
         """Forget what the delegation ``identifier`` gave away."""
         taker = self._authorities.get(f"{identifier.prefix}.{identifier.name}")
         if taker is not None and taker.given_by == str(identifier):
-            self._warrants.clear()
             taker.take_back()
+            self._changed()
+
+    def _changed(self) -> None:
+        self._change += 1
+        self._warrants.clear()
 
     def check(
         self, authority: Authority, key: TrustedKey, kind: str, nb: int, now_s: int, where: str, is_new: bool
     ) -> None:
         """As `check_chain`, and much faster when nothing is wrong."""
-        name = (key.kid, kind)
+        name, change = (key.kid, kind), self._change
         warrant = self._warrants.get(name)
         if (
             warrant is not None
+            and warrant.change == change
             and warrant.from_s <= now_s < warrant.until_s
             and (warrant.public == key.public or not key.public)
         ):
             return
-        check_chain(authority, key, kind, nb, now_s, where, is_new)
-        known = authority.keys[key.kid]
-        if not known.revoked_from:  # else it depends on each record
-            self._warrants[name] = Warrant(known.public, *window(authority, known))
+        from_s, until_s = check_chain(authority, key, kind, nb, now_s, where, is_new)
+        known = authority.keys.get(key.kid)
+        if known is not None and not known.revoked_from:  # else it depends on each record
+            self._warrants[name] = Warrant(known.public, from_s, until_s, change)
 
     def check_reachable(self, identifier: Identifier) -> None:
         """Refuse a prefix that no pinned root can ever reach."""
