@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 GB = 10**9
 MAX_NAME = 64
+GROUPS = ("any", "gpu", "npu")  # words that a demand may say instead of a kind
 
 
 class Accelerator(NamedTuple):
@@ -86,7 +87,7 @@ ACCELERATORS: tuple[Accelerator, ...] = (
         ("dcu-bw1000", 64, "bw1000"),
     ),
     *_rows(
-        "moorethreads", "gpu", True,
+        "moore-threads", "gpu", True,
         ("mtt-s80", 16, "s80"), ("mtt-s3000", 32, "s3000"), ("mtt-s4000", 48, "s4000 摩尔线程s4000"), ("mtt-s5000", 80, "s5000"),
     ),
     *_rows(
@@ -118,8 +119,8 @@ VENDORS: dict[str, str] = {  # spellings of a vendor; the values are the words o
     **{row.vendor: row.vendor for row in ACCELERATORS},
     "tpu": "google",
     "ascend": "huawei",
-    "mthreads": "moorethreads",
-    "moore-threads": "moorethreads",
+    "mthreads": "moore-threads",
+    "moorethreads": "moore-threads",
     "kunlun": "kunlunxin",
     "t-head": "thead",
     "trainium": "aws",
@@ -183,6 +184,8 @@ def named(text: str) -> Named:
         raise ValueError(
             f"`{text[:MAX_NAME]}` is no name of an accelerator: letters, digits, `.`, `_`, `-`, at most {MAX_NAME}"
         )
+    if name in GROUPS:
+        return Named(name, 0, is_known=True)
     if row := _BY_SPELLING.get(_compact(name)):
         return Named(row.name, 0, is_known=True)
     parts = [part for part in _PARTS.split(name) if part and part not in _DECOR]

@@ -34,7 +34,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     image: Annotated[str, msgspec.Meta(max_length=400)] = ""
     max_price_micro_cny: MicroCny | None = None  # per unit-hour
     where: Expression = ""  # expression over offers
-    infra: Annotated[str, msgspec.Meta(max_length=200)] = ""  # a named site, or CLOUD[/REGION[/ZONE]], `*` for any part
+    infra: Annotated[str, msgspec.Meta(max_length=200)] = ""  # a site, a region, or CLOUD[/REGION[/ZONE]]
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ Cost: linear in the bytes; measured about 30 ms for 1 MiB of ordinary text with 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from tieline.model.taskfile.nodes import Mapping, Mark, Node, Scalar, Sequence
 from tieline.model.taskfile.problem import Problems, shown
@@ -76,19 +76,36 @@ def _mark(written: str, index: int) -> Mark:
     return Mark(line, index - start + 1)
 
 
-def _refuse_syntax(error: Exception, written: str, problems: Problems) -> None:
-    """Say a parser's error in one sentence, without quoting the file: it may hold secrets."""
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+# What a parser was doing when it gave up, and what that means to an author. `{line}` is where it began.
+SYNTAX = {
+    "flow sequence": "a list that begins at line {line} is not closed, or a comma is missing",
+    "flow mapping": "a mapping that begins at line {line} is not closed, or a comma is missing",
+    "block mapping": "this does not fit the mapping that begins at line {line}; check the indentation",
+    "block collection": "this does not fit the list that begins at line {line}; check the indentation",
+    "quoted scalar": "a quote that begins at line {line} is not closed, or an escape is not known",
+    "simple key": "a key needs `: ` after it",
+    "next token": "this character cannot begin a value; put the value in quotes",
+    "alias": "an alias `*` needs the name of an anchor",
+    "block scalar": "the text below `|` or `>` must be indented alike",
+}
+
+
+def _refuse_syntax(error: Exception, written: str, problems: Problems) -> NoReturn:
+    """Say a parser's error in our words, without quoting the file: it may hold secrets."""
+    begun, mark = getattr(error, "context_mark", None), getattr(error, "problem_mark", None)
+    mark = mark or begun
     if mark is None:
         problems.stop("task_yaml", START, what="not YAML")
     at = Mark(mark.line + 1, mark.column + 1)
-    line = [*_BREAK.split(written), ""][mark.line]
+    lines = _BREAK.split(written)
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    context, problem = str(getattr(error, "context", "")), str(getattr(error, "problem", ""))
+    what = next((words for doing, words in SYNTAX.items() if doing in context), "this is not YAML")
     if "\t" in line[: len(line) - len(line.lstrip())]:
-        problems.stop("task_yaml", at, what="a tab indents this line; YAML is indented with spaces")
-    what = str(getattr(error, "problem", None) or "not YAML")
-    if "mapping values are not allowed" in what:
+        what = "a tab indents this line; YAML is indented with spaces"
+    elif "mapping values are not allowed" in problem:
         what = "`: ` cannot stand inside this value; put the value in quotes, or check the indentation"
-    problems.stop("task_yaml", at, what=f"not YAML here: {what}")
+    problems.stop("task_yaml", at, what=what.format(line=begun.line + 1 if begun else at.line))
 
 
 class _Open:

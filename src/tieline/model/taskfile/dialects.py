@@ -19,7 +19,9 @@ from tieline.model.taskfile.fields_dstack import DSTACK
 from tieline.model.taskfile.fields_own import OWN
 from tieline.model.taskfile.fields_skypilot import SKYPILOT
 from tieline.model.taskfile.nodes import Mapping, Scalar
+from tieline.model.taskfile.shapes import Choice
 
+EXECUTION = Choice("serial", "parallel")
 HEADER_KEYS = ("name", "execution", "placement", "primary_tasks", "termination_delay")  # of a leading document
 
 TO_SKYPILOT = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tieline.model.taskfile.compose import START, compose
-from tieline.model.taskfile.dialects import HEADER_KEYS, dialect_of, table_of, type_of
+from tieline.model.taskfile.dialects import EXECUTION, HEADER_KEYS, dialect_of, table_of, type_of
 from tieline.model.taskfile.draft import Draft
 from tieline.model.taskfile.nodes import Mapping, Node, Scalar
 from tieline.model.taskfile.parsed import DEFAULT_RATE, ParsedTask, Rate
@@ -13,10 +13,8 @@ from tieline.model.taskfile.problem import Problems
 from tieline.model.taskfile.read_dstack import read_dstack
 from tieline.model.taskfile.read_own import read_own
 from tieline.model.taskfile.read_skypilot import read_skypilot
-from tieline.model.taskfile.shapes import Choice, Reading
+from tieline.model.taskfile.shapes import Reading
 from tieline.model.taskfile.values import NAME
-
-EXECUTION = Choice("serial", "parallel")
 
 
 def parse_tasks(text: bytes, source: str, rate: Rate = DEFAULT_RATE) -> tuple[ParsedTask, ...]:
@@ -67,7 +65,7 @@ def _parse(document: Node, rate: Rate, problems: Problems) -> ParsedTask | None:
     """One task; None after noting why there is none."""
     before = problems.count
     reading = Reading(problems)
-    draft = Draft(reading=reading, at=document.at, rate=rate)
+    draft = Draft(reading=reading, at=document.at, rate=rate, before=before)
     if not isinstance(document, Mapping):
         kind = "text" if isinstance(document, Scalar) else "a list"
         problems.add("task_yaml", document.at, what=f"{kind} is no task; write `key: value`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +18,25 @@ from tieline.model.taskfile.paths import inside, source
 from tieline.model.taskfile.shapes import Reading
 from tieline.model.taskfile.values import Ask, Price, Span
 
+_CREDENTIALS = re.compile(r"://[^/@\s]*@")
 MAX_ALTERNATIVES = 64
 MAX_FILES = 256
 MAX_SECRETS = 64
 MAX_ENVS = 512
 MAX_DATA = 64
 MAX_EXPRESSION = 4_000
+MAX_INFRA = 200
 MAX_NOT_APPLIED = 256
+
+
+def place(cloud: str | None, region: str | None, zone: str | None) -> str:
+    """`Resources.infra` of what was said: a region alone may be one of a site here; a cloud is written before it."""
+    if region and not cloud and not zone:
+        return region
+    said = "/".join(part or "*" for part in (cloud, region, zone))
+    while said.endswith("/*"):
+        said = said.removesuffix("/*")
+    return "" if said == "*" else said
 
 
 @dataclass
@@ -42,6 +55,7 @@ class Draft:
     reading: Reading
     at: Mark
     rate: Rate
+    before: int = 0  # problems that were known when this task began
     task: dict[str, Any] = field(default_factory=dict)
     alternatives: list[Alternative] = field(default_factory=lambda: [Alternative()])
     where: list[str] = field(default_factory=list)
@@ -57,6 +71,11 @@ class Draft:
     def wrong(self, at: Mark, path: str, what: str) -> None:
         """Note that the value at ``path`` cannot be."""
         self.reading.wrong(at, path, what)
+
+    def missing(self, at: Mark, path: str, what: str) -> None:
+        """Note that something is not said, unless a mistake was found before: it may be said wrongly."""
+        if self.reading.problems.count == self.before:
+            self.wrong(at, path, what)
 
     def note(self, code: str, **values: str | int) -> None:
         """Tell the reader something, once."""
@@ -84,6 +103,7 @@ class Draft:
 
     def need(self, at: Mark, path: str, name: str, target: str = "") -> None:
         """Need data that only a record of that name could provide; without one the plan says so."""
+        name = _CREDENTIALS.sub("://", name)  # an address may carry a password, which is no part of a name
         if len(name) > 200:
             self.wrong(at, path, "a name of data has at most 200 characters")
         else:
@@ -171,6 +191,8 @@ class Draft:
                     self.at, "where", f"{len(where):,} characters with what `network` adds; at most {MAX_EXPRESSION:,}"
                 )
             fields["where"] = where
+        if len(fields.get("infra", "")) > MAX_INFRA:
+            self.wrong(self.at, "resources.infra", f"is longer than {MAX_INFRA} characters")
         if alternative.price is not None:
             fields["max_price_micro_cny"] = self._unit_price(alternative.price, fields)
         return fields

@@ -10,9 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from tieline.model.taskfile.nodes import Mapping, Mark, Node, Scalar, is_null
+from tieline.model.taskfile.nodes import Mapping, Node, Scalar, is_null
 from tieline.model.taskfile.problem import SHOWN, shown
-from tieline.model.taskfile.shapes import Convert, Either, Listing, Pairs, Reading, Schema, Shape, Value, nullable
+from tieline.model.taskfile.shapes import (
+    Absent,
+    Convert,
+    Either,
+    Free,
+    Listing,
+    Pairs,
+    Reading,
+    Schema,
+    Shape,
+    Value,
+    nullable,
+)
 
 Section = dict[str, Value]
 Foreign = Callable[[str, float], str]  # a key's path, how alike its spelling must be -> its word in this dialect
@@ -52,15 +64,13 @@ class Table:
             if key.text not in self.entries:
                 self._unknown(key, path, reading)
                 continue
-            field, shape = self.entries[key.text]
+            _, shape = self.entries[key.text]
             if is_null(held):
                 continue
             value = shape.read(held, inner, reading)
             if value is None:
                 continue
             section[key.text] = Value(value.value, key.at, inner)
-            if field is not None and field.absent and value.value not in field.silent:
-                reading.skip(inner, field.absent)
         return Value(section, node.at, path)
 
     def _unknown(self, key: Scalar, path: str, reading: Reading) -> None:
@@ -113,23 +123,26 @@ def _table(prefix: str, rows: list[Field], foreign: Foreign) -> Table:
 
 
 def _entry(path: str, rows: list[Field], foreign: Foreign) -> tuple[Field | None, Shape]:
+    """What may stand at ``path``: by the kind of node, what its own row, its items, its entries or its section say."""
     own = next((row for row in rows if row.path == path), None)
-    listed = _collection(f"{path}[]", rows, foreign)
-    paired = _collection(f"{path}.*", rows, foreign)
-    section = _table(f"{path}.", rows, foreign) if any(_is_below(row.path, path) for row in rows) else None
-    shapes: list[Shape] = [own.shape] if own is not None and own.shape is not None else []
-    field = own
-    if listed is not None:
-        field = field or listed[0]
-        shapes.append(Listing(listed[1], listed[0].most, is_lone_allowed=listed[0].is_lone))
-    if paired is not None:
-        field = field or paired[0]
-        assert paired[0].key is not None, path
-        shapes.append(Pairs(paired[0].key, paired[1], paired[0].most, is_null_kept=paired[0].is_null_kept))
-    if section is not None:
-        shapes.append(section)
-    assert shapes, path
-    return field, _joined(shapes)
+    items = _collection(f"{path}[]", rows, foreign)
+    entries = _collection(f"{path}.*", rows, foreign)
+    kinds: dict[str, Shape] = {}
+    if items is not None:
+        row, item = items
+        kinds["sequence"] = _absent(Listing(item, row.most, is_lone_allowed=row.is_lone), row)
+        if row.is_lone:
+            kinds |= {"scalar": kinds["sequence"], "mapping": kinds["sequence"]}
+    if entries is not None:
+        row, value = entries
+        assert row.key is not None, path
+        kinds["mapping"] = _absent(Pairs(row.key, value, row.most, is_null_kept=row.is_null_kept), row)
+    if own is not None and own.shape is not None:
+        kinds |= {kind: _absent(shape, own) for kind, shape in _by_kind(own.shape).items()}
+    if any(_is_below(row.path, path) for row in rows):
+        kinds["mapping"] = _table(f"{path}.", rows, foreign)
+    assert kinds, path
+    return own or (items or entries or (None,))[0], _joined(kinds)
 
 
 def _collection(path: str, rows: list[Field], foreign: Foreign) -> tuple[Field, Shape] | None:
@@ -137,33 +150,28 @@ def _collection(path: str, rows: list[Field], foreign: Foreign) -> tuple[Field, 
     own = next((row for row in rows if row.path == path), None)
     if own is None:
         return None
-    shapes: list[Shape] = [own.shape] if own.shape is not None else []
+    kinds = _by_kind(own.shape) if own.shape is not None else {}
     if any(row.path.startswith(f"{path}.") for row in rows):
-        shapes.append(_table(f"{path}.", rows, foreign))
-    return own, _joined(shapes)
+        kinds["mapping"] = _table(f"{path}.", rows, foreign)
+    return own, _joined(kinds)
 
 
-def _joined(shapes: list[Shape]) -> Shape:
-    """One shape for all of them: by the kind of node that each one reads."""
-    if len(shapes) == 1:
-        return shapes[0]
-    kinds: dict[str, Shape] = {}
-    for shape in shapes:
-        if isinstance(shape, Either):
-            parts = {"scalar": shape.scalar, "sequence": shape.sequence, "mapping": shape.mapping}
-            kinds.update({kind: part for kind, part in parts.items() if part is not None})
-        else:
-            kinds[_node_kind(shape)] = shape
-    lone = next((shape for shape in shapes if isinstance(shape, Listing) and shape.is_lone_allowed), None)
-    if lone is not None:
-        kinds.setdefault("scalar", lone)
-    return Either(**kinds)
+def _by_kind(shape: Shape) -> dict[str, Shape]:
+    """``shape`` under the kind of node that it reads; what reads anything stands under all of them."""
+    if isinstance(shape, Either):
+        parts = {"scalar": shape.scalar, "sequence": shape.sequence, "mapping": shape.mapping}
+        return {kind: part for kind, part in parts.items() if part is not None}
+    return dict.fromkeys(("scalar", "sequence", "mapping"), shape) if isinstance(shape, Free) else {"scalar": shape}
 
 
-def _node_kind(shape: Shape) -> str:
-    if isinstance(shape, Listing):
-        return "sequence"
-    return "mapping" if isinstance(shape, Pairs | Table) else "scalar"
+def _joined(kinds: dict[str, Shape]) -> Shape:
+    """One shape for all kinds of node."""
+    shapes = list(dict.fromkeys(kinds.values()))
+    return shapes[0] if len(shapes) == 1 else Either(**kinds)
+
+
+def _absent(shape: Shape, field: Field) -> Shape:
+    return Absent(shape, field.absent, field.silent) if field.absent else shape
 
 
 def _head(rest: str) -> str:
@@ -178,8 +186,3 @@ def _is_below(path: str, section: str) -> bool:
 def at(section: Section, name: str, default: Any = None) -> Any:
     """The plain value of ``name`` in ``section``."""
     return section[name].value if name in section else default
-
-
-def mark(section: Section, name: str, default: Mark) -> Mark:
-    """Where ``name`` stands."""
-    return section[name].at if name in section else default

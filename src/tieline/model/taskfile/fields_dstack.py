@@ -9,7 +9,7 @@ them is found, and refused when they are planned.
 from __future__ import annotations
 
 from tieline.model.taskfile.fields import Field
-from tieline.model.taskfile.shapes import Choice, Free, Text, Whole
+from tieline.model.taskfile.shapes import Choice, Convert, Free, Text, Whole
 from tieline.model.taskfile.values import (
     ARCHITECTURE,
     COUNTS,
@@ -28,6 +28,7 @@ from tieline.model.taskfile.values import (
     SIZES,
     TEXT,
     VENDOR,
+    env_item,
 )
 
 TYPES = ("task", "service", "dev-environment", "fleet", "gateway", "volume")
@@ -41,10 +42,10 @@ IDLE = "a run holds its resources until it ends, and nothing idles after it"
 CONTAINER = "concerns the container that dstack starts; here the site's engine decides"
 PORT = "nothing listens at a site by default; a run's ports are not opened"
 DATA = "data that no record here names: planning refuses it with `data_unknown`"
-ENV_ITEM = Text(
+ENV_ITEM = Convert(
     "`NAME=value`, or `NAME` to be taken from the submitter's environment",
-    65_800,
-    r"(?s:[A-Za-z_][A-Za-z0-9_]*(?:=.*)?)",
+    env_item,
+    {"type": "string", "maxLength": 65_800, "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(?:=[\s\S]*)?$"},
 )
 BLOCKS = Text("a number or `auto`", 10, r"[1-9][0-9]*|auto")
 

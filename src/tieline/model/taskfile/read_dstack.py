@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import Any
 
-from tieline.model.taskfile.draft import MAX_ALTERNATIVES, Alternative, Draft
+from tieline.model.taskfile.draft import MAX_ALTERNATIVES, Alternative, Draft, place
 from tieline.model.taskfile.fields import Section, at
 from tieline.model.taskfile.paths import inside, is_bucket
 from tieline.model.taskfile.read_own import read_grace
@@ -69,10 +69,10 @@ def _read_env(section: Section, draft: Draft) -> None:
     env = at(section, "env", ())
     if isinstance(env, tuple):
         for value in env:
-            name, equals, text = value.value.partition("=")
+            name, text = value.value
             if name in draft.envs:
                 draft.wrong(value.at, value.path, f"`{name}` is set twice")
-            _set(name, text if equals else None, value, draft)
+            _set(name, text, value, draft)
         return
     for name, value in env.items():
         _set(name, value.value, value, draft)
@@ -101,7 +101,7 @@ def _read_repo(repo: Value, draft: Draft) -> None:
             local, _, path = repo.value.partition(":")
             path = path or "."
     if bool(local) == bool(url):
-        draft.wrong(repo.at, repo.path, "needs either `local_path` or `url`")
+        draft.missing(repo.at, repo.path, "needs either `local_path` or `url`")
     elif url:
         draft.need(repo.at, repo.path, url)
     else:
@@ -116,7 +116,7 @@ def _read_file(entry: Value, draft: Draft) -> None:
         local = at(entry.value, "local_path", "")
         target = at(entry.value, "path", local)
     if not local:
-        draft.wrong(entry.at, entry.path, "needs `local_path`: a file or folder of yours")
+        draft.missing(entry.at, entry.path, "needs `local_path`: a file or folder of yours")
     elif is_bucket(f"{local}:{target}"):
         draft.need(entry.at, entry.path, f"{local}:{target}")
     else:
@@ -129,7 +129,7 @@ def _read_volume(volume: Value, draft: Draft) -> None:
         if "name" in volume.value:
             draft.need(volume.at, volume.path, f"volume/{at(volume.value, 'name')}", at(volume.value, "path", ""))
         elif "instance_path" not in volume.value:
-            draft.wrong(volume.at, volume.path, "needs `name` or `instance_path`")
+            draft.missing(volume.at, volume.path, "needs `name` or `instance_path`")
         return
     name, colon, path = volume.value.partition(":")
     if not name or not colon or not path:
@@ -154,11 +154,11 @@ def _read_resources(section: Section, draft: Draft) -> None:
     places = _places(section, draft)
     asked = _gpus(resources, draft) or (None,)
     made: list[Alternative] = []
-    for place in places:
+    for infra in places:
         for ask in asked:
             if len(made) > MAX_ALTERNATIVES:
                 break
-            one = Alternative(fields={**fields, **({"infra": place} if place else {})}, price=at(section, "max_price"))
+            one = Alternative(fields={**fields, **({"infra": infra} if infra else {})}, price=at(section, "max_price"))
             if ask is not None:
                 draft.fill(one.fields, ask, resources["gpu"].at, "resources.gpu")
                 if ask.vendor and ask.kind == "any":
@@ -220,18 +220,10 @@ def _gpus(resources: Section, draft: Draft) -> tuple[Ask, ...]:
 def _places(section: Section, draft: Draft) -> tuple[str, ...]:
     """Clouds, regions and zones as places in the form of `infra`; one empty place where nothing is said."""
     names = ("backends", "regions", "availability_zones")
-    clouds, regions, zones = ([value.value for value in at(section, name, ())] or ["*"] for name in names)
+    clouds, regions, zones = ([value.value for value in at(section, name, ())] or [""] for name in names)
     if len(clouds) * len(regions) * len(zones) > MAX_ALTERNATIVES:
         draft.wrong(
             draft.at, "backends", f"with `regions` and `availability_zones` more than {MAX_ALTERNATIVES} places"
         )
         return ("",)
-    made = []
-    for cloud in clouds:
-        for region in regions:
-            for zone in zones:
-                place = f"{cloud}/{region}/{zone}"
-                while place.endswith("/*"):
-                    place = place.removesuffix("/*")
-                made.append("" if place == "*" else place)
-    return tuple(made)
+    return tuple(place(cloud, region, zone) for cloud in clouds for region in regions for zone in zones)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tieline.model.taskfile.draft import Draft
-from tieline.model.taskfile.fields import Section, at, mark
+from tieline.model.taskfile.fields import Section, at
 from tieline.model.taskfile.paths import inside
 from tieline.model.taskfile.shapes import Value
 from tieline.model.taskfile.values import RETRIES
@@ -60,13 +60,13 @@ def _read_network(section: Section, draft: Draft) -> None:
     point = at(network, "from", "")
     for name in ("rtt", "bandwidth"):
         if name in network and not point:
-            draft.wrong(network[name].at, f"network.{name}", "needs `from`: the point that it is measured from")
+            draft.missing(network[name].at, f"network.{name}", "needs `from`: the point that it is measured from")
     if point and "rtt" in network:
         draft.where.append(f'rtt("{point}") <= {at(network, "rtt")}us')
     if point and "bandwidth" in network:
         draft.where.append(f'bandwidth("{point}") >= {at(network, "bandwidth")}bps')
     if point and "rtt" not in network and "bandwidth" not in network:
-        draft.wrong(network["from"].at, "network.from", "says nothing by itself; add `rtt` or `bandwidth`")
+        draft.missing(network["from"].at, "network.from", "says nothing by itself; add `rtt` or `bandwidth`")
 
 
 def _read_checkpoint(section: Section, draft: Draft) -> None:
@@ -75,7 +75,7 @@ def _read_checkpoint(section: Section, draft: Draft) -> None:
     checkpoint = at(section, "checkpoint")
     parts = {"path": section["checkpoint"]} if isinstance(checkpoint, str) else checkpoint
     if "path" not in parts:
-        draft.wrong(mark(section, "checkpoint", draft.at), "checkpoint", "needs `path`: the folder to keep")
+        draft.missing(section["checkpoint"].at, "checkpoint", "needs `path`: the folder to keep")
         return
     folder = _below(parts["path"], draft)
     if folder == ".":
@@ -117,7 +117,7 @@ def _read_data(entry: Value, draft: Draft) -> None:
         return
     said = entry.value
     if "id" not in said and not ("site" in said and "size" in said):
-        draft.wrong(entry.at, entry.path, "needs `id`, or `site` and `size`: which data is meant")
+        draft.missing(entry.at, entry.path, "needs `id`, or `site` and `size`: which data is meant")
         return
     used = {name: at(said, name) for name in ("id", "site", "residency") if name in said}
     if "size" in said:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from tieline.model.taskfile.draft import MAX_ALTERNATIVES, Alternative, Draft
+from tieline.model.taskfile.draft import MAX_ALTERNATIVES, Alternative, Draft, place
 from tieline.model.taskfile.fields import Section, at
 from tieline.model.taskfile.paths import filled, is_bucket
 from tieline.model.taskfile.shapes import Value
@@ -45,7 +45,7 @@ def _read_workdir(section: Section, draft: Draft) -> None:
         if local := _filled(value.value, value, draft):
             draft.lay(value.at, value.path, ".", local)
     elif "url" not in value.value:
-        draft.wrong(value.at, "workdir", "needs `url`, or a local folder instead of the mapping")
+        draft.missing(value.at, "workdir", "needs `url`, or a local folder instead of the mapping")
     else:
         ref = at(value.value, "ref", "")
         draft.need(value.at, value.path, at(value.value, "url") + (f"@{ref}" if ref else ""))
@@ -71,7 +71,7 @@ def _read_mount(written: str, mount: Value, draft: Draft) -> None:
         if "name" in said:
             draft.need(mount.at, mount.path, f"bucket/{at(said, 'name')}", target)
         elif at(said, "store") != "volume":
-            draft.wrong(mount.at, mount.path, "needs `source`: a local file or folder, or a bucket")
+            draft.missing(mount.at, mount.path, "needs `source`: a local file or folder, or a bucket")
         return
     if isinstance(source, tuple):
         for one in source:
@@ -171,14 +171,11 @@ def _infra(section: Section, draft: Draft) -> str:
             draft.wrong(
                 section["infra"].at, section["infra"].path, "stands beside `cloud`, `region` or `zone`; keep `infra`"
             )
-        said = at(section, "infra").strip()
-    else:
-        said = "/".join(part or "*" for part in parts)
-    while said.endswith("/*"):
-        said = said.removesuffix("/*")
-    if len(said) > 200:
-        draft.wrong(draft.at, "resources.infra", "is longer than 200 characters")
-    return "" if said == "*" else said
+        said: str = at(section, "infra").strip()
+        if "*" not in said:
+            return said
+        parts = ["" if part == "*" else part for part in (*said.split("/", 2), "", "")][:3]
+    return place(*parts)
 
 
 def _image(section: Section, draft: Draft) -> str:
@@ -187,7 +184,7 @@ def _image(section: Section, draft: Draft) -> str:
     if isinstance(container, dict):
         container = at(container, "ref")
         if container is None:
-            draft.wrong(section["container_image"].at, "resources.container_image", "needs `ref`: the image itself")
+            draft.missing(section["container_image"].at, "resources.container_image", "needs `ref`: the image itself")
             return ""
     if container:
         return str(container).removeprefix(DOCKER)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tieline.model.taskfile.dialects import markers, table_of
+from tieline.model.taskfile.dialects import EXECUTION, HEADER_KEYS, markers, table_of
 from tieline.model.taskfile.fields_dstack import TYPES
-from tieline.model.taskfile.shapes import Schema
+from tieline.model.taskfile.shapes import Schema, nullable
+from tieline.model.taskfile.values import NAME
 
 SIZEABLE = 120  # characters of a part that is worth a name of its own
 
@@ -23,9 +24,14 @@ def json_schema() -> Schema:
         "title": "Tieline task file, one document",
         "description": "SkyPilot's or dstack's YAML, with Tieline's own fields in either.",
         "type": "object",
-        "if": _is_dstack(),
-        "then": {"allOf": [_dstack(kind) for kind in TYPES]},
-        "else": table_of("skypilot").schema(),
+        "anyOf": [
+            _header(),
+            {
+                "if": _is_dstack(),
+                "then": {"allOf": [_dstack(kind) for kind in TYPES]},
+                "else": table_of("skypilot").schema(),
+            },
+        ],
     }
     definitions: Schema = {}
     folded = _folded(whole, _counted(whole, {}), definitions)
@@ -68,6 +74,13 @@ def _named(schema: Schema, name: str, counts: dict[str, int], definitions: Schem
         if definitions.setdefault(label, folded) == folded:
             return {"$ref": f"#/$defs/{label}"}
     raise AssertionError(name)
+
+
+def _header() -> Schema:
+    """The leading document of a pipeline, which says only these."""
+    properties: Schema = {name: {} for name in HEADER_KEYS}
+    properties |= {"name": nullable(NAME.schema()), "execution": nullable(EXECUTION.schema())}
+    return {"properties": properties, "minProperties": 1, "additionalProperties": False}
 
 
 def _is_dstack() -> Schema:

@@ -186,8 +186,14 @@ class Listing:
         if not self.least <= len(node.items) <= self.most:
             reading.wrong(node.at, path, f"{len(node.items):,} items; {self.least} to {self.most:,} are possible")
             return None
-        read = (self.item.read(item, f"{path}[{index}]", reading) for index, item in enumerate(node.items))
-        return Value(tuple(value for value in read if value is not None), node.at, path)
+        read: list[Value] = []
+        for index, item in enumerate(node.items):
+            inner = f"{path}[{index}]"
+            if is_null(item):
+                reading.wrong(item.at, inner, "says nothing; leave it out, or put it in quotes")
+            elif (value := self.item.read(item, inner, reading)) is not None:
+                read.append(value)
+        return Value(tuple(read), node.at, path)
 
     def schema(self) -> Schema:
         """An array, or the lone item."""
@@ -250,6 +256,24 @@ class Free:
     def schema(self) -> Schema:
         """Everything."""
         return {}
+
+
+class Absent:
+    """A shape that is understood and means nothing here, unless it says one of the ``silent`` values."""
+
+    def __init__(self, shape: Shape, why: str, silent: tuple[Any, ...]) -> None:
+        self.shape, self.why, self.silent, self.words = shape, why, silent, shape.words
+
+    def read(self, node: Node, path: str, reading: Reading) -> Value | None:
+        """What the shape reads; the reader is told that it is not applied."""
+        value = self.shape.read(node, path, reading)
+        if value is not None and value.value not in self.silent:
+            reading.skip(path, self.why)
+        return value
+
+    def schema(self) -> Schema:
+        """The shape's."""
+        return self.shape.schema()
 
 
 class Either:

@@ -19,6 +19,7 @@ from tieline.model.taskfile.shapes import TRUTHS, Convert, Flag, Text, Whole
 MAX_COUNT = 10_000_000
 MAX_MONEY_MICRO_CNY = 10**12
 MAX_SECONDS = 31_536_000
+MAX_VALUE = 65_536  # characters of an environment variable
 RETRIES = 3  # attempts after a failure where only `true` is said
 MOST_BYTES = {**SIZE_BYTES, "KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40, "PB": 2**50}
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -249,6 +250,16 @@ def cores(text: str) -> Cores:
     return Cores(found or Span(None, None), arch)
 
 
+def env_item(text: str) -> tuple[str, str | None]:
+    """``NAME=value`` or ``NAME``. What stands after the name is never shown: it may be a secret."""
+    name, equals, value = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"`{shown(name)}` is not a name of an environment variable: letters, digits and `_`")
+    if len(value) > MAX_VALUE:
+        raise ValueError(f"the value of `{name}` has {len(value):,} characters; at most {MAX_VALUE:,}")
+    return name, value if equals else None
+
+
 def signal_name(text: str) -> str:
     """``SIGUSR1`` or ``USR1``, one of those that a program can catch."""
     name = "SIG" + text.strip().upper().removeprefix("SIG")
@@ -320,5 +331,5 @@ NAME = Text(
     "it begins and ends with a letter or a digit",
 )
 ENV_NAME = Text("a name of an environment variable", 200, r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and `_`")
-ENV_VALUE = Text("text", 65_536)
+ENV_VALUE = Text("text", MAX_VALUE)
 SCRIPT = Text("a script", 262_144)
