@@ -160,6 +160,11 @@ class Pools:
         assert row is not None, index
         return row
 
+    def accelerator_of(self, index: int) -> str:
+        """The kind that the pool of a row sells; nothing where it sells cores."""
+        column = self.table.texts("accelerator")
+        return column.texts[column.codes[index]] if self.accelerators.total[index] else ""
+
     def get(self, pool: str) -> PoolRow | None:
         """The pool of that identifier, where it has a record now."""
         at = self.index(pool)

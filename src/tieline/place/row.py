@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from tieline.language.family import family
-from tieline.language.offer import evidence_of, offer_values
+from tieline.language.offer import offer_values
 from tieline.model.accelerators import architecture, named
+from tieline.model.evidence import Evidence
 from tieline.model.record import Status
 from tieline.model.spec import PoolSpec, SiteSpec
 
@@ -56,7 +57,12 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def evidence(self) -> str:
         """What the size of the pool rests on."""
-        return evidence_of(self.spec)["count" if self.sells_accelerators else "cores"]
+        said = self.spec.evidence
+        if not self.sells_accelerators:
+            return said.get("core_count", said.get("cores", Evidence.DECLARED.value))
+        if self.spec.is_emulated:
+            return Evidence.EMULATED.value
+        return said.get("accelerator_count", said.get("count", Evidence.DECLARED.value))
 
     def values(self) -> dict[str, Any]:
         """Its attributes as a query reads them, without what changes by the minute."""

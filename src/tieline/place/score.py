@@ -92,7 +92,7 @@ def candidate(asking: Asking, row: int, *, is_chosen: bool) -> Candidate:
         site=pool.site,
         owner=pool.owner,
         alternative=need.index,
-        accelerator=pool.accelerator,
+        accelerator=asking.pools.accelerator_of(row),
         unit=need.unit,
         unit_count=need.unit_count,
         free_units=int(left(asking, rows)[0]) + need.unit_count,

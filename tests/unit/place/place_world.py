@@ -39,8 +39,8 @@ def a_demand(*alternatives, caller=ALICE, task=None, id="j-1", **fields):  # noq
     taken = {
         name: fields.pop(name)
         for name in (
-            "alternative", "data_facts", "submitted_ms", "waits_since_ms", "spent_micro_cny", "avoid", "refused", "pool",
-            "price_micro_cny",
+            "alternative", "data_facts", "submitted_ms", "waits_since_ms", "spent_micro_cny", "avoid", "refused",
+            "pool", "price_micro_cny",
         )
         if name in fields
     }  # fmt: skip

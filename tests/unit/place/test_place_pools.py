@@ -147,3 +147,13 @@ def _open(pools):
 
 def _names(pools, asked):
     return [pools.at(int(row)).id.rsplit("/", 1)[-1] for row in pools.posting(asked).rows]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [a_pool("a"), a_pool("a", is_emulated=True), a_pool("a", evidence={"accelerator_count": "measured"}),
+     cores("a", is_emulated=True), cores("a", evidence={"cores": "measured"})],
+)  # fmt: skip
+def test_the_evidence_of_a_pool_is_that_of_what_it_sells(row):
+    name = "count" if row.sells_accelerators else "cores"
+    assert row.evidence == row.values()["evidence"][name]
