@@ -123,7 +123,6 @@ VENDORS: dict[str, str] = {  # spellings of a vendor; the values are the words o
     "moorethreads": "moore-threads",
     "kunlun": "kunlunxin",
     "t-head": "thead",
-    "trainium": "aws",
 }
 ARCHITECTURES: dict[str, str] = {  # spellings of an instruction set; the values are what `uname -m` says
     "x86_64": "x86_64",

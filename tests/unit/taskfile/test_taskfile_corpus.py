@@ -62,6 +62,22 @@ def test_every_field_of_every_dialect_stands_in_some_file_that_parses():
     assert missing == []
 
 
+def test_every_condition_that_a_file_of_the_corpus_makes_is_one_of_the_language():
+    from tieline.language import compile_query
+
+    conditions = {
+        resources.where
+        for path in FILES
+        if not corpus.expectation(path).is_refused
+        for parsed in parse_tasks(path.read_bytes(), path.name)
+        for resources in parsed.task.resources
+        if resources.where
+    }
+    assert len(conditions) >= 7
+    for condition in sorted(conditions):
+        assert compile_query(condition)
+
+
 def test_every_type_of_dstack_has_a_file():
     texts = [path.read_text(errors="replace") for path in FILES]
     assert [kind for kind in TYPES if not any(f"\ntype: {kind}\n" in text for text in texts)] == []

@@ -13,9 +13,9 @@ SHOWN_CHARACTERS = 60  # of what the file says, in a message
 HINT = "`tieline schema` prints every field as a JSON Schema; docs/reference/task-file.md lists them"
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = SHOWN_CHARACTERS) -> str:
     """``text`` fit for a message: one line, cut, control characters escaped."""
-    cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    cut = text if len(text) <= most else text[: most - 1] + "…"
     return "".join(c if c.isprintable() and c != "`" else repr(c)[1:-1].replace("`", "'") for c in cut)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tieline.model.taskfile.draft import MAX_ALTERNATIVES, Alternative, Draft, place
 from tieline.model.taskfile.fields import Section, at
 from tieline.model.taskfile.paths import filled, is_bucket
+from tieline.model.taskfile.problem import shown
 from tieline.model.taskfile.shapes import Value
 from tieline.model.taskfile.values import Ask, Span
 
@@ -196,6 +197,6 @@ def _image(section: Section, draft: Draft) -> str:
         return ""
     if not str(image).startswith(DOCKER):
         draft.task["type"] = "machine-image"
-        draft.note("task_machine_image", asked=str(image))
+        draft.note("task_machine_image", asked=shown(str(image)))
         return ""
     return str(image).removeprefix(DOCKER)

@@ -42,11 +42,11 @@ class Reading:
 
     def wrong(self, at: Mark, path: str, what: str) -> None:
         """Note that the value at ``path`` cannot be."""
-        self.problems.value(at, shown(path), what)
+        self.problems.value(at, shown(path, 200), what)
 
     def skip(self, path: str, why: str) -> None:
         """Note that ``path`` is not applied, and why."""
-        self.not_applied.setdefault(path, NotApplied(field=path[:200], why=why))
+        self.not_applied.setdefault(path, NotApplied(field=shown(path, 200), why=why))
 
 
 class Shape(Protocol):

@@ -279,7 +279,7 @@ def _either(kinds: str, pattern: str) -> dict[str, object]:
 
 
 TEXT = Text()
-LINE = Text("text of one line", 400, r"[^\n]*")
+LINE = Text("text of one line", 400, r"[^\x00-\x1f\x7f]*")
 FLAG = Flag()
 CORES = Convert("a number of cores such as `4` or `4+`", _at_least_count, _either("number", rf"{NUMBER}\+?"))
 SIZE_AT_LEAST = Convert("a size such as `32`, `32+` or `64GB`", _at_least_size, _either("number", rf"{SIZE}\+?"))
