@@ -13,6 +13,7 @@ from tieline.model.reason import CATALOGUE, sentence
 from tieline.model.spec import PoolSpec, SiteSpec
 from tieline.model.task import Resources, Task
 from tieline.place import OPEN_SITE, Amount, Caller, Placement, Pools, SiteFlags, choose, demand_of, plan, pool_row
+from tieline.place.pipeline import STEPS
 from tieline.ports import ConstantDistances
 
 ALICE = Caller(name="alice")
@@ -138,6 +139,7 @@ def accounts_for_everything(answer, considered):
     assert sum(reason.count for reason in answer.reasons) == considered
     for reason in answer.reasons:
         assert reason.code in CATALOGUE
+        assert reason.code == "no_pools" or any(reason.code in step.codes for step in STEPS)
         assert "{" not in sentence(reason) + sentence(reason, "zh")
 
 

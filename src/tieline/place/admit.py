@@ -16,6 +16,8 @@ from tieline.place.step import Step, none_of, reason
 class Pinned(Step):
     """A quote is for one pool."""
 
+    codes: tuple[str, ...] = ("pool_not_asked",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether one pool is asked."""
         return bool(asking.demand.pool)
@@ -33,6 +35,8 @@ class Pinned(Step):
 
 class Access(Step):
     """Private pools serve their owner, partner pools their owner's partners as well."""
+
+    codes: tuple[str, ...] = ("access_private", "access_partner")
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Pools that the caller may use."""
@@ -59,6 +63,8 @@ class Access(Step):
 class Owners(Step):
     """The task names the owners that it trusts with its work."""
 
+    codes: tuple[str, ...] = ("owner_not_asked",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether owners are named."""
         return bool(asking.demand.owners)
@@ -84,6 +90,8 @@ class Owners(Step):
 
 class Infra(Step):
     """`infra` names a site (its identifier or its last part) or a region; a cloud that none of them is fits nothing."""
+
+    codes: tuple[str, ...] = ("infra_not_here", "site_not_asked")
 
     def asked(self, asking: Asking) -> bool:
         """Whether it is named."""
@@ -112,6 +120,8 @@ class Infra(Step):
 class Policy(Step):
     """The owner's own words about the demand; unknown admits nothing. Asked once per distinct policy."""
 
+    codes: tuple[str, ...] = ("policy_not_met", "policy_unknown")
+
     def asked(self, asking: Asking) -> bool:
         """Whether any owner has one."""
         return asking.pools.policies > 0
@@ -132,6 +142,8 @@ class Policy(Step):
 class DataKnown(Step):
     """Where data is, how large and how bound, only its record says; without one nothing can be promised."""
 
+    codes: tuple[str, ...] = ("data_unknown",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether a dataset has no record here."""
         return bool(asking.demand.unknown_data)
@@ -147,6 +159,8 @@ class DataKnown(Step):
 
 class Residency(Step):
     """Data that may not leave its site or its owner binds the placer as it binds the mover."""
+
+    codes: tuple[str, ...] = ("residency",)
 
     def asked(self, asking: Asking) -> bool:
         """Whether any of the data is bound to a site or an owner; every pool here is within the exchange."""

@@ -18,6 +18,8 @@ FAMILIES = ("gpu", "npu")
 class TypeOffered(Step):
     """Services, fleets and other kinds that nothing here runs are refused by name, before anything else confuses."""
 
+    codes: tuple[str, ...] = ("kind_not_offered",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether the type is none that is run."""
         return asking.demand.type not in OFFERED_TYPES
@@ -34,6 +36,7 @@ class TypeOffered(Step):
 class Kind(Step):
     """Accelerators by kind, family or any; a demand for cores alone goes to pools that sell cores, by the core-hour."""
 
+    codes: tuple[str, ...] = ("accelerator_kind", "cores_not_sold")
     is_searched: ClassVar[bool] = False  # the posting says it
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
@@ -77,6 +80,8 @@ class Kind(Step):
 class Architecture(Step):
     """Binaries run on the instruction set that they were built for; a pool that states none is unknown."""
 
+    codes: tuple[str, ...] = ("architecture",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether one is asked."""
         return bool(asking.need.architecture)
@@ -98,6 +103,8 @@ class Architecture(Step):
 
 class AcceleratorMemory(Step):
     """A model that does not fit one accelerator fails late and dearly, so its memory is compared first."""
+
+    codes: tuple[str, ...] = ("accelerator_memory", "accelerator_memory_over")
 
     def asked(self, asking: Asking) -> bool:
         """Whether a bound is asked."""
@@ -148,6 +155,7 @@ class Total(Step):
 
     def __init__(self, dimension: str) -> None:
         self.dimension = dimension  # accelerators, cores or memory
+        self.codes = (f"{dimension}_total",)
 
     def asked(self, asking: Asking) -> bool:
         """Whether any is needed."""
@@ -182,6 +190,8 @@ class Total(Step):
 class DiskTotal(Step):
     """Disk is not held, so only the pool's whole disk can be compared."""
 
+    codes: tuple[str, ...] = ("disk_total",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether any is needed."""
         return asking.need.disk_bytes > 0
@@ -209,6 +219,8 @@ class DiskTotal(Step):
 class Engine(Step):
     """An `image` is a requirement, not a hint: it runs where a container engine is; the rest where another is."""
 
+    codes: tuple[str, ...] = ("image_not_offered", "image_required")
+
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Pools with an engine that runs this."""
         return asking.pools.flags["images" if asking.need.image else "plain"][rows]
@@ -227,6 +239,8 @@ class Engine(Step):
 
 class Network(Step):
     """The network that a run must have, or must not have, is the owner's to offer."""
+
+    codes: tuple[str, ...] = ("network_not_offered",)
 
     def asked(self, asking: Asking) -> bool:
         """Whether one is required."""
@@ -252,6 +266,8 @@ class Sandbox(Step):
     A pool without a sandbox takes work of its own owner; work whose image a container engine isolates; and work whose
     submitter marked it `is_trusted`, where the owner's policy speaks of `is_trusted` and so has decided about it.
     """
+
+    codes: tuple[str, ...] = ("sandbox_missing",)
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Pools that isolate it, or whose owner trusts it."""

@@ -17,6 +17,7 @@ from tieline.place.step import Step, reason
 class Unexpired(Step):
     """A record is a lease: after its end the owner says nothing any more."""
 
+    codes: tuple[str, ...] = ("record_expired",)
     is_lasting: ClassVar[bool] = False
 
     def asked(self, asking: Asking) -> bool:
@@ -37,6 +38,7 @@ class Unexpired(Step):
 class SiteOpen(Step):
     """A site that is not admitted, drains or is silent takes nothing new."""
 
+    codes: tuple[str, ...] = ("site_not_admitted", "site_draining", "pool_draining", "site_silent")
     is_lasting: ClassVar[bool] = False
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
@@ -62,6 +64,7 @@ class SiteOpen(Step):
 class NotRefused(Step):
     """The owner's site has just said no to this demand; asking again at once would only hear it again."""
 
+    codes: tuple[str, ...] = ("refused_by_owner",)
     is_lasting: ClassVar[bool] = False
 
     def asked(self, asking: Asking) -> bool:
@@ -86,6 +89,7 @@ class NotRefused(Step):
 class NotHeldBack(Step):
     """The best pool is kept for whoever was passed over for too long; work that ends in time may still run there."""
 
+    codes: tuple[str, ...] = ("held_back",)
     is_lasting: ClassVar[bool] = False
 
     def asked(self, asking: Asking) -> bool:
@@ -118,6 +122,7 @@ class NotHeldBack(Step):
 class Free(Step):
     """What is free now, in every dimension that the demand holds: the last question, as it changes fastest."""
 
+    codes: tuple[str, ...] = ("accelerators_free", "cores_free", "memory_free")
     is_lasting: ClassVar[bool] = False
 
     def test(self, asking: Asking, rows: Rows) -> Flags:

@@ -18,10 +18,9 @@ from tieline.place.scene import Asking
 class Step:
     """One line of the pipeline. Subclasses say why they exist in their first line."""
 
+    codes: tuple[str, ...] = ()  # of the reasons that it gives
     is_lasting: ClassVar[bool] = True  # what it drops stays dropped while records and the ask stay as they are
-    is_searched: ClassVar[bool] = (
-        True  # False: a later step or the posting already implies it when only the choice is wanted
-    )
+    is_searched: ClassVar[bool] = True  # False: a search need not ask it, its posting or what is free implies it
 
     def asked(self, _asking: Asking) -> bool:
         """Whether it can drop anything at all."""

@@ -24,6 +24,8 @@ STOP_S = 2  # one second of work, and one that rounding up may add: what a budge
 class Price(Step):
     """A price above the limit is no offer."""
 
+    codes: tuple[str, ...] = ("price_above",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether a limit is set."""
         return asking.need.max_price_micro_cny is not None
@@ -47,6 +49,8 @@ class Price(Step):
 
 class Budget(Step):
     """A run that its budget stops at once is no run: it must cover a second, the grace to stop, and rounding."""
+
+    codes: tuple[str, ...] = ("budget_below",)
 
     def asked(self, asking: Asking) -> bool:
         """Whether there is one."""
@@ -81,6 +85,8 @@ class Budget(Step):
 class Deadline(Step):
     """Start now, plus the time that the data takes, plus the longest run, must be before the deadline."""
 
+    codes: tuple[str, ...] = ("deadline_missed",)
+
     def asked(self, asking: Asking) -> bool:
         """Whether there is one."""
         return asking.demand.deadline_ms > 0
@@ -109,6 +115,8 @@ class Deadline(Step):
 
 class Where(Step):
     """The task's own expression over offers. Unknown never matches, and is counted apart."""
+
+    codes: tuple[str, ...] = ("query_not_met", "query_unknown")
 
     def asked(self, asking: Asking) -> bool:
         """Whether there is one."""
@@ -159,6 +167,7 @@ class Where(Step):
 class DataRate(Step):
     """Without a known rate from any copy of the data nobody can say when the work would begin."""
 
+    codes: tuple[str, ...] = ("data_rate_unknown",)
     is_lasting: ClassVar[bool] = False  # a reading may come
 
     def asked(self, asking: Asking) -> bool:
