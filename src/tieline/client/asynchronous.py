@@ -316,7 +316,9 @@ class AsyncClient:
         """A small blob, verified by its hash."""
         import hashlib
 
-        content = b"".join([chunk async for chunk in self.http.download(f"/v1/blobs/{digest}", limit_bytes=limit_bytes)])
+        content = b"".join(
+            [chunk async for chunk in self.http.download(f"/v1/blobs/{digest}", limit_bytes=limit_bytes)]
+        )
         if hashlib.sha256(content).hexdigest() != digest:
             raise TielineError("check_failed", f"the bytes of {digest} have another hash")
         return content
@@ -372,5 +374,3 @@ class AsyncClient:
 
 def _unpadded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-

@@ -45,7 +45,8 @@ def files_below(folder: Path, patterns: list[str]) -> Iterator[Path]:
 def _is_ignored(path: Path, patterns: list[str]) -> bool:
     text = path.as_posix()
     return any(
-        fnmatch.fnmatchcase(path.name, pattern) or fnmatch.fnmatchcase(text, pattern.lstrip("/")) for pattern in patterns
+        fnmatch.fnmatchcase(path.name, pattern) or fnmatch.fnmatchcase(text, pattern.lstrip("/"))
+        for pattern in patterns
     )
 
 
@@ -111,6 +112,9 @@ def _too_large(folder: Path, what: str) -> TielineError:
     return TielineError(
         "too_large",
         f"workdir `{folder}` holds {what}",
-        hints=("list what is not needed in `.tielineignore`", "register large data as a dataset and name it in `data:`"),
+        hints=(
+            "list what is not needed in `.tielineignore`",
+            "register large data as a dataset and name it in `data:`",
+        ),
         where="workdir",
     )

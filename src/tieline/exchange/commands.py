@@ -31,7 +31,7 @@ class Decision(msgspec.Struct, frozen=True):
     reply: Any = None
 
 
-class CreateExchange(Command, kw_only=True):
+class CreateExchange(Command, frozen=True, kw_only=True):
     """The first command of an exchange: its name, and the first admin's token hash."""
 
     id: str
@@ -40,7 +40,7 @@ class CreateExchange(Command, kw_only=True):
     admin_token_sha256: str
 
 
-class CreateToken(Command, kw_only=True):
+class CreateToken(Command, frozen=True, kw_only=True):
     """Make a token; the secret's hash is made by the shell. Reply: model.party.Token."""
 
     sha256: str
@@ -51,19 +51,19 @@ class CreateToken(Command, kw_only=True):
     uses: int = -1
 
 
-class RevokeToken(Command, kw_only=True):
+class RevokeToken(Command, frozen=True, kw_only=True):
     """Reply: Token."""
 
     id: str
 
 
-class StoreRecord(Command, kw_only=True):
+class StoreRecord(Command, frozen=True, kw_only=True):
     """Verify and keep a record. Reply: RecordStored (of the kept revision)."""
 
     envelope: bytes
 
 
-class JoinSite(Command, kw_only=True):
+class JoinSite(Command, frozen=True, kw_only=True):
     """A site asks to join. ``token_sha256`` is empty without a token. Reply: `Joined`."""
 
     statement: bytes
@@ -79,14 +79,14 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     delegation: bytes
 
 
-class ChangeSite(Command, kw_only=True):
+class ChangeSite(Command, frozen=True, kw_only=True):
     """``what`` is accept, drain, undrain or leave. Reply: model.party.Site."""
 
     site: str
     what: str
 
 
-class OpenSession(Command, kw_only=True):
+class OpenSession(Command, frozen=True, kw_only=True):
     """A site process opens its session; the shell made ``bearer_sha256``. Reply: model.party.Site, live Orders."""
 
     statement: bytes
@@ -94,35 +94,35 @@ class OpenSession(Command, kw_only=True):
     bearer_sha256: str
 
 
-class TakeReport(Command, kw_only=True):
+class TakeReport(Command, frozen=True, kw_only=True):
     """One report of one site; a batch is submitted as many of these, in order. Reply: Outcome."""
 
     site: str
     report: Reports
 
 
-class TakeBeat(Command, kw_only=True):
+class TakeBeat(Command, frozen=True, kw_only=True):
     """A verified heartbeat (the shell checks the signature against the site's key). Reply: Beaten."""
 
     site: str
     beat: Beat
 
 
-class SubmitJobs(Command, kw_only=True):
+class SubmitJobs(Command, frozen=True, kw_only=True):
     """Reply: tuple of Job. Refused whole when nothing that exists here could ever run one of the tasks."""
 
     tasks: tuple[Task, ...]
     pipeline: str = ""
 
 
-class StopJob(Command, kw_only=True):
+class StopJob(Command, frozen=True, kw_only=True):
     """Reply: Job."""
 
     job: str
     why: str = ""
 
 
-class AskQuote(Command, kw_only=True):
+class AskQuote(Command, frozen=True, kw_only=True):
     """Reply: Quote, asked."""
 
     task: Task
@@ -131,34 +131,33 @@ class AskQuote(Command, kw_only=True):
     duration_s: int = 0
 
 
-class AcceptQuote(Command, kw_only=True):
+class AcceptQuote(Command, frozen=True, kw_only=True):
     """Reply: Job."""
 
     quote: str
 
 
-class PlanTasks(Command, kw_only=True):
+class PlanTasks(Command, frozen=True, kw_only=True):
     """A dry run: no events. Reply: tuple of Plan."""
 
     tasks: tuple[Task, ...]
 
 
-class WhyJob(Command, kw_only=True):
+class WhyJob(Command, frozen=True, kw_only=True):
     """No events. Reply: model.api.WhyView."""
 
     job: str
 
 
-class ReadSites(Command, kw_only=True):
+class ReadSites(Command, frozen=True, kw_only=True):
     """No events. Reply: tuple of SiteView."""
 
     site: str = ""
 
 
-class ReadSituation(Command, kw_only=True):
+class ReadSituation(Command, frozen=True, kw_only=True):
     """No events. Reply: SituationView."""
 
 
-class Tick(Command, kw_only=True):
+class Tick(Command, frozen=True, kw_only=True):
     """Time passes: leases, offers, quotes and deadlines end; what waits is placed. Reply: None."""
-

@@ -1,4 +1,4 @@
-"""Decide: one table from command to use-case. A use-case changes nothing; the writer applies the events that it returns."""
+"""Decide: one table from command to use-case. A use-case changes nothing; the writer applies what it returns."""
 
 from __future__ import annotations
 

@@ -33,9 +33,7 @@ def submit_jobs(view: View, command: SubmitJobs, now_ms: int, ids: Ids) -> Decis
     return Decision(tuple(JobSubmitted(job=job) for job in jobs), tuple(jobs))
 
 
-def new_job(
-    view: View, actor: Actor, task: Task, now_ms: int, ids: Ids, pipeline: str = "", after: str = ""
-) -> Job:
+def new_job(view: View, actor: Actor, task: Task, now_ms: int, ids: Ids, pipeline: str = "", after: str = "") -> Job:
     """A job as it is when it is acknowledged."""
     return Job(
         id=f"{view.prefix}/job/{ids.new('job')}",
@@ -54,8 +52,6 @@ def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> None:
     """Refuse, with the plan's own reasons, what nothing that exists here could ever run."""
     if not task.run and not task.setup and task.type == "task":
         raise TielineError("invalid_task", f"task `{task.name}` has nothing to run", where="run")
-    if view.supply.may_fit(task, actor):
-        return
     plan = plan_task(view, actor, task, now_ms)
     if plan.is_possible:
         return

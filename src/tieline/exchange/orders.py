@@ -5,6 +5,7 @@ from __future__ import annotations
 from tieline.exchange.view import View
 from tieline.model import event as fact
 from tieline.model.job import Run
+from tieline.model.plan import Quote
 from tieline.model.protocol import Ask, Drain, Offer, Orders, Resync, Stop
 
 
@@ -43,7 +44,7 @@ def live_orders(view: View, site: str, now_ms: int) -> tuple[Orders, ...]:
     return tuple(orders)
 
 
-def ask_of(quote: fact.Quote) -> Ask:
+def ask_of(quote: Quote) -> Ask:
     """The question behind a quote."""
     return Ask(
         quote=quote.id,

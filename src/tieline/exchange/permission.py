@@ -20,9 +20,7 @@ def allow(actor: Actor, *roles: Role, what: str) -> None:
 def owns(actor: Actor, prefix: str) -> bool:
     """Whether the caller is an owner of ``prefix`` or of a prefix above it."""
     return (
-        actor.has(Role.OWNER)
-        and bool(actor.owner)
-        and (prefix == actor.owner or prefix.startswith(actor.owner + "."))
+        actor.has(Role.OWNER) and bool(actor.owner) and (prefix == actor.owner or prefix.startswith(actor.owner + "."))
     )
 
 

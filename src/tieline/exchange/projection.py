@@ -5,14 +5,14 @@ A restart reads live rows only and needs no replay of the log; replaying the log
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.event import EquivocationSeen, RecordStored
-from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
+from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, Run, Usage
 from tieline.model.party import Site, Token
 from tieline.model.plan import Quote
 
@@ -38,7 +38,7 @@ def _record(key: str, event: RecordStored) -> Row:
     }
 
 
-def _equivocation(key: str, event: EquivocationSeen) -> Row:
+def _equivocation(_: str, event: EquivocationSeen) -> Row:
     return {"id": event.id, "rev": event.rev, "doc": _encode(event)}
 
 
@@ -85,7 +85,7 @@ def _plain(key: str, value: Any) -> Row:
     return {"id": key, "doc": _encode(value)}
 
 
-ROW = {
+ROW: dict[str, Callable[[str, Any], Row]] = {
     "exchange": _plain,
     "token": _token,
     "record": _record,
@@ -100,7 +100,9 @@ ROW = {
 
 def rows(view: View) -> list[tuple[str, str, Row | None]]:
     """Drain what was touched into upserts, in the order in which it was first touched."""
-    drained = [(table, key, ROW[table](key, value)) for (table, key), value in view.touched.items()]
+    drained: list[tuple[str, str, Row | None]] = [
+        (table, key, ROW[table](key, value)) for (table, key), value in view.touched.items()
+    ]
     view.touched.clear()
     return drained
 
@@ -134,7 +136,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     for row in tables["run"]:
         run = msgspec.json.decode(row["doc"], type=Run)
         if run.state not in RUN_ENDED:
-            view.put_run(run)
+            view.put_run(run, is_restored=True)
         else:
             view.recent[run.id] = run
     for row in tables["quote"]:
@@ -149,7 +151,13 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
 def _load_records(view: View, records: Iterable[Row]) -> None:
     """Delegations first, shortest prefix first, so that every chain is known before it is needed."""
     ordered = sorted(
-        records, key=lambda row: (row["kind"] not in ("owner", "exchange"), row["kind"] == "pool", len(row["prefix"]), row["id"])
+        records,
+        key=lambda row: (
+            row["kind"] not in ("owner", "exchange"),
+            row["kind"] == "pool",
+            len(row["prefix"]),
+            row["id"],
+        ),
     )
     for row in ordered:
         event = RecordStored(
@@ -164,8 +172,3 @@ def _load_records(view: View, records: Iterable[Row]) -> None:
         )
         view.catalogue.restore(row["envelope"])
         view.supply.put_record(event, view.sites)
-
-
-LIVE_STATES = {
-    "job": tuple(state.value for state in JobState if state not in JOB_ENDED),
-}

@@ -97,7 +97,9 @@ def accept_quote(view: View, command: AcceptQuote, now_ms: int, ids: Ids) -> Dec
         raise TielineError("conflict", f"the owner has not answered `{quote.id}` yet", hints=("ask again in a second",))
     if now_ms >= quote.expires_ms:
         raise TielineError(
-            "quote_expired", f"`{quote.id}` expired {(now_ms - quote.expires_ms) / 1000:.0f} s ago", hints=("tieline ask",)
+            "quote_expired",
+            f"`{quote.id}` expired {(now_ms - quote.expires_ms) / 1000:.0f} s ago",
+            hints=("tieline ask",),
         )
     bound = {limit for limit in (quote.duration_s, quote.task.max_duration_s) if limit}
     task = replace(quote.task, max_duration_s=min(bound, default=0))

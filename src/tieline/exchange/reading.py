@@ -8,7 +8,7 @@ from tieline.exchange.commands import Decision, ReadSites, ReadSituation, WhyJob
 from tieline.exchange.permission import no_such, owns, sees_job
 from tieline.exchange.placing import demand_for, plan_demand
 from tieline.exchange.view import View
-from tieline.model.api import PoolView, SituationView, SiteView, WhyView
+from tieline.model.api import PoolView, SiteView, SituationView, WhyView
 from tieline.model.job import Job, JobState, RunState
 from tieline.model.party import Actor, Role, Site
 from tieline.model.plan import Plan

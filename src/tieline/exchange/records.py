@@ -5,18 +5,21 @@ from __future__ import annotations
 from tieline.exchange.commands import Decision, StoreRecord
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
+from tieline.language import compile_policy
 from tieline.model.error import TielineError
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.party import Role
+from tieline.model.spec import PoolSpec
 from tieline.ports import Ids
+from tieline.registry import Admission, Outcome
 
 
 def store_record(view: View, command: StoreRecord, now_ms: int, ids: Ids) -> Decision:
     """Who sends a record does not matter, only who signed it; yet a stranger may not fill the store."""
     allow(command.actor, Role.ADMIN, Role.OWNER, Role.USER, Role.SITE, what="register records")
-    admission = view.catalogue.admit(command.envelope, now_ms // 1000)
+    admission = view.catalogue.judge(command.envelope, now_ms // 1000)
     head = admission.head
-    if admission.outcome == "equivocation":
+    if admission.outcome is Outcome.EQUIVOCATION:
         proof = EquivocationSeen(
             id=head.id,
             rev=head.rev,
@@ -25,7 +28,22 @@ def store_record(view: View, command: StoreRecord, now_ms: int, ids: Ids) -> Dec
             other_envelope=command.envelope.decode(),
         )
         return Decision((proof,), proof)
-    stored = RecordStored(
+    if admission.outcome is Outcome.PARKED:
+        raise TielineError(
+            "record_refused",
+            f"the delegation of `{head.id}`'s prefix is not known here",
+            hints=("tieline site join URL  # the exchange delegates a prefix to you",),
+        )
+    if isinstance(admission.spec, PoolSpec) and admission.spec.policy.strip():
+        compile_policy(admission.spec.policy)
+    stored = stored_of(admission)
+    return Decision(() if admission.outcome is Outcome.UNCHANGED else (stored,), stored)
+
+
+def stored_of(admission: Admission) -> RecordStored:
+    """The fact that follows from a record which was found good."""
+    head = admission.head
+    return RecordStored(
         id=head.id,
         kind=head.kind,
         rev=head.rev,
@@ -33,14 +51,5 @@ def store_record(view: View, command: StoreRecord, now_ms: int, ids: Ids) -> Dec
         exp=head.exp,
         status=head.status,
         kid=head.kid,
-        envelope=command.envelope.decode(),
+        envelope=admission.envelope.decode(),
     )
-    if admission.outcome == "unchanged":
-        return Decision((), stored)
-    if admission.outcome == "parked":
-        raise TielineError(
-            "record_refused",
-            f"the delegation of `{head.id}`'s prefix is not known here",
-            hints=("tieline site join URL  # the exchange delegates a prefix to you",),
-        )
-    return Decision((stored,), stored)

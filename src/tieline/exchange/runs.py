@@ -12,7 +12,7 @@ from tieline.exchange.quotes import take_quoted
 from tieline.exchange.view import View
 from tieline.market import usage_of
 from tieline.model.error import TielineError
-from tieline.model.event import CheckpointStored, Events, JobQueued, RunAccepted, RunEnded, RunStarted, StopRequested
+from tieline.model.event import CheckpointStored, Events, JobQueued, RunAccepted, RunEnded, RunStarted
 from tieline.model.job import Job, JobState, Run, RunState, Usage
 from tieline.model.protocol import (
     Accepted,
@@ -57,7 +57,7 @@ def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Ev
     if run.epoch != report.epoch:
         return [], STALE
     if isinstance(report, Accepted):
-        return _accepted(view, run, report, now_ms)
+        return _accepted(run, report, now_ms)
     if isinstance(report, Refused):
         return refuse_run(view, run, report.reason, now_ms), OK
     if isinstance(report, Started):
@@ -81,7 +81,7 @@ def _answered(view: View, site: str, report: Accepted | Refused | Started | Ende
     return OK if isinstance(report, Ended | Refused) and over.state is not RunState.LOST else STALE
 
 
-def _accepted(view: View, run: Run, report: Accepted, now_ms: int) -> tuple[list[Events], Outcome]:
+def _accepted(run: Run, report: Accepted, now_ms: int) -> tuple[list[Events], Outcome]:
     if run.state is not RunState.OFFERED:
         return [], OK  # said before; the first acceptance stands
     accepted = RunAccepted(run=run.id, at_ms=now_ms, sandbox=report.sandbox, network=report.network)
@@ -198,8 +198,3 @@ def again_or_end(
         reasons=(reason,),
     )
     return [queued]
-
-
-def stop_run(view: View, run: Run, why: str) -> list[Events]:
-    """Ask the site to end the run, once."""
-    return [] if run.is_stop_requested else [StopRequested(run=run.id, why=why)]

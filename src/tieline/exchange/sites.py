@@ -8,6 +8,7 @@ from tieline.exchange.commands import ChangeSite, Decision, Joined, JoinSite, Op
 from tieline.exchange.orders import live_orders
 from tieline.exchange.parties import spend
 from tieline.exchange.permission import allow, no_such, owns
+from tieline.exchange.records import stored_of
 from tieline.exchange.runs import lose_run
 from tieline.exchange.view import View
 from tieline.model.api import JoinStatement
@@ -63,7 +64,9 @@ def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
     if token is not None and token.uses_left > 0:
         events.append(TokenUsed(id=token.id, by=site_id))
     if known is None:
-        envelope = view.keys.delegate(prefix, statement.owner, kid, statement.owner_public, statement.title, now_ms)
+        if not kid.startswith(prefix + "#"):
+            raise TielineError("unauthenticated", f"the key `{kid}` is not named under `{prefix}`")
+        envelope = view.keys.delegate(prefix, kid, statement.owner_public, statement.title, now_ms // 1000)
         events.append(_stored(view, envelope, now_ms))
     else:
         envelope = known
@@ -77,24 +80,11 @@ def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
         session=before.session if before else 0,
     )
     events.append(SiteJoined(site=site))
-    return Decision(
-        tuple(events), Joined(site=site_id, owner=prefix, is_admitted=is_admitted, delegation=envelope)
-    )
+    return Decision(tuple(events), Joined(site=site_id, owner=prefix, is_admitted=is_admitted, delegation=envelope))
 
 
 def _stored(view: View, envelope: bytes, now_ms: int) -> RecordStored:
-    admission = view.catalogue.admit(envelope, now_ms // 1000)
-    head = admission.head
-    return RecordStored(
-        id=head.id,
-        kind=head.kind,
-        rev=head.rev,
-        sha256=head.sha256,
-        exp=head.exp,
-        status=head.status,
-        kid=head.kid,
-        envelope=envelope.decode(),
-    )
+    return stored_of(view.catalogue.judge(envelope, now_ms // 1000))
 
 
 def change_site(view: View, command: ChangeSite, now_ms: int, ids: Ids) -> Decision:

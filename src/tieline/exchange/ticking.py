@@ -14,7 +14,6 @@ from tieline.model.reason import Reason
 from tieline.ports import Ids
 
 
-
 def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
     """Everything that is due. Each run and each job is touched by one rule at most."""
     if view.exchange is None:

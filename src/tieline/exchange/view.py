@@ -38,9 +38,7 @@ class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """The state that use-cases decide on."""
 
-    def __init__(
-        self, keys: ExchangeKeys, limits: Limits | None = None, distances: Distances | None = None
-    ) -> None:
+    def __init__(self, keys: ExchangeKeys, limits: Limits | None = None, distances: Distances | None = None) -> None:
         self.keys = keys
         self.limits = limits or Limits()
         self.distances = distances or ConstantDistances()
@@ -58,7 +56,7 @@ class View:
         self.catalogue: Catalogue = keys.catalogue()
         self.supply = Supply()
         self.waiting: dict[str, int] = {}  # queued job -> supply version when it was last refused
-        self.refused_shapes: dict[bytes, int] = {}
+        self.held_back: dict[str, str] = {}  # pool -> the job that it waits for, as the last pass said
         self.heard_ms: dict[str, int] = {}  # site -> last sign of life; last value only
         self.beat_seq: dict[str, int] = {}
         self.nonces: dict[str, int] = {}  # of hellos and joins -> when seen; bounded by their age
@@ -107,7 +105,7 @@ class View:
                 self.waiting.pop(job.id, None)
         self.touch("job", job.id, job)
 
-    def put_run(self, run: Run) -> None:
+    def put_run(self, run: Run, *, is_restored: bool = False) -> None:
         """Keep a run; an ended one gives its capacity back and leaves the view."""
         before = self.runs.get(run.id)
         if before is not None and before.state is not run.state:
@@ -122,13 +120,16 @@ class View:
                     del self.recent[next(iter(self.recent))]
         else:
             if before is None:
-                self.supply.hold(run)
+                if is_restored:
+                    self.supply.hold_again(run)
+                else:
+                    self.supply.hold(run)
                 self.runs_at.setdefault(run.site, {})[run.id] = None
             self.runs[run.id] = run
         self.touch("run", run.id, run)
 
 
-# -- one function per fact -----------------------------------------------------------------------------------------------
+# -- one function per fact --------------------------------------------------------------------------------------------
 
 
 def _exchange_created(view: View, event: fact.ExchangeCreated, now_ms: int) -> None:
@@ -232,7 +233,9 @@ def _run_offered(view: View, event: fact.RunOffered, now_ms: int) -> None:
     job = view.jobs[run.job]
     view.put_run(run)
     view.put_job(
-        replace(job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, held_micro_cny=event.held_micro_cny, reasons=())
+        replace(
+            job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, held_micro_cny=event.held_micro_cny, reasons=()
+        )
     )
 
 
@@ -306,4 +309,3 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.RunEnded: _run_ended,
     fact.QuoteChanged: _quote_changed,
 }
-

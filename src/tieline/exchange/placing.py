@@ -1,0 +1,153 @@
+"""Placing: who is next, where it goes, and what booking follows. The engine decides; this turns answers into facts.
+
+A pass looks at the jobs whose turn it is, in order, at most ``limit`` of them, and places what fits now. A job that was
+refused is looked at again when something changed that might help (`Supply.version`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tieline.exchange.commands import Decision, PlanTasks
+from tieline.exchange.permission import allow
+from tieline.exchange.supply import amount_of
+from tieline.exchange.view import View
+from tieline.market import hold_of, stop_after_s
+from tieline.model.event import Events, RunOffered
+from tieline.model.job import Job, Run, RunState
+from tieline.model.party import Actor, Role
+from tieline.model.plan import Plan
+from tieline.model.task import Task
+from tieline.place import Caller, DataFact, Demand, Placement, RunEnd, choose, demand_of, plan
+from tieline.place.queue import order
+from tieline.ports import Ids
+
+MOST_ENDS = 1_000  # live runs up to which their ends are looked at for backfill
+
+
+def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decision:
+    """A dry run for each task: no events."""
+    allow(command.actor, Role.USER, Role.ADMIN, Role.OWNER, Role.AUDITOR, what="plan")
+    return Decision((), tuple(plan_task(view, command.actor, task, now_ms) for task in command.tasks))
+
+
+def plan_task(view: View, actor: Actor, task: Task, now_ms: int, pool: str = "") -> Plan:
+    """What would happen to ``task`` now."""
+    demand = demand_of(task, caller_of(actor.name, actor.owner), data=facts(view, task), submitted_ms=now_ms, pool=pool)
+    return plan_demand(view, demand, now_ms)
+
+
+def plan_demand(view: View, demand: Demand, now_ms: int) -> Plan:
+    """The engine's plan against this view."""
+    return plan(demand, view.supply.pools, view.distances, now_ms=now_ms, held_back=view.held_back)
+
+
+def caller_of(name: str, owner: str) -> Caller:
+    """A user as owners' policies see it."""
+    return Caller(name=name, owner=owner, roles=("user",))
+
+
+def facts(view: View, task: Task) -> dict[str, DataFact]:
+    """What is known here of the datasets that the task names."""
+    known = view.supply.datasets
+    return {use.id: known[use.id] for use in task.data if use.id in known}
+
+
+def demand_for(view: View, job: Job, now_ms: int) -> Demand:
+    """The demand of a waiting job; kept until something about the job changes."""
+    demand = view.supply.demands.get(job.id)
+    if demand is None:
+        demand = demand_of(
+            job.task,
+            caller_of(job.user, job.user_owner),
+            id=job.id,
+            data=facts(view, job.task),
+            submitted_ms=job.submitted_ms,
+            waits_since_ms=max(job.eligible_ms, job.submitted_ms),
+            spent_micro_cny=job.charged_micro_cny,
+            avoid=job.avoid,
+            pool=job.quote_pool,
+            price_micro_cny=job.quote_price_micro_cny if job.quote else None,
+        )
+        view.supply.demands[job.id] = demand
+    return demand
+
+
+def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
+    """One placing pass. Bounded by ``limit`` jobs; the writer comes again when it returns that many events."""
+    version = view.supply.version
+    ready = [
+        job
+        for name, seen in view.waiting.items()
+        if seen != version and not (job := view.jobs[name]).after and job.eligible_ms <= now_ms
+    ]
+    if not ready:
+        return []
+    if len(ready) > 1:
+        priorities = np.array([job.task.priority for job in ready], np.int64)
+        submitted = np.array([job.submitted_ms for job in ready], np.int64)
+        ready = [ready[place] for place in order(priorities, submitted, most=limit).tolist()]
+    events: list[Events] = []
+    view.held_back = {}
+    demands = [demand_for(view, job, now_ms) for job in ready]
+    answers = choose(demands, view.supply.pools, view.distances, now_ms=now_ms, ends=_ends(view, now_ms))
+    for job, answer in zip(ready, answers, strict=True):
+        if isinstance(answer, Placement):
+            events.append(offer_run(view, job, answer, now_ms))
+        else:
+            view.waiting[job.id] = version
+            if answer.held_back:
+                view.held_back[answer.held_back] = job.id
+    return events
+
+
+def _ends(view: View, now_ms: int) -> dict[str, list[RunEnd]]:
+    """When the runs of each pool will have ended at the latest, where their limits say so."""
+    ends: dict[str, list[RunEnd]] = {}
+    if len(view.runs) > MOST_ENDS:
+        return ends
+    for run in view.runs.values():
+        if run.stop_after_s:
+            end_ms = max(now_ms, (run.started_ms or now_ms) + run.stop_after_s * 1000)
+            ends.setdefault(run.pool, []).append(RunEnd(end_ms, amount_of(run)))
+    return ends
+
+
+def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffered:
+    """The booking that follows from a placement: held until the owner's site answers."""
+    found, amount = answer.candidate, answer.amount
+    task = job.task
+    left = max(0, task.budget_micro_cny - job.charged_micro_cny) if task.budget_micro_cny else 0
+    price = found.price_micro_cny_per_unit_hour
+    terms = {
+        "budget_micro_cny": left,
+        "max_duration_s": task.max_duration_s,
+        "unit_count": found.unit_count,
+        "price_micro_cny_per_unit_hour": price,
+        "grace_s": task.grace_s,
+    }
+    epoch = job.epoch + 1
+    run = Run(
+        id=f"{job.id.rsplit('/', 1)[1]}.{epoch}",
+        job=job.id,
+        epoch=epoch,
+        state=RunState.OFFERED,
+        pool=found.pool,
+        site=found.site,
+        owner=found.owner,
+        user=job.user,
+        price_micro_cny_per_unit_hour=price,
+        unit=found.unit,
+        unit_count=found.unit_count,
+        accelerator_count=amount.accelerators,
+        core_count=amount.cores,
+        memory_bytes=amount.memory_bytes,
+        alternative=found.alternative,
+        network=found.network,
+        sandbox=found.sandbox,
+        offered_ms=now_ms,
+        expires_ms=now_ms + view.limits.offer_ttl_ms,
+        stop_after_s=stop_after_s(**terms),
+        checkpoint=job.checkpoint,
+    )
+    return RunOffered(run=run, held_micro_cny=hold_of(**terms))

@@ -1,0 +1,122 @@
+"""Supply: what can be placed on now, kept from records, heartbeats and bookings: from records to `place.Pools`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tieline.model.event import RecordStored
+from tieline.model.identifier import Identifier
+from tieline.model.job import Run
+from tieline.model.party import Site
+from tieline.model.protocol import PoolBeat
+from tieline.model.record import Status
+from tieline.model.spec import DatasetSpec, PoolSpec, SiteSpec
+from tieline.place import Amount, DataFact, Demand, Pools, SiteFlags, pool_row
+from tieline.registry import opened
+
+
+class Supply:
+    """Pools with their holds, the specs of sites, and the facts of datasets."""
+
+    def __init__(self) -> None:
+        self.pools = Pools()
+        self.site_specs: dict[str, SiteSpec] = {}
+        self.datasets: dict[str, DataFact] = {}
+        self.demands: dict[str, Demand] = {}  # of waiting jobs, so that a pass compiles nothing twice
+        self.version = 0  # grows whenever something may fit that did not before
+        self._pool_records: dict[str, dict[str, RecordStored]] = {}  # site -> pools' records
+        self._orphans: dict[str, Run] = {}  # live runs whose pool is not held here any more
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def put_record(self, event: RecordStored, sites: dict[str, Site]) -> None:
+        """Let a stored record of a site, a pool or a dataset take effect."""
+        if event.kind not in ("site", "pool", "dataset"):
+            return
+        self.version += 1
+        record = opened(event.envelope.encode()).record
+        owner = Identifier.parse(event.id).prefix
+        is_gone = record.status is Status.WITHDRAWN
+        if event.kind == "dataset":
+            self.datasets.pop(event.id, None)
+            if not is_gone:
+                self.datasets[event.id] = DataFact(owner=owner, spec=msgspec.convert(record.spec, DatasetSpec))
+        elif event.kind == "site":
+            self.site_specs.pop(event.id, None)
+            if not is_gone:
+                self.site_specs[event.id] = msgspec.convert(record.spec, SiteSpec)
+            for pool in tuple(self._pool_records.get(event.id, {}).values()):
+                self._put_pool(pool)
+            if event.id in sites:
+                self.flag_site(sites[event.id])
+        else:
+            self._put_pool(event)
+
+    def _put_pool(self, event: RecordStored) -> None:
+        record = opened(event.envelope.encode()).record
+        if record.status is Status.WITHDRAWN:
+            for pools in self._pool_records.values():
+                pools.pop(event.id, None)
+            self.pools.remove(event.id)
+            return
+        spec = msgspec.convert(record.spec, PoolSpec)
+        self._pool_records.setdefault(spec.site, {})[event.id] = event
+        site = self.site_specs.get(spec.site)
+        if site is None:
+            return  # it waits for the record of its site
+        self.pools.put(
+            pool_row(
+                event.id,
+                Identifier.parse(event.id).prefix,
+                spec,
+                site,
+                status=record.status,
+                expires_ms=record.exp * 1000,
+                updated_ms=record.nb * 1000,
+            )
+        )
+
+    # -- sites and heartbeats -----------------------------------------------------------------------------------------
+
+    def flag_site(self, site: Site) -> None:
+        """Whether its pools can be placed on now."""
+        self.version += 1
+        flags = SiteFlags(is_admitted=site.is_admitted, is_draining=site.is_draining, is_silent=site.is_silent)
+        self.pools.set_site(site.id, flags)
+
+    def limit(self, site: str, beat: PoolBeat) -> None:
+        """What the owner makes available of one of its pools now."""
+        row = self.pools.get(beat.pool)
+        if row is None or row.site != site:
+            return
+        before = self.pools.free(beat.pool)
+        available = Amount(beat.accelerators, beat.cores, beat.memory_bytes)
+        self.pools.set_available(beat.pool, available)
+        if any(now > then for now, then in zip(self.pools.free(beat.pool), before, strict=True)):
+            self.version += 1
+
+    # -- bookings -----------------------------------------------------------------------------------------------------
+
+    def hold(self, run: Run) -> None:
+        """Hold what a run books. More than is free is a defect, and an assertion."""
+        self.pools.hold(run.pool, amount_of(run))
+
+    def hold_again(self, run: Run) -> None:
+        """Hold what a run booked before a restart. A pool that shrank or went meanwhile holds nothing for it."""
+        amount = amount_of(run)
+        is_there = self.pools.get(run.pool) is not None
+        if is_there and all(free >= asked for free, asked in zip(self.pools.free(run.pool), amount, strict=True)):
+            self.pools.hold(run.pool, amount)
+        else:
+            self._orphans[run.id] = run
+
+    def release(self, run: Run) -> None:
+        """Give back what a run held."""
+        self.version += 1
+        if self._orphans.pop(run.id, None) is None:
+            self.pools.release(run.pool, amount_of(run))
+
+
+def amount_of(run: Run) -> Amount:
+    """What a run holds of its pool."""
+    return Amount(run.accelerator_count, run.core_count, run.memory_bytes)
