@@ -64,14 +64,19 @@ def choose(
     patience_ms: int = PATIENCE_MS,
     most_held_back: int = 16,
     ends: Mapping[str, Sequence[RunEnd]] | None = None,
+    held_back: Mapping[str, str] | None = None,
 ) -> list[Placement | Refusal]:
     """One answer for each of ``demands``, in their order, which is their order of preference (see `queue.order`).
 
     A demand that is refused only because pools are busy, and has waited ``patience_ms``, has its best pool held back
     from those that come after it, unless they end before it could start (``ends``: of the runs of each pool, where they
-    are known). ``most_held_back`` bounds the pools that wait.
+    are known). ``most_held_back`` bounds the pools that wait. ``held_back`` (pool -> demand) are those of earlier batches
+    whose demand is not in this one: they go on waiting, and nobody else may take them.
     """
     scene = Scene(pools, distances, now_ms, terms)
+    if held_back:
+        here = {demand.id for demand in demands}
+        scene.hold_back({pool: job for pool, job in held_back.items() if job not in here})
     refused: dict[str, Refusal] = {}
     words: list[str] | None = None
     answers: list[Placement | Refusal] = []

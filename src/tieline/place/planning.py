@@ -17,7 +17,7 @@ from tieline.place.coded import Numbers, Rows
 from tieline.place.demand import Demand
 from tieline.place.pipeline import FIRST_PASSING, Funnel, funnel, furthest, nearest, reasons_of
 from tieline.place.pools import Pools
-from tieline.place.scene import Asking, HeldBack, Scene
+from tieline.place.scene import Asking, Scene
 from tieline.place.score import candidate, costs, left
 from tieline.place.terms import Terms
 from tieline.ports import Distances
@@ -45,10 +45,7 @@ def plan(
     `choose` answered.
     """
     scene = Scene(pools, distances, now_ms, terms)
-    for pool, job in (held_back or {}).items():
-        at = pools.index(pool)
-        if at is not None:
-            scene.held_back[at] = HeldBack(job, None)
+    scene.hold_back(held_back or {})
     askings = [Asking(scene, demand, need) for need in demand.needs]
     funnels = [funnel(asking, pools.live) for asking in askings]
     losses = furthest(funnels, pools.table.capacity)

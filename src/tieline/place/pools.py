@@ -96,6 +96,12 @@ class Dimension:
         self._free.array[at] -= amount
         self.held[at] += amount
 
+    def hold_again(self, at: int, amount: int) -> None:
+        """Book ``amount`` although less may be free."""
+        assert amount >= 0, (at, amount)
+        self._free.array[at] -= amount
+        self.held[at] += amount
+
     def release(self, at: int, amount: int) -> None:
         """Give back ``amount``; more than is held is an assertion."""
         assert 0 < amount <= self.held[at], (at, amount, int(self.held[at]))
@@ -290,6 +296,18 @@ class Pools:
     def hold(self, pool: str, amount: Amount) -> None:
         """Book a part of a pool. More than is free is an assertion."""
         self.hold_at(self._known(pool), amount)
+
+    def hold_again(self, pool: str, amount: Amount) -> bool:
+        """Book what was booked before, whatever is free now: after a restart a record may have shrunk meanwhile.
+
+        False, and nothing held, where the pool is not known.
+        """
+        at = self.table.row(pool)
+        if at is None:
+            return False
+        for each, asked in zip(self._dimensions, amount, strict=True):
+            each.hold_again(at, asked)
+        return True
 
     def hold_at(self, at: int, amount: Amount) -> None:
         """`hold` by row."""

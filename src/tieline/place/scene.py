@@ -6,7 +6,7 @@ owners' policies, and the query context of each caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,13 @@ class Scene:
         self._moves: dict[tuple[DataTerm, ...], Moves] = {}
         self._rates: dict[str, NDArray[np.float64]] = {}
         self._contexts: dict[Caller, Context] = {}
+
+    def hold_back(self, pools: Mapping[str, str]) -> None:
+        """Keep pools (pool -> demand) for those who wait for them; when that will be is not known."""
+        for pool, demand in pools.items():
+            at = self.pools.index(pool)
+            if at is not None:
+                self.held_back[at] = HeldBack(demand, None)
 
     @property
     def sites(self) -> list[str]:

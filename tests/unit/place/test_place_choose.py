@@ -223,6 +223,14 @@ def test_the_number_of_pools_that_are_held_back_is_bounded():
     assert where(small) == "a"
 
 
+def test_a_pool_goes_on_waiting_in_batches_without_the_demand_that_it_waits_for():
+    pools = Pools([cores("a"), cores("b", price=20)])
+    held = {"cn.lab/pool/a": "gang", "cn.lab/pool/gone": "other"}
+    assert where(chosen(a_demand(SMALL, id="small"), pools, held_back=held)) == "b"
+    gang, small = chosen([a_demand(BIG, id="gang"), a_demand(SMALL, id="small")], pools, held_back=held)
+    assert (where(gang), where(small)) == ("a", "b")
+
+
 def test_a_late_gang_is_served_although_one_of_its_shape_came_just_now():
     pools = busy_pools()
     pools.remove("cn.lab/pool/a")

@@ -50,6 +50,15 @@ def test_a_pool_that_its_owner_shrank_below_its_holds_offers_nothing_and_keeps_t
     assert pools.free(ONE).accelerators == 4
 
 
+def test_what_was_booked_before_a_restart_is_held_although_the_pool_shrank():
+    pools = Pools([a_pool("one", accelerator_count=4)])
+    assert pools.hold_again(ONE, Amount(accelerators=6))
+    assert pools.free(ONE).accelerators == 0
+    pools.release(ONE, Amount(accelerators=3))
+    assert pools.free(ONE).accelerators == 1
+    assert not pools.hold_again("cn.lab/pool/gone", Amount(accelerators=1))
+
+
 def test_a_withdrawn_pool_keeps_its_holds_until_they_are_released_and_comes_back_with_them():
     pools = Pools([a_pool("one")])
     pools.hold(ONE, Amount(accelerators=6))
