@@ -150,7 +150,6 @@ blob = Table(
 alembic_version = Table("alembic_version", metadata, Column("version_num", Word, primary_key=True))
 
 FIXED: dict[str, frozenset[str]] = {
-    "token": frozenset({"id"}),
     "record": frozenset({"prefix", "kind"}),
     "job": frozenset({"user", "pipeline", "submitted_ms"}),
     "run": frozenset({"job", "site", "owner", "offered_ms"}),

@@ -1,0 +1,113 @@
+"""SIGKILL at random points: whatever was acknowledged is there, and the log is whole."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from toycore import ToyView, row_of, url_of
+
+from tieline.drivers.stores.store import Store
+from tieline.model.job import Job
+
+CHILD = Path(__file__).with_name("crash_child.py")
+KILLS = 20
+
+
+class Found(NamedTuple):
+    """What was wrong after a kill."""
+
+    lost: list[str]
+    not_stopped: list[str]
+    chain: str
+    differs: list[str]
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.not_stopped or self.chain or self.differs)
+
+
+def killed_after(folder: Path, lines: int, seed: int, bug: str = "") -> list[tuple[str, str]]:
+    """Start the child, read ``lines`` acknowledgements, kill it, and return every one that came through."""
+    child = subprocess.Popen(
+        [sys.executable, str(CHILD), str(folder), str(seed), *([bug] if bug else [])],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=CHILD.parent,
+    )
+    assert child.stdout is not None
+    said: list[str] = []
+    try:
+        for line in child.stdout:
+            said.append(line)
+            if len(said) > lines:
+                break
+    finally:
+        child.send_signal(signal.SIGKILL)
+        said.extend(child.stdout.readlines())
+        child.stdout.close()
+        assert child.wait(30) == -signal.SIGKILL
+    whole = [line.split() for line in said if line.endswith("\n")]
+    return [(word, name) for word, name in whole if word != "opened"]
+
+
+def replayed(store: Store) -> dict[str, bytes]:
+    """The job rows that follow from the log alone."""
+    view = ToyView()
+    rows: dict[str, bytes] = {}
+    after = 0
+    while entries := store.entries(after, 1_000):
+        for entry in entries:
+            view.apply(entry.event, entry.time_ms)
+            for (table, key), doc in view.touched.items():
+                if table == "job":
+                    rows[key] = row_of(table, key, doc)["doc"]
+            view.touched.clear()
+        after = entries[-1].seq
+    return rows
+
+
+def examined(folder: Path, acknowledged: list[tuple[str, str]]) -> Found:
+    store = Store(url_of(folder)).open()
+    with store.engine.connect() as connection:
+        kept: dict[str, bytes] = dict(tuple(row) for row in connection.exec_driver_sql("SELECT id, doc FROM job").all())
+    chain = store.verify_chain()
+    rows = replayed(store)
+    store.close()
+    ended = {name for name, doc in kept.items() if msgspec.json.decode(doc, type=Job).ended_ms}
+    return Found(
+        lost=[name for word, name in acknowledged if word == "submitted" and name not in kept],
+        not_stopped=[name for word, name in acknowledged if word == "stopped" and name not in ended],
+        chain=chain.why,
+        differs=sorted(name for name in {*rows, *kept} if rows.get(name) != kept.get(name)),
+    )
+
+
+@pytest.mark.slow
+def test_nothing_that_was_acknowledged_is_lost_by_twenty_kills(tmp_path: Path) -> None:
+    source = random.Random(20)
+    acknowledged: list[tuple[str, str]] = []
+    for seed in range(KILLS):
+        acknowledged += killed_after(tmp_path / "data", source.randrange(1, 600), seed)
+        found = examined(tmp_path / "data", acknowledged)
+        assert found.is_clean, (seed, found)
+    assert len({name for word, name in acknowledged if word == "submitted"}) > 10 * KILLS
+    assert any(word == "stopped" for word, _ in acknowledged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bug", "what"), [("answer_early", "lost"), ("no_transaction", "differs")])
+def test_a_planted_mistake_is_caught_by_the_same_examination(tmp_path: Path, bug: str, what: str) -> None:
+    source = random.Random(7)
+    for seed in range(KILLS):
+        folder = tmp_path / str(seed)
+        found = examined(folder, killed_after(folder, source.randrange(1, 600), seed, bug))
+        if getattr(found, what):
+            return
+    pytest.fail(f"{KILLS} kills did not show `{bug}`")
