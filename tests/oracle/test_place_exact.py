@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -313,6 +314,8 @@ def demands(draw, at):
 def cases(draw):
     rows, flags = draw(worlds())
     asked = [draw(demands(at)) for at in range(draw(st.integers(1, 4)))]
+    for at in range(draw(st.integers(0, 3))):  # more of the same: a refusal is told again, a placement is decided anew
+        asked.append(msgspec.structs.replace(draw(st.sampled_from(asked)), id=f"again-{at}"))
     terms = Terms(transfer_micro_cny_per_gb=draw(st.sampled_from([0, 40_000])))
     return rows, flags, asked, terms
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tieline.language import scalar
 from tieline.model.reason import Reason, Relaxation
 from tieline.place.coded import Flags, Rows
 from tieline.place.demand import DataTerm
 from tieline.place.fit import same_owner
-from tieline.place.scene import UNREADABLE, Asking, policy_of
+from tieline.place.scene import Asking
 from tieline.place.step import Step, none_of, reason
 
 
@@ -134,7 +133,7 @@ class Policy(Step):
         """The first term of each policy that does not hold, counted over owners who say the same."""
         counts: dict[tuple[str, str], int] = {}
         for policy, held_by in asking.pools.policy.distinct(rows):
-            key = _binding(asking, policy)
+            key = policy.binding(asking.values)
             counts[key] = counts.get(key, 0) + len(held_by)
         return [Reason(code=code, count=count, values={"term": term}) for (code, term), count in counts.items()]
 
@@ -197,22 +196,6 @@ class Residency(Step):
             return same
         live = asking.pools.live  # bytes without a record belong to whoever owns the site where they are
         return np.isin(owner.codes[rows], owner.codes[live[np.isin(site.codes[live], sites)]])
-
-
-def _binding(asking: Asking, policy: tuple[str, tuple[str, ...]]) -> tuple[str, str]:
-    """(code, term) of the first term that is false, else of the first that is unknown."""
-    text, partners = policy
-    compiled = policy_of(text)
-    if compiled is None:
-        return "policy_unknown", UNREADABLE
-    unknown = ""
-    for term in compiled.terms:
-        holds = scalar.decide(term.node, asking.values, {"partners": partners})
-        if holds is False:
-            return "policy_not_met", term.text
-        if holds is None:
-            unknown = unknown or term.text
-    return "policy_unknown", unknown
 
 
 def _some(words: tuple[str, ...]) -> str:

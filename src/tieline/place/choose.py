@@ -25,7 +25,7 @@ from tieline.place.demand import Demand
 from tieline.place.pipeline import FIRST_PASSING, STEPS, asked_steps, fitting, funnel, furthest, reasons_of
 from tieline.place.pools import Amount, Pools
 from tieline.place.present import Free
-from tieline.place.scene import Asking, HeldBack, Scene, policy_of
+from tieline.place.scene import Asking, HeldBack, Scene
 from tieline.place.score import Best, best, candidate, costs, floor_micro_cny
 from tieline.place.terms import Terms
 from tieline.ports import Distances
@@ -70,8 +70,8 @@ def choose(
 
     A demand that is refused only because pools are busy, and has waited ``patience_ms``, has its best pool held back
     from those that come after it, unless they end before it could start (``ends``: of the runs of each pool, where they
-    are known). ``most_held_back`` bounds the pools that wait. ``held_back`` (pool -> demand) are those of earlier batches
-    whose demand is not in this one: they go on waiting, and nobody else may take them.
+    are known). ``most_held_back`` bounds the pools that wait. ``held_back`` (pool -> demand) are those of earlier
+    batches whose demand is not in this one: they go on waiting, and nobody else may take them.
     """
     scene = Scene(pools, distances, now_ms, terms)
     if held_back:
@@ -205,5 +205,5 @@ def _policy_words(pools: Pools) -> list[str]:
     """The attributes of a demand that any owner's policy reads."""
     if not pools.policies:
         return []
-    compiled = (policy_of(text) for text, _ in pools.policy.words if text)
-    return sorted({ref.name for policy in compiled if policy is not None for ref in policy.refs})
+    compiled = (policy.expression for policy in pools.policy.words)
+    return sorted({ref.name for expression in compiled if expression is not None for ref in expression.refs})

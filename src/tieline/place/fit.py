@@ -8,7 +8,7 @@ from tieline.model.quantity import show_size
 from tieline.model.reason import Reason, Relaxation
 from tieline.place.coded import Flags, Rows
 from tieline.place.pools import ANY, CORES, Dimension, Pools
-from tieline.place.scene import Asking, policy_of
+from tieline.place.scene import Asking
 from tieline.place.step import Step, none_of, reason
 
 OFFERED_TYPES = ("task",)  # kinds of task that a site can run; others are read, and refused with their name
@@ -279,7 +279,7 @@ class Sandbox(Step):
         if asking.need.image:
             kept |= pools.flags["images"][rows]
         if asking.demand.is_trusted and pools.policies:
-            kept |= pools.policy.test(rows, lambda policy: _speaks_of_trust(policy[0]))
+            kept |= pools.policy.test(rows, lambda policy: policy.speaks_of_trust)
         return kept
 
     def explain(self, _asking: Asking, rows: Rows) -> list[Reason]:
@@ -294,11 +294,6 @@ def same_owner(asking: Asking, rows: Rows) -> Flags:
     column = asking.pools.table.texts("owner")
     mine: Flags = column.codes[rows] == column.code(asking.demand.caller.owner)
     return mine
-
-
-def _speaks_of_trust(text: str) -> bool:
-    policy = policy_of(text) if text else None
-    return policy is not None and any(ref.name == "is_trusted" for ref in policy.refs)
 
 
 def _accelerator_memory(pools: Pools, rows: Rows) -> Rows:

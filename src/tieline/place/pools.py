@@ -25,6 +25,7 @@ from tieline.language.attributes import OFFER
 from tieline.language.column import IntegerColumn
 from tieline.language.table import Table
 from tieline.place.coded import Coded, Flags, Numbers, Rows
+from tieline.place.policy import OwnerPolicy
 from tieline.place.row import PoolRow
 
 CORES: Final = ""  # the posting of pools that sell cores
@@ -123,7 +124,7 @@ class Pools:
             name: np.zeros(0, np.bool_) for name in ("live", "site_open", "boxed", "plain", "images")
         }
         self.partners: Coded[tuple[str, ...]] = Coded(())
-        self.policy: Coded[tuple[str, tuple[str, ...]]] = Coded(("", ()))  # its text, and its named set `partners`
+        self.policy: Coded[OwnerPolicy] = Coded(OwnerPolicy())
         self.policies = 0  # live rows that have one
         self.version = 0  # grows with every change of a record, not with holds and heartbeats
         self._rows: list[PoolRow | None] = []
@@ -233,14 +234,14 @@ class Pools:
         self.expires_ms[at] = row.expires_ms
         for each in self._dimensions:
             each.set_open(at, int(each.total[at]))
-        spec, text = row.spec, row.spec.policy.strip()
+        spec, policy = row.spec, OwnerPolicy(row.spec.policy, row.spec.partners)
         self.flags["live"][at] = True
         self.flags["boxed"][at] = spec.sandbox not in ("", "none")
         self.flags["images"][at] = any(engine in CONTAINER_ENGINES for engine in spec.engines)
         self.flags["plain"][at] = any(engine not in CONTAINER_ENGINES for engine in spec.engines)
         self.partners.put(at, spec.partners)
-        self.policy.put(at, (text, spec.partners) if text else ("", ()))
-        self.policies += bool(text)
+        self.policy.put(at, policy)
+        self.policies += bool(policy.text)
         self._site_rows.setdefault(row.site, {})[at] = None
         self._open(at)
         for posting in _postings(row):

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tieline.language import Context, Expression, compile_policy
-from tieline.model.error import TielineError
+from tieline.language import Context
 from tieline.place.coded import Flags, Numbers, Rows
 from tieline.place.demand import Caller, DataTerm, Demand, Need
+from tieline.place.policy import OwnerPolicy
 from tieline.place.pools import Pools
 from tieline.place.terms import Terms
 from tieline.ports import Distances
 
 MOST = 2**62  # numbers saturate here, far from where int64 ends
-UNREADABLE = "(unreadable)"
+MOST_COPIES = 32  # of a dataset that are looked at, those at sites that are known here first
 
 
 class Moves(NamedTuple):
@@ -90,7 +90,8 @@ class Scene:
                 continue  # no place or no bytes: nothing that one pool has over another
             here = np.zeros(count, np.bool_)
             here[[code for code in map(codes.code, term.sites) if code > 0]] = True
-            rate = np.maximum.reduce([self._rate(site) for site in term.sites])
+            known_here = [site for site in term.sites if codes.code(site) > 0] or term.sites
+            rate = np.maximum.reduce([self._rate(site) for site in known_here[:MOST_COPIES]])
             away = ~here
             known &= here | (rate > 0)
             time += np.where(away, np.ceil(term.size_bytes * 8e6 / np.maximum(rate, 1.0)), 0.0)
@@ -121,7 +122,7 @@ class Asking:
         self.pools = scene.pools
         self.demand = demand
         self.need = need
-        self._verdicts: dict[tuple[str, tuple[str, ...]], bool | None] = {}
+        self._verdicts: dict[OwnerPolicy, bool | None] = {}
 
     @property
     def is_price_all(self) -> bool:
@@ -158,21 +159,8 @@ class Asking:
         codes = self.pools.table.texts("site").codes[rows]
         return Moves(moves.time_us[codes], moves.is_known[codes], moves.size_bytes[codes])
 
-    def admits(self, policy: tuple[str, tuple[str, ...]]) -> bool | None:
-        """Whether an owner's policy (its text, and its named set `partners`) admits this; None: it cannot be known."""
-        text, partners = policy
-        if not text:
-            return True
+    def admits(self, policy: OwnerPolicy) -> bool | None:
+        """Whether an owner's policy admits this; None: it cannot be known. Each policy is asked once."""
         if policy not in self._verdicts:
-            compiled = policy_of(text)
-            sets = {"partners": partners}
-            self._verdicts[policy] = None if compiled is None else compiled.decide(self.values, sets)
+            self._verdicts[policy] = policy.admits(self.values)
         return self._verdicts[policy]
-
-
-def policy_of(text: str) -> Expression | None:
-    """The compiled policy, or None where a record carries one that does not compile: then nothing is admitted by it."""
-    try:
-        return compile_policy(text)
-    except TielineError:
-        return None
