@@ -44,7 +44,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hello(Message, kw_only=True):
-    """Signed with the site's key as a statement of type ``site-hello``; ``nonce`` is used once, ``at_ms`` bounds its age."""
+    """Signed with the site's key as a statement of type ``site-hello``; ``nonce`` counts once, ``at_ms`` bounds it."""
 
     site: str
     nonce: Annotated[str, msgspec.Meta(min_length=16, max_length=64)]
@@ -99,6 +99,8 @@ class Offer(Order, kw_only=True, tag="offer"):
     price_micro_cny_per_unit_hour: int = 0
     stop_after_s: int = 0
     checkpoint: str = ""
+    data_class: tuple[str, ...] = ()  # of the datasets that the task names, as their records say
+    residency: tuple[str, ...] = ()
     ttl_ms: int = 5_000
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
 
@@ -125,6 +127,8 @@ class Ask(Order, kw_only=True, tag="ask"):
     price_micro_cny_per_unit_hour: int = 0  # listed
     asked_price_micro_cny_per_unit_hour: int = 0  # wished for; 0: none
     duration_s: int = 0
+    data_class: tuple[str, ...] = ()  # of the datasets that the task names, as their records say
+    residency: tuple[str, ...] = ()
 
 
 class Drain(Order, kw_only=True, tag="drain"):

@@ -33,7 +33,7 @@ class Relaxation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 CATALOGUE: dict[str, tuple[str, str]] = {
-    # code: (English, Chinese)
+    # the code, and its sentence in English and in Chinese
     "query_not_met": ("`{term}` does not hold (nearest: {nearest})", "不满足 `{term}`（最接近：{nearest}）"),
     "query_unknown": ("`{term}` is unknown: no reading", "`{term}` 未知：没有测量值"),
     "policy_not_met": ("the owner's policy does not admit this demand: `{term}`", "提供主体的策略不接受该需求：`{term}`"),
@@ -92,6 +92,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "attempts_exhausted": ("{attempts} attempts were made, {allowed} are allowed", "已尝试 {attempts} 次，允许 {allowed} 次"),
     "cancelled_by": ("cancelled by {who}", "由 {who} 取消"),
     "dependency_failed": ("{job} ended {state}", "{job} 以 {state} 结束"),
+    "pool_not_here": ("`{pool}` is not offered by this site", "该算力节点不提供 `{pool}`"),
+    "epoch_stale": ("run {newest} of the same job is here and newer", "该任务较新的运行 {newest} 已在此处"),
+    "offer_wrong": ("the offer cannot be run as it stands: {why}", "该调度要约无法执行：{why}"),
+    "reclaimed": ("the owner took the capacity back: {why}", "提供主体收回资源：{why}"),
+    "outputs_not_kept": ("the results could not be handed over: {why}", "结果未能交付：{why}"),
     "setup_failed": ("setup failed with exit code {exit_code} on {pool}", "在 {pool} 上 setup 失败，退出码 {exit_code}"),
     "start_failed": ("could not be started on {pool}: {why}", "无法在 {pool} 启动：{why}"),
     "not_applied": ("`{field}` means nothing here and is not applied: {why}", "`{field}` 在此无意义，未应用：{why}"),
