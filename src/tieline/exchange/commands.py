@@ -63,6 +63,12 @@ class StoreRecord(Command, frozen=True, kw_only=True):
     envelope: bytes
 
 
+class ForgetRecords(Command, frozen=True, kw_only=True):
+    """The sweeper asks to let go of records whose lease ended long ago. Reply: how many went."""
+
+    ids: tuple[str, ...]
+
+
 class JoinSite(Command, frozen=True, kw_only=True):
     """A site asks to join. ``token_sha256`` is empty without a token. Reply: `Joined`."""
 

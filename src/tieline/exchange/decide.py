@@ -11,7 +11,7 @@ from tieline.exchange.parties import create_exchange, create_token, revoke_token
 from tieline.exchange.placing import plan_tasks
 from tieline.exchange.quotes import accept_quote, ask_quote
 from tieline.exchange.reading import read_sites, read_situation, why_job
-from tieline.exchange.records import store_record
+from tieline.exchange.records import forget_records, store_record
 from tieline.exchange.runs import take_report
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
@@ -23,6 +23,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.CreateToken: create_token,
     ask.RevokeToken: revoke_token,
     ask.StoreRecord: store_record,
+    ask.ForgetRecords: forget_records,
     ask.JoinSite: join_site,
     ask.ChangeSite: change_site,
     ask.OpenSession: open_session,

@@ -17,7 +17,7 @@ from tieline.model.party import Site, Token
 from tieline.model.plan import Quote
 
 _encode = msgspec.json.Encoder().encode
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 def _token(key: str, token: Token) -> Row:
@@ -101,7 +101,8 @@ ROW: dict[str, Callable[[str, Any], Row]] = {
 def rows(view: View) -> list[tuple[str, str, Row | None]]:
     """Drain what was touched into upserts, in the order in which it was first touched."""
     drained: list[tuple[str, str, Row | None]] = [
-        (table, key, ROW[table](key, value)) for (table, key), value in view.touched.items()
+        (table, key, ROW[table](key, value) if value is not None else None)
+        for (table, key), value in view.touched.items()
     ]
     view.touched.clear()
     return drained

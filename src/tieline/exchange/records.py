@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from tieline.exchange.commands import Decision, StoreRecord
+from tieline.exchange.commands import Decision, ForgetRecords, StoreRecord
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
 from tieline.language import compile_policy
 from tieline.model.error import TielineError
-from tieline.model.event import EquivocationSeen, RecordStored
+from tieline.model.event import EquivocationSeen, RecordsForgotten, RecordStored
 from tieline.model.party import Role
 from tieline.model.spec import PoolSpec
 from tieline.ports import Ids
 from tieline.registry import Admission, Outcome
+
+DAY_MS = 86_400_000
 
 
 def store_record(view: View, command: StoreRecord, now_ms: int, ids: Ids) -> Decision:
@@ -38,6 +40,16 @@ def store_record(view: View, command: StoreRecord, now_ms: int, ids: Ids) -> Dec
         compile_policy(admission.spec.policy)
     stored = stored_of(admission)
     return Decision(() if admission.outcome is Outcome.UNCHANGED else (stored,), stored)
+
+
+def forget_records(view: View, command: ForgetRecords, now_ms: int, ids: Ids) -> Decision:
+    """Let go of what retention says; an active lease is never cut short."""
+    due = []
+    for name in command.ids:
+        head = view.catalogue.head(name)
+        if head is not None and head.exp * 1000 < now_ms - view.limits.record_days * DAY_MS:
+            due.append(name)
+    return Decision((RecordsForgotten(ids=tuple(due)),) if due else (), len(due))
 
 
 def stored_of(admission: Admission) -> RecordStored:

@@ -76,6 +76,14 @@ class Supply:
             )
         )
 
+    def forget_record(self, name: str) -> None:
+        """A record is kept no more."""
+        self.datasets.pop(name, None)
+        self.site_specs.pop(name, None)
+        for pools in self._pool_records.values():
+            pools.pop(name, None)
+        self.pools.remove(name)
+
     # -- sites and heartbeats -----------------------------------------------------------------------------------------
 
     def flag_site(self, site: Site) -> None:

@@ -167,6 +167,13 @@ def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) ->
     view.touch("equivocation", f"{event.id}#{event.rev}", event)
 
 
+def _records_forgotten(view: View, event: fact.RecordsForgotten, now_ms: int) -> None:
+    for name in event.ids:
+        view.catalogue.forget(name)
+        view.supply.forget_record(name)
+        view.touch("record", name, None)
+
+
 def _site_joined(view: View, event: fact.SiteJoined, now_ms: int) -> None:
     view.put_site(event.site)
 
@@ -294,6 +301,7 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.TokenRevoked: _token_revoked,
     fact.RecordStored: _record_stored,
     fact.EquivocationSeen: _equivocation_seen,
+    fact.RecordsForgotten: _records_forgotten,
     fact.SiteJoined: _site_joined,
     fact.SiteChanged: _site_changed,
     fact.SessionOpened: _session_opened,

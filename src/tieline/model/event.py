@@ -1,6 +1,6 @@
 """Events: everything that ever happens to the state of an exchange, and nothing else does.
 
-An entry of the log is (seq, time_ms, actor, event); ``hash = sha256(previous hash || seq || time_ms || actor || event)``
+An entry of the log is (seq, time_ms, actor, event); its hash is that of the previous hash, seq, time_ms, actor and event
 over the stored bytes. State tables are projections of these, written in the same transaction.
 """
 
@@ -102,6 +102,17 @@ class EquivocationSeen(Event, kw_only=True, tag="equivocation_seen"):
     def subject(self) -> str:
         """The record."""
         return self.id
+
+
+class RecordsForgotten(Event, frozen=True, kw_only=True, tag="records_forgotten"):
+    """Records whose lease ended long ago are kept no more; what they said stays in the log."""
+
+    ids: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        """The first of them."""
+        return self.ids[0]
 
 
 class SiteJoined(Event, kw_only=True, tag="site_joined"):
@@ -293,6 +304,7 @@ Events = (
     | TokenRevoked
     | RecordStored
     | EquivocationSeen
+    | RecordsForgotten
     | SiteJoined
     | SiteChanged
     | SessionOpened

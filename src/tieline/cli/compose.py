@@ -1,0 +1,228 @@
+"""Compose: where an exchange is put together from its parts. Nothing else knows all of them.
+
+One folder holds everything of an exchange: ``exchange.json`` (name, keys, 0600), ``tieline.db``, ``blobs/``, ``logs/``,
+``limits.json`` where limits differ from the defaults, ``admin.token`` and ``address`` of the running process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tieline.api.app import make_app
+from tieline.api.platform import Platform
+from tieline.api.serve import address_of, bound, make_server, serve
+from tieline.drivers.clock import SystemClock, SystemIds
+from tieline.drivers.stores.blobs import Blobs
+from tieline.drivers.stores.disk import Disk, private_folder
+from tieline.drivers.stores.logs import Logs
+from tieline.drivers.stores.secrets import ended_secrets
+from tieline.drivers.stores.store import Store
+from tieline.drivers.stores.sweeper import Sweeper
+from tieline.drivers.stores.writer import Writer
+from tieline.exchange.commands import CreateExchange, ForgetRecords
+from tieline.exchange.decide import decide
+from tieline.exchange.keys import ExchangeKeys
+from tieline.exchange.orders import order_of
+from tieline.exchange.placing import schedule
+from tieline.exchange.projection import load, rows
+from tieline.exchange.view import View
+from tieline.model.error import TielineError
+from tieline.model.limits import Limits, conflicts
+from tieline.registry import Key
+
+SCOPES = ("enterprise", "industry", "regional", "national")
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who an exchange is, with its private seeds; kept 0600."""
+
+    prefix: str
+    name: str
+    scope: str
+    seed: str  # Ed25519, base64
+    sealing: str  # X25519 private, base64
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How an exchange is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: str = ""
+    key: str = ""
+    is_plain_allowed: bool = False
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user can read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def identity_of(folder: Path, prefix: str = "local", name: str = "main", scope: str = "enterprise") -> Identity:
+    """The identity in ``folder``; made at the first start and never changed."""
+    path = folder / "exchange.json"
+    if path.exists():
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Identity)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise TielineError(
+                "invalid_request",
+                f"`{path}` cannot be read: {error}",
+                hints=("restore it from a backup: without it nobody believes this exchange",),
+            ) from None
+    private_folder(folder)
+    made = Identity(
+        prefix=prefix,
+        name=name,
+        scope=scope,
+        seed=base64.b64encode(secrets.token_bytes(32)).decode(),
+        sealing=base64.b64encode(secrets.token_bytes(32)).decode(),
+    )
+    write_private(path, msgspec.json.encode(made))
+    return made
+
+
+def limits_of(folder: Path) -> Limits:
+    """The limits of ``folder``; raises TielineError for values that cannot mean anything together."""
+    path = folder / "limits.json"
+    try:
+        limits = msgspec.json.decode(path.read_bytes(), type=Limits) if path.exists() else Limits()
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise TielineError("invalid_request", f"`{path}`: {error}", where="limits.json") from None
+    wrong = conflicts(limits)
+    if wrong:
+        raise TielineError("invalid_request", f"`{path}`: {'; '.join(wrong)}", where="limits.json")
+    return limits
+
+
+class Exchange:
+    """One exchange in this process: opened, served, closed."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self.folder = folder
+        self.identity = identity
+        self.limits = limits_of(folder)
+        self.keys = ExchangeKeys(Key(base64.b64decode(identity.seed)), identity.prefix)
+        self.clock = SystemClock()
+        disk = Disk(folder, self.limits.reserve_bytes)
+        self.store = Store(f"sqlite:///{folder / 'tieline.db'}").open()
+        self.writer: Writer[View] = Writer(
+            self.store,
+            lambda: View(self.keys, self.limits),
+            decide,
+            schedule,
+            rows,
+            load,
+            self.clock,
+            SystemIds(self.clock),
+            order_of=order_of,
+            aside=ended_secrets,
+            room=disk.check,
+            batch=self.limits.batch,
+            queue=self.limits.queue,
+            tick_ms=self.limits.tick_ms,
+            idempotency_ms=self.limits.idempotency_s * 1000,
+        ).start()
+        self.blobs = Blobs(folder / "blobs", self.clock, disk, self.limits.blobs_bytes).open()
+        self.logs = Logs(folder / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open()
+        self._create()
+
+    def _create(self) -> None:
+        """Give a new exchange its name and its first admin; the admin's token is written once, for this user alone."""
+        if self.writer.position[0]:
+            return
+        token = "tl-" + secrets.token_urlsafe(24)
+        write_private(self.folder / "admin.token", token.encode())
+        self.writer.submit(
+            CreateExchange(
+                id=f"{self.identity.prefix}/exchange/{self.identity.name}",
+                prefix=self.identity.prefix,
+                public=self.keys.key.public,
+                admin_token_sha256=hashlib.sha256(token.encode()).hexdigest(),
+            )
+        ).result(30)
+
+    async def serve(self, options: Options, listener: socket.socket) -> None:
+        """Answer until SIGTERM or SIGINT."""
+        sweeper = Sweeper(self.store, self.writer, self.blobs, self.logs, self.limits, self.clock, self._forget)
+        platform = Platform(
+            store=self.store,
+            writer=self.writer,
+            blobs=self.blobs,
+            logs=self.logs,
+            clock=self.clock,
+            limits=self.limits,
+            keys=self.keys,
+            sealing_key=base64.b64decode(self.identity.sealing),
+            started_ms=self.clock.now_ms(),
+            url=address_of(listener, has_tls=bool(options.certificate)),
+            scope=self.identity.scope,
+            collected=lambda: sweeper.collected,
+        )
+        server = make_server(
+            make_app(platform),
+            platform,
+            certificate=Path(options.certificate) if options.certificate else None,
+            key=Path(options.key) if options.key else None,
+        )
+        sweeping = asyncio.create_task(sweeper.run())
+        watching = asyncio.create_task(self._watch(server))
+        try:
+            await serve(server, listener)
+        finally:
+            for task in (sweeping, watching):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _forget(self, ids: Sequence[str]) -> int:
+        gone: int = await asyncio.wrap_future(self.writer.submit(ForgetRecords(ids=tuple(ids))))
+        return gone
+
+    async def _watch(self, server: object) -> None:
+        """A process whose writer died answers nothing useful: end it, so that whoever supervises it starts it anew."""
+        while self.writer.alive:  # noqa: ASYNC110 - a thread's end wakes nobody
+            await asyncio.sleep(1)
+        server.should_exit = True  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Finish what was taken in, and let go of the store."""
+        self.writer.close()
+        self.store.close()
+
+
+def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scope: str) -> int:
+    """Serve the exchange of ``folder`` until it is told to stop; writes ``address`` once it answers."""
+    import uvloop
+
+    from tieline.drivers.jsonlog import log_to
+
+    log_to()
+    listener = bound(
+        options.host, options.port, has_tls=bool(options.certificate), is_plain_allowed=options.is_plain_allowed
+    )
+    exchange = Exchange(folder, identity_of(folder, prefix, name, scope))
+    url = address_of(listener, has_tls=bool(options.certificate))
+    write_private(folder / "address", url.encode())
+    try:
+        uvloop.run(exchange.serve(options, listener))
+    finally:
+        (folder / "address").unlink(missing_ok=True)
+        exchange.close()
+    return 0
