@@ -257,6 +257,12 @@ def test_two_callers_may_use_the_same_key(writer: Writer[ToyView], store: Store)
     assert store.counts()["jobs"] == 2
 
 
+def test_a_question_needs_no_key_and_may_have_one(writer: Writer[ToyView], gate: Gate) -> None:
+    look = PlanTasks(actor=ALICE, key="k", digest="d", tasks=())
+    assert [done(writer.submit(look)) for _ in range(2)] == [1, 2]
+    assert gate.batches == []
+
+
 def test_a_refused_request_may_be_sent_again_with_its_key(writer: Writer[ToyView]) -> None:
     assert refused(writer.submit(submit("refuse", key="k", digest="d"))).code == "unplaceable"
     assert len(done(writer.submit(submit("a", key="k", digest="d")))) == 1

@@ -99,7 +99,7 @@ class Desk(Generic[V]):
     ) -> bool:
         """Decide on one command. False when its events could not be applied."""
         try:
-            key = f"{command.actor.name} {command.key}" if command.key else ""
+            key = self._codec.key_of(command)
             if key and (before := self._before(command, key, draft, stored)) is not None:
                 draft.replays += 1
                 draft.answers.append((item, before[0], None))

@@ -36,9 +36,12 @@ class ReplyCodec:
         self._decoders = {command: msgspec.json.Decoder(reply) for command, reply in types.items()}
         self.encode = msgspec.json.Encoder().encode
 
-    def keeps(self, command: type) -> bool:
-        """Whether answers to this command can be kept."""
-        return command in self._decoders
+    def key_of(self, command: ask.Command) -> str:
+        """Where the answer to ``command`` is kept: its caller and the caller's key.
+
+        Empty without a key, and for what needs none: questions, and reports that are fenced by their epoch.
+        """
+        return f"{command.actor.name} {command.key}" if command.key and type(command) in self._decoders else ""
 
     def decode(self, command: type, stored: bytes) -> Any:
         """The answer as it was given. Raises msgspec.DecodeError when another version stored it in another shape."""

@@ -208,13 +208,11 @@ class Writer(Generic[V]):
         self._order_subscribers.append(callback)
 
     def _check(self, command: Command) -> None:
-        if command.key:
-            assert self._codec.keeps(type(command)), f"no reply type is stated for {type(command).__name__}"
-            if len(command.key) > MOST_KEY_CHARACTERS:
-                raise TielineError(
-                    "invalid_request",
-                    f"the idempotency key has {len(command.key)} characters, at most {MOST_KEY_CHARACTERS} are allowed",
-                )
+        if len(command.key) > MOST_KEY_CHARACTERS:
+            raise TielineError(
+                "invalid_request",
+                f"the idempotency key has {len(command.key)} characters, at most {MOST_KEY_CHARACTERS} are allowed",
+            )
 
     def _put(self, items: Sequence[Waiting]) -> None:
         try:
@@ -334,12 +332,8 @@ class Writer(Generic[V]):
                 self.meters.defects += 1
 
     def _stored_replies(self, items: Iterable[Waiting]) -> dict[str, tuple[str, int, bytes]]:
-        keys = {
-            f"{item.command.actor.name} {item.command.key}": None
-            for item in items
-            if item.command is not None and item.command.key
-        }
-        return self._store.replies(tuple(keys)) if keys else {}
+        keys = [key for item in items if item.command is not None and (key := self._codec.key_of(item.command))]
+        return self._store.replies(tuple(dict.fromkeys(keys))) if keys else {}
 
     # -- when something fails -----------------------------------------------------------------------------------------
 
