@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from tieline.model.reason import Reason, Relaxation
 from tieline.place.coded import Flags, Rows
 from tieline.place.demand import DataTerm
 from tieline.place.fit import same_owner
-from tieline.place.scene import Asking
+from tieline.place.scene import Asking, among
 from tieline.place.step import Step, none_of, reason
 
 
@@ -72,7 +74,7 @@ class Owners(Step):
         """Their pools."""
         column = asking.pools.table.texts("owner")
         codes = [column.code(owner) for owner in asking.demand.owners]
-        return np.isin(column.codes[rows], [code for code in codes if code > 0])
+        return among(column.codes[rows], [code for code in codes if code > 0])
 
     def explain(self, asking: Asking, rows: Rows) -> list[Reason]:
         """The owners that were named."""
@@ -120,6 +122,7 @@ class Policy(Step):
     """The owner's own words about the demand; unknown admits nothing. Asked once per distinct policy."""
 
     codes: tuple[str, ...] = ("policy_not_met", "policy_unknown")
+    is_searched: ClassVar[bool] = False  # a search asks only the owners of its best pools
 
     def asked(self, asking: Asking) -> bool:
         """Whether any owner has one."""
@@ -189,7 +192,7 @@ class Residency(Step):
         site = table.texts("site")
         sites = [code for code in map(site.code, term.sites) if code > 0]
         if term.residency == "site":
-            return np.isin(site.codes[rows], sites)
+            return among(site.codes[rows], sites)
         owner = table.texts("owner")
         if term.owner:
             same: Flags = owner.codes[rows] == owner.code(term.owner)

@@ -25,13 +25,14 @@ from tieline.place.demand import Demand
 from tieline.place.pipeline import FIRST_PASSING, STEPS, asked_steps, fitting, funnel, furthest, reasons_of
 from tieline.place.pools import Amount, Pools
 from tieline.place.present import Free
-from tieline.place.scene import Asking, HeldBack, Scene
+from tieline.place.scene import Asking, HeldBack, Scene, among
 from tieline.place.score import Best, best, candidate, costs, floor_micro_cny
 from tieline.place.terms import Terms
 from tieline.ports import Distances
 
 FIRST_STRIDE = 128
 STRIDE_GROWTH = 4
+FEW_REFUSALS = 4  # of owners' policies, after which all that are left are asked at once
 PATIENCE_MS = 60_000
 FREE_AT = next(at for at, step in enumerate(STEPS) if isinstance(step, Free))
 
@@ -138,12 +139,26 @@ def _search_one(asking: Asking, avoid: list[int], is_last_resort: bool) -> Best 
         fit = fitting(asking, rows[start:end], steps)
         if avoid and len(fit):
             sites = asking.pools.table.texts("site").codes[fit]
-            fit = fit[np.isin(sites, avoid) == is_last_resort]
-        if len(fit):
-            one = best(asking, fit)
+            fit = fit[among(sites, avoid) == is_last_resort]
+        one = _best_admitted(asking, fit)
+        if one is not None:
             found = one if found is None else min(found, one)
         start, stride = end, stride * STRIDE_GROWTH
     return found
+
+
+def _best_admitted(asking: Asking, rows: Rows) -> Best | None:
+    """The best of ``rows`` whose owner admits the demand. Owners are asked last and best first: one is often enough."""
+    policies = asking.pools.policy
+    for _ in range(FEW_REFUSALS):
+        if not len(rows):
+            return None
+        one = best(asking, rows)
+        if asking.admits(policies.of(one.row)) is True:
+            return one
+        rows = rows[policies.codes[rows] != policies.codes[one.row]]
+    rows = rows[policies.test(rows, lambda policy: asking.admits(policy) is True)]
+    return best(asking, rows) if len(rows) else None
 
 
 def _placement(asking: Asking, row: int) -> Placement:

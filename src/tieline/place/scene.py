@@ -1,7 +1,7 @@
 """What one batch is decided against: the pools, the distances, the time, the weights, and what is held back.
 
-A scene lives for one batch. It keeps what several demands of the batch share: transfer times by site, verdicts of
-owners' policies, and the query context of each caller.
+A scene lives for one batch. It keeps what several demands of the batch share: rates between sites, and the query
+context of each caller.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from tieline.place.terms import Terms
 from tieline.ports import Distances
 
 MOST = 2**62  # numbers saturate here, far from where int64 ends
+FEW = 8
 MOST_COPIES = 32  # of a dataset that are looked at, those at sites that are known here first
 
 
 class Moves(NamedTuple):
-    """What it takes to bring a demand's data to each site, by the site's code in the table."""
+    """What it takes to bring a demand's data to each of some sites."""
 
     time_us: Numbers
     is_known: Flags  # False: the rate from every copy is unknown
@@ -48,7 +49,6 @@ class Scene:
         self.now_ms = now_ms
         self.terms = terms or Terms()
         self.held_back: dict[int, HeldBack] = {}
-        self._moves: dict[tuple[DataTerm, ...], Moves] = {}
         self._rates: dict[str, NDArray[np.float64]] = {}
         self._contexts: dict[Caller, Context] = {}
 
@@ -72,46 +72,55 @@ class Scene:
             self._contexts[caller] = context
         return context
 
-    def moves(self, data: tuple[DataTerm, ...]) -> Moves:
-        """Bytes and time to bring ``data`` to every site."""
-        moves = self._moves.get(data)
-        if moves is None:
-            moves = self._moves[data] = self._move(data)
-        return moves
-
-    def _move(self, data: tuple[DataTerm, ...]) -> Moves:
-        count = len(self.sites)
+    def moves(self, data: tuple[DataTerm, ...], sites: NDArray[np.int32]) -> Moves:
+        """Bytes and time to bring ``data`` to each of ``sites``, given by their codes."""
+        count = len(sites)
         time = np.zeros(count, np.float64)
         known = np.ones(count, np.bool_)
         size = np.zeros(count, np.int64)
-        codes = self.pools.table.texts("site")
+        code_of = self.pools.table.texts("site").code
         for term in data:
             if not term.sites or not term.size_bytes:
                 continue  # no place or no bytes: nothing that one pool has over another
-            here = np.zeros(count, np.bool_)
-            here[[code for code in map(codes.code, term.sites) if code > 0]] = True
-            known_here = [site for site in term.sites if codes.code(site) > 0] or term.sites
-            rate = np.maximum.reduce([self._rate(site) for site in known_here[:MOST_COPIES]])
-            away = ~here
+            copies = {site: code for site in term.sites if (code := code_of(site)) > 0}
+            here = among(sites, list(copies.values()))
+            sources = list(copies or term.sites)[:MOST_COPIES]
+            rate = np.maximum.reduce([self._rate(site, sites) for site in sources])
             known &= here | (rate > 0)
-            time += np.where(away, np.ceil(term.size_bytes * 8e6 / np.maximum(rate, 1.0)), 0.0)
-            size += np.where(away, term.size_bytes, 0)
+            time += np.where(here, 0.0, np.ceil(term.size_bytes * 8e6 / np.maximum(rate, 1.0)))
+            size += np.where(here, 0, term.size_bytes)
         time[~known] = 0.0
         return Moves(np.minimum(time, float(2**53)).astype(np.int64), known, size)
 
-    def _rate(self, source: str) -> NDArray[np.float64]:
-        """bit/s from ``source`` to every site; 0 where it is unknown."""
-        rate = self._rates.get(source)
-        if rate is None:
-            found = (self.distances.rate_bps(source, site) or 0 for site in self.sites)
-            rate = self._rates[source] = np.fromiter(found, np.float64, len(self.sites))
-        return rate
+    def _rate(self, source: str, sites: NDArray[np.int32]) -> NDArray[np.float64]:
+        """bit/s from ``source`` to each of ``sites``; 0 where it is unknown. Each pair is asked once."""
+        rates = self._rates.get(source)
+        if rates is None:
+            rates = self._rates[source] = np.full(len(self.sites), -1.0)
+        found = rates[sites]
+        unasked = found < 0
+        if not unasked.any():
+            return found
+        names = self.sites
+        for code in np.unique(sites[unasked]).tolist():
+            rates[code] = self.distances.rate_bps(source, names[code]) or 0
+        return rates[sites]
 
     def _readings(self, function: str, point: str, sites: Sequence[str]) -> tuple[Numbers, Flags]:
         ask = self.distances.rtt_us if function == "rtt" else self.distances.rate_bps
         found = [ask(point, site) for site in sites]
         values = np.array([value or 0 for value in found], np.int64)
         return values, np.array([value is not None for value in found], np.bool_)
+
+
+def among(codes: NDArray[np.int32], wanted: list[int]) -> Flags:
+    """Which of ``codes`` are ``wanted``; a few are compared one by one, which is faster."""
+    if len(wanted) > FEW:
+        return np.isin(codes, wanted)
+    found = np.zeros(len(codes), np.bool_)
+    for code in wanted:
+        found |= codes == code
+    return found
 
 
 class Asking:
@@ -155,9 +164,7 @@ class Asking:
 
     def moves(self, rows: Rows) -> Moves:
         """What it takes to bring the data to the site of each row."""
-        moves = self.scene.moves(self.demand.data)
-        codes = self.pools.table.texts("site").codes[rows]
-        return Moves(moves.time_us[codes], moves.is_known[codes], moves.size_bytes[codes])
+        return self.scene.moves(self.demand.data, self.pools.table.texts("site").codes[rows])
 
     def admits(self, policy: OwnerPolicy) -> bool | None:
         """Whether an owner's policy admits this; None: it cannot be known. Each policy is asked once."""

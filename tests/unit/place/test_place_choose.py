@@ -287,3 +287,11 @@ def test_a_dearer_pool_beside_the_data_wins_a_tie_behind_many_cheaper_ones():
     pools.hold("cn.lab/pool/near", Amount(accelerators=1))
     fast, terms = ConstantDistances(constant_bps=10**16), Terms(transfer_micro_cny_per_gb=1_000_000)
     assert where(chosen(reading(GB, max_duration_s=3_600), pools, fast, terms=terms)) == "near"
+
+
+def test_the_best_pool_whose_owner_admits_is_found_behind_many_that_refuse():
+    pools = [a_pool(f"p{at:02}", price=at, policy=f"duration < {at}h or nodes > {at}") for at in range(1, 20)]
+    assert where(chosen(a_demand(max_duration_s=12 * 3_600), pools)) == "p13"
+    assert where(chosen(a_demand(max_duration_s=1), pools)) == "p01"
+    assert where(chosen(a_demand(max_duration_s=99 * 3_600, nodes=2), pools)) == "p01"
+    assert counts(chosen(a_demand(max_duration_s=99 * 3_600), pools)) == {"policy_not_met": 19}
