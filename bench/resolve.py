@@ -43,7 +43,7 @@ def run() -> list[Row]:
         admission = catalogue.admit(envelope, NOW_S)
         rows.append((admission.head.id, envelope))
         parts = taken_apart(envelope, RECORD_TYPE, MAX_RECORD_BYTES)
-        signed.append((parts.signature + parts.signed, public_bytes(admission.head.public)))
+        signed.append((parts.signed, public_bytes(admission.head.public)))
     with TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "records.db")) as store:
         store.execute("pragma journal_mode=wal")
         store.execute("create table record(id text primary key, envelope blob not null)")

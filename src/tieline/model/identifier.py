@@ -50,7 +50,7 @@ class Identifier(msgspec.Struct, frozen=True, order=True):
             if flaw:
                 raise TielineError("invalid_identifier", flaw, hints=(GRAMMAR,), where=text[:MAX_IDENTIFIER_BYTES])
             assert match is not None, text
-        return cls(match[1], match[2], match[3])
+        return cls(*match.groups())
 
     def is_under(self, prefix: str) -> bool:
         """Whether its prefix is ``prefix`` or was delegated from it."""

@@ -141,7 +141,7 @@ def check_lease_end(identifier: str, exp: int, now_s: int) -> None:
 
 def check_kid(identifier: Identifier, kid: str) -> None:
     """Refuse a key that is not one of the identifier's own prefix: one writer per identifier."""
-    if kid.partition("#")[0] != identifier.prefix:
+    if not kid.startswith(f"{identifier.prefix}#"):
         raise refused("kid_prefix", str(identifier), kid=kid, prefix=identifier.prefix)
 
 

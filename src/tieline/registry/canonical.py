@@ -7,7 +7,7 @@ is strict: whatever another reader could understand differently is refused (RFC 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,18 +15,21 @@ from tieline.model.quantity import MAX_INTEGER
 from tieline.model.record import MAX_RECORD_DEPTH
 from tieline.registry.rules import refused
 
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+SHALLOW = 5  # levels that the typed decoder knows; its type doubles with each, so that deeper trees are walked
+
+
+def _values(depth: int) -> Any:
+    """The type of what may be nested ``depth`` levels deep: the decoder itself holds every bound but that on names."""
+    inner: Any = str | bool | Integer
+    for _ in range(depth):
+        inner = str | bool | Integer | list[inner] | dict[str, inner]
+    return inner
+
+
+_DECODER = msgspec.json.Decoder(_values(SHALLOW))
+_ANY_DECODER = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder(order="sorted")
-
-
-class _FloatError(ValueError):
-    """A number with a fraction or an exponent."""
-
-
-def _float(text: str) -> None:
-    raise _FloatError(text)
-
-
-_DECODER = msgspec.json.Decoder(float_hook=_float)
 
 
 def encoded(value: Any, part: str) -> bytes:
@@ -42,45 +45,53 @@ def encoded(value: Any, part: str) -> bytes:
 def decoded(data: bytes, part: str) -> Any:
     """Read ``data`` and prove that it is the one form; raises `record_refused` with the rule that it breaks."""
     try:
-        tree = _DECODER.decode(data)
+        try:
+            tree = _DECODER.decode(data)
+        except msgspec.ValidationError:
+            tree = _ANY_DECODER.decode(data)
+            if not _is_bounded(tree, MAX_RECORD_DEPTH):
+                raise
         is_canonical = _ENCODER.encode(tree) == data
     except (msgspec.MsgspecError, ValueError, RecursionError):
         is_canonical = False
     if not is_canonical:
         _explain(data, part)
         raise refused("json_form", part=part)
-    check_values(tree, part)
+    if b"\\u0000" in data:
+        check_nul(data, part)
+    if not data.isascii():
+        check_names(tree, part)
     return tree
 
 
-def check_values(tree: Any, part: str) -> None:
-    """Refuse depth, null, U+0000, integers that some readers round, and names whose order readers dispute."""
-    level: list[Any] = [tree] if type(tree) in (dict, list) else [[tree]]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > MAX_RECORD_DEPTH:
-            raise refused("json_depth", part=part, limit=MAX_RECORD_DEPTH)
-        below: list[Any] = []
-        for node in level:
-            if type(node) is dict:
-                names = "".join(node)
-                if not names.isascii() or "\0" in names:
-                    raise refused("json_name", part=part, name=next(n for n in node if not n.isascii() or "\0" in n))
-                node = node.values()
-            for value in node:
-                kind = type(value)
-                if kind is str:
-                    if "\0" in value:
-                        raise refused("json_nul", part=part)
-                elif kind is int:
-                    if not -MAX_INTEGER <= value <= MAX_INTEGER:
-                        raise refused("json_integer", part=part)
-                elif kind is dict or kind is list:
-                    below.append(value)
-                elif kind is not bool:
-                    raise refused("json_null", part=part)
-        level = below
+def _is_bounded(tree: Any, depth: int) -> bool:
+    """Whether ``tree`` holds nothing but what a record may hold, nested at most ``depth`` levels deep."""
+    kind = type(tree)
+    if kind is int:
+        return bool(-MAX_INTEGER <= tree <= MAX_INTEGER)
+    if kind is list or kind is dict:
+        inner = tree.values() if kind is dict else tree
+        return depth > 0 and all(_is_bounded(value, depth - 1) for value in inner)
+    return kind is str or kind is bool
+
+
+def check_nul(data: bytes, part: str) -> None:
+    """Refuse U+0000, which some stores cut texts at. With escaped backslashes gone, its escape is nothing else."""
+    if b"\\u0000" in data.replace(b"\\\\", b""):
+        raise refused("json_nul", part=part)
+
+
+def check_names(tree: Any, part: str) -> None:
+    """Refuse names beyond ASCII: RFC 8785 sorts them by UTF-16 units and others by code points."""
+    if type(tree) is dict:
+        if not "".join(tree).isascii():
+            raise refused("json_name", part=part, name=next(name for name in tree if not name.isascii())[:64])
+        tree = tree.values()
+    elif type(tree) is not list:
+        return
+    for value in tree:
+        if type(value) is dict or type(value) is list:
+            check_names(value, part)
 
 
 def _explain(data: bytes, part: str) -> None:
@@ -101,7 +112,7 @@ def _explain(data: bytes, part: str) -> None:
         return seen
 
     def integer(digits: str) -> int:
-        if len(digits) > 17:
+        if len(digits) > 17 or abs(int(digits)) > MAX_INTEGER:
             raise refused("json_integer", part=part)
         return int(digits)
 
@@ -122,4 +133,20 @@ def _explain(data: bytes, part: str) -> None:
         json.dumps(tree, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise refused("json_syntax", part=part, why="half a surrogate pair") from None
-    check_values(tree, part)
+    _explain_values(tree, part)
+
+
+def _explain_values(tree: Any, part: str) -> None:
+    """Name the null or the depth that the decoder's type does not take."""
+    level = [[tree]]
+    for _ in range(MAX_RECORD_DEPTH + 1):
+        below = []
+        for node in level:
+            for value in node:
+                if value is None:
+                    raise refused("json_null", part=part)
+                if isinstance(value, (dict, list)):
+                    below.append(list(value.values()) if isinstance(value, dict) else value)
+        level = below
+    if level:
+        raise refused("json_depth", part=part, limit=MAX_RECORD_DEPTH)

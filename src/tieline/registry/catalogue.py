@@ -96,7 +96,7 @@ class Catalogue:
             check_delegation(authority, identifier, spec, self._trust.find(spec.prefix))
         if held is None:
             check_quota(authority, record.id)
-        check_signature(key.public, parcel.parts.signature, parcel.parts.signed, kid, record.id)
+        check_signature(key.public, parcel.parts.signed, kid, record.id)
         fresh = held_of(parcel, key, authority)
         outcome, other = Outcome.STORED, ""
         if held is not None and record.rev == held.rev:

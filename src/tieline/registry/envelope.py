@@ -56,8 +56,7 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
 
     kid: str
     payload: bytes
-    signature: bytes
-    signed: bytes  # what the signature is over
+    signed: bytes  # the signature, followed by what it is over
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
@@ -112,7 +111,7 @@ def verify_statement(data: bytes, public: str, typ: str) -> Any:
         parts = taken_apart(data, typ, MAX_STATEMENT_BYTES)
         key = public_bytes(public)
         check_strong(key, "public")
-        check_signature(key, parts.signature, parts.signed, parts.kid)
+        check_signature(key, parts.signed, parts.kid)
         return decoded(parts.payload, "payload")
     except TielineError as error:
         raise _not_proved(error) from None
@@ -141,16 +140,16 @@ def taken_apart(data: bytes, typ: str, limit_bytes: int) -> Parts:
         raise _envelope_flaw(data, error) from None
     if seen != typ:
         raise refused("header_type", seen=f"{seen}+jws", asked=f"{typ}+jws")
-    return Parts(kid, payload, signature, protected + b"." + body)
+    return Parts(kid, payload, b"".join((signature, protected, b".", body)))
 
 
-def signed_of(data: bytes) -> tuple[bytes, bytes]:
-    """The signature of an envelope that was admitted before, and what it is over."""
+def signed_of(data: bytes) -> bytes:
+    """The signature of an envelope that was admitted before, followed by what it is over."""
     header_at = data.find(_PROTECTED)
     signature_at = len(data) - _SIGNATURE_DIGITS - 2
     protected = data[header_at + len(_PROTECTED) : signature_at - len(_SIGNATURE)]
     signature = base64url_bytes(data[signature_at:-2], "signature")
-    return signature, b"%b.%b" % (protected, data[len(_PAYLOAD) : header_at])
+    return b"".join((signature, protected, b".", data[len(_PAYLOAD) : header_at]))
 
 
 def payload_of(data: bytes) -> bytes:

@@ -27,6 +27,7 @@ SEED_BYTES = 32
 SIGNATURE_BYTES = 64
 MAX_SEALED_BYTES = 1_048_576
 GROUP_ORDER = 2**252 + 27_742_317_777_372_353_535_851_937_790_883_648_493  # L of RFC 8032, section 5.1
+_ORDER_TOP = GROUP_ORDER >> 248  # its highest byte: a scalar that is below in it is below altogether
 
 _STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")  # what is not of the URL alphabet becomes what no reader takes
 _PADDING = (b"", b"", b"==", b"=")
@@ -97,12 +98,17 @@ def check_strong(public: bytes, field: str, where: str = "") -> None:
         raise refused("key_weak", where, field=f"`{field}`")
 
 
-def check_signature(public: bytes, signature: bytes, message: bytes, kid: str, where: str = "") -> None:
-    """Verify as RFC 8032 5.1.7 says, strictly: raises signature_malleable or signature_wrong."""
-    if int.from_bytes(signature[32:], "little") >= GROUP_ORDER:
+def check_signature(public: bytes, signed: bytes, kid: str, where: str = "") -> None:
+    """Verify ``signed``, a signature followed by what it is over, as RFC 8032 5.1.7 says, strictly.
+
+    Raises `record_refused`: signature_malleable, signature_wrong.
+    """
+    if signed[SIGNATURE_BYTES - 1] >= _ORDER_TOP and (
+        int.from_bytes(signed[SIGNATURE_BYTES // 2 : SIGNATURE_BYTES], "little") >= GROUP_ORDER
+    ):
         raise refused("signature_malleable", where)
     try:
-        crypto_sign_open(signature + message, public)
+        crypto_sign_open(signed, public)
     except BadSignatureError:
         raise refused("signature_wrong", where, kid=kid) from None
 

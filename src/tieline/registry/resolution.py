@@ -41,6 +41,5 @@ def resolved(identifier: str, held: Held, envelope: bytes, *, is_verified_again:
     if sha256(envelope).digest() != held.envelope_sha256:
         raise refused("store_altered", identifier, id=identifier)
     if is_verified_again:
-        signature, signed = signed_of(envelope)
-        check_signature(held.key.public, signature, signed, held.key.kid, identifier)
+        check_signature(held.key.public, signed_of(envelope), held.key.kid, identifier)
     return Resolved(identifier, held.kind, held.rev, held.exp, held.sha256, envelope)

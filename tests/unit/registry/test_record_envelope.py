@@ -166,3 +166,37 @@ def test_statements_are_bounded() -> None:
 def test_the_time_that_a_record_states_is_not_the_time_it_is_read() -> None:
     """Opening needs no clock: only admission does."""
     assert opened(honest("cn.demo.lab7/pool/old", nb=PAST_S, exp=PAST_S + 1)).record.exp == PAST_S + 1
+
+
+@pytest.mark.parametrize(("levels", "rule"), [(16, ""), (17, "json_depth")])
+def test_sixteen_levels_are_read_and_seventeen_are_not(levels: int, rule: str) -> None:
+    data = b"[" * levels + b"]" * levels
+    seen = ""
+    try:
+        decoded(data, "payload")
+    except TielineError as error:
+        seen = error.reasons[0].code
+    assert seen == rule
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (2**53 - 1, ""),
+        (-(2**53) + 1, ""),
+        (2**53, "json_integer"),
+        (-(2**53), "json_integer"),
+        (["\\u0000"], ""),  # a backslash and five characters, not the character U+0000
+        (["\\\\u0000", "算力"], ""),
+        (["\\\0"], "json_nul"),
+        ([{"a": [{"価": 1}]}], "json_name"),
+        (None, "json_null"),
+    ],
+)
+def test_the_bounds_of_values_are_exact(value: Any, rule: str) -> None:
+    seen = ""
+    try:
+        encoded(value, "payload")
+    except TielineError as error:
+        seen = error.reasons[0].code
+    assert seen == rule

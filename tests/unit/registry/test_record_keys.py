@@ -20,7 +20,7 @@ def test_the_vector_of_rfc_8032_is_reproduced() -> None:
     key = Key(SEED)
     assert key.public_bytes.hex() == "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
     assert key.sign(b"\x72").hex().startswith("92a009a9f0d4cab8720e820b5f642540")
-    check_signature(key.public_bytes, key.sign(b"\x72"), b"\x72", "k")
+    check_signature(key.public_bytes, key.sign(b"\x72") + b"\x72", "k")
 
 
 def test_a_fingerprint_is_half_a_sha256_of_the_public_key() -> None:
