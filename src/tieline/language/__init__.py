@@ -6,6 +6,18 @@ One language serves queries (over `offer` attributes) and owners' policies (over
 """
 
 from tieline.language.context import NOWHERE, Context
-from tieline.language.expression import Bound, Expression, Term, compile_policy, compile_query
+from tieline.language.expression import Bound, Expression, Term, compile_policy, compile_query, is_query
+from tieline.language.ranking import Ranking, compile_ranking
 
-__all__ = ["NOWHERE", "Bound", "Context", "Expression", "Term", "compile_policy", "compile_query"]
+__all__ = [
+    "NOWHERE",
+    "Bound",
+    "Context",
+    "Expression",
+    "Ranking",
+    "Term",
+    "compile_policy",
+    "compile_query",
+    "compile_ranking",
+    "is_query",
+]

@@ -11,6 +11,7 @@ True
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,8 @@ import msgspec
 from tieline.language import scalar
 from tieline.language.attributes import KINDS, TABLES
 from tieline.language.context import NOWHERE, Context
-from tieline.language.tree import AmongSet, And, Compare, Node, Or, Ref, Value, canonical, leaves, refs
+from tieline.language.tree import Among, AmongSet, And, Compare, Node, Or, Ref, Value, canonical, leaves, refs
+from tieline.language.types import Type
 
 if TYPE_CHECKING:
     from tieline.language.context import Integers
@@ -119,6 +121,19 @@ def compile_policy(text: str) -> Expression:
     return _compiled(text, "demand")
 
 
+_SIGNS = re.compile(r"[<>=≤≥≠!(]|(?<![\w.-])(?:and|or|not|in)(?![\w.-])", re.IGNORECASE)
+
+
+def is_query(text: str) -> bool:
+    """Whether ``text`` is meant as a query; otherwise it is words to be searched for. Nothing is compiled.
+
+    >>> is_query("npu >= 8"), is_query("not is_emulated"), is_query("is_emulated"), is_query("手写数字 classifier")
+    (True, True, True, False)
+    """
+    row = TABLES["offer"].get(text.strip())
+    return bool(_SIGNS.search(text)) or (row is not None and row.type is Type.FLAG)
+
+
 @lru_cache(maxsize=CACHED)
 def _compiled(text: str, subject: str) -> Expression:
     if not text.strip():
@@ -134,6 +149,8 @@ def _kinds(node: Node) -> frozenset[str]:
     every = frozenset(KINDS)
     if isinstance(node, Compare) and node.ref.name == "kind" and node.op == "==":
         return frozenset({str(node.value)})
+    if isinstance(node, Among) and node.ref.name == "kind":
+        return frozenset(str(value) for value in node.values)
     if isinstance(node, Or):
         return frozenset().union(*(_kinds(item) for item in node.items))
     if isinstance(node, And):

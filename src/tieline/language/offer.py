@@ -69,7 +69,7 @@ def offer_values(
         values["label"] = spec.labels
         values["evidence"] = evidence_of(spec)
     if isinstance(spec, SiteSpec):
-        values |= {"site": id, **_site(spec)}
+        values |= {"site": id, **site_values(spec)}
     if isinstance(spec, PoolSpec):
         group = family(spec.accelerator, spec.vendor) if spec.accelerator_count else ""
         values |= {"gpu": 0, "npu": 0, "sandbox": spec.sandbox or "none"}
@@ -78,7 +78,7 @@ def offer_values(
         if group:
             values[group] = spec.accelerator_count
         if site is not None:
-            values |= _site(site)
+            values |= site_values(site)
     if isinstance(spec, ModelSpec):
         values["metric"] = spec.metrics_millionths
     return values
@@ -104,7 +104,8 @@ def _word(text: str, spelled: Callable[[str], str]) -> str:
         return text
 
 
-def _site(spec: SiteSpec) -> dict[str, Any]:
+def site_values(spec: SiteSpec) -> dict[str, Any]:
+    """What a site's record says of the site and of every pool there."""
     return {
         "tier": spec.tier,
         "region": spec.region or None,

@@ -33,7 +33,9 @@ class Verdict(NamedTuple):
 class Frame(Protocol):
     """The columns of some rows of a table."""
 
-    length: int
+    @property
+    def length(self) -> int:
+        """How many rows."""
 
     def integers(self, name: str) -> tuple[Integers, Flags | None]:
         """Values and which are known; None: all of them."""
@@ -163,7 +165,7 @@ def integers_of(ref: Ref, table: Table, context: Context) -> Callable[[Frame], t
     """Reads a numeric attribute or reading from a frame."""
     if not ref.is_function or ref.name == "metric":
         return lambda frame: frame.integers(ref.key)
-    values, known = context.reading(ref.name, ref.argument, table.texts("site").texts)
+    values, known = _readings(ref, table, context)
 
     def run(frame: Frame) -> tuple[Integers, Flags | None]:
         codes, _ = frame.codes("site")
@@ -174,9 +176,14 @@ def integers_of(ref: Ref, table: Table, context: Context) -> Callable[[Frame], t
 
 def _reading(node: Node, table: Table, context: Context) -> Bound:
     assert isinstance(node, Compare | Among)
-    values, known = context.reading(node.ref.name, node.ref.argument, table.texts("site").texts)
+    values, known = _readings(node.ref, table, context)
     yes = _tester(node)(values) & known
     return _lookup("site", yes, ~known)
+
+
+def _readings(ref: Ref, table: Table, context: Context) -> tuple[Integers, Flags]:
+    column = table.texts("site")
+    return context.reading(ref.name, ref.argument, column.texts, column.generation)
 
 
 def _lookup(name: str, yes: Flags, unknown: Flags | None) -> Bound:

@@ -36,6 +36,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     # the code, and its sentence in English and in Chinese
     "query_not_met": ("`{term}` does not hold (nearest: {nearest})", "不满足 `{term}`（最接近：{nearest}）"),
     "query_unknown": ("`{term}` is unknown: no reading", "`{term}` 未知：没有测量值"),
+    "query_no_kind": ("no kind of offer has all of these attributes: {attributes}", "没有一种供给同时具有这些属性：{attributes}"),
+    "words_not_met": ("none of the words `{words}` is found", "不含“{words}”中的任何词"),
     "policy_not_met": ("the owner's policy does not admit this demand: `{term}`", "提供主体的策略不接受该需求：`{term}`"),
     "policy_unknown": ("the owner's policy cannot be decided: `{term}` is unknown", "提供主体的策略无法判定：`{term}` 未知"),
     "accelerator_kind": ("accelerator is not {asked}", "加速卡不是 {asked}"),
