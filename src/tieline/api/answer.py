@@ -15,7 +15,7 @@ from tieline.model.error import CODES, ErrorEnvelope, TielineError
 Headers = Iterable[tuple[bytes, bytes]]
 encode = msgspec.json.Encoder().encode
 PLAIN = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-STATUS_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+STATUS_CODES = {400: "invalid_request", 404: "not_found", 413: "too_large"}
 
 
 class Answer:
@@ -58,6 +58,9 @@ def as_refusal(error: Exception) -> TielineError | None:
     """The refusal that ``error`` means, or None for a defect."""
     if isinstance(error, TielineError):
         return error
+    if isinstance(error, MethodNotAllowedException):
+        allowed = ", ".join(allowed_by(error))
+        return TielineError("method_not_allowed", f"this path has no such method; it has {allowed}")
     if isinstance(error, HTTPException):
         code = STATUS_CODES.get(error.status_code)
         if code == "not_found":
@@ -90,9 +93,14 @@ def refusal_answer(error: TielineError, request_id: str, headers: Headers = ()) 
     return json_answer(envelope, status, more)
 
 
+def allowed_by(error: MethodNotAllowedException) -> tuple[str, ...]:
+    """The methods that a path has, in order of name."""
+    given = (error.headers or {}).get("allow", "")
+    return tuple(sorted(name.strip() for name in given.split(",")))
+
+
 def allow_of(error: Exception) -> Headers:
-    """The ``Allow`` header of a refused method, in order of name."""
-    if not isinstance(error, MethodNotAllowedException) or not error.headers:
+    """The ``Allow`` header of a refused method."""
+    if not isinstance(error, MethodNotAllowedException):
         return ()
-    allowed = sorted(name.strip() for name in error.headers.get("allow", "").split(","))
-    return ((b"allow", ", ".join(allowed).encode()),)
+    return ((b"allow", ", ".join(allowed_by(error)).encode()),)

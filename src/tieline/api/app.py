@@ -104,7 +104,7 @@ def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ())
 
     @asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
-        platform.start(api_document())
+        await platform.start(api_document())
         try:
             yield
         finally:
@@ -113,7 +113,7 @@ def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ())
     app = Litestar(
         route_handlers=[*(endpoint_of(operation) for operation in OPERATIONS), *routes],
         openapi_config=None,
-        exception_handlers={Exception: refuse},  # type: ignore[dict-item]
+        exception_handlers={Exception: refuse},
         logging_config=None,
         request_max_body_size=None,  # each operation reads with its own limit
         lifespan=[life],

@@ -14,6 +14,7 @@ import msgspec
 
 from tieline.api.answer import GoneError, ThrottledError
 from tieline.api.operation import JSON, Operation
+from tieline.exchange.commands import Command
 from tieline.model.error import TielineError
 from tieline.model.party import ANONYMOUS, Actor
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tieline.api.rates import Meter
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Command)
 BODY_S = 60.0  # a JSON body must be whole by then
 STALL_S = 60.0  # a chunk of a stream must come by then
 MOST_WAIT_S = 10.0  # a sender is slowed down for so long, and refused beyond
@@ -178,7 +180,7 @@ class Call:
         self.key = f"{self.operation.id} {given}"  # the writer adds the caller
         self.digest = hashlib.sha256(self.scope["path"].encode()).hexdigest()
 
-    def command(self, kind: type[T], **fields: Any) -> T:
+    def command(self, kind: type[C], **fields: Any) -> C:
         """A command of this caller with its idempotency key."""
         return kind(actor=self.actor, key=self.key, digest=self.digest, **fields)
 

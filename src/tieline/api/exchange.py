@@ -24,7 +24,7 @@ def exchange_view(platform: Platform) -> ExchangeView:
         id=row.id,
         prefix=row.prefix,
         scope=platform.scope,
-        public=platform.key.public,
+        public=platform.keys.key.public,
         fingerprint=platform.fingerprint,
         sealing=platform.sealing_public,
         version=__version__,
@@ -62,12 +62,12 @@ async def read_status(call: Call) -> StatusView:
         head=head.hex(),
         jobs=jobs,
         sites=count_sites(view),
-        pools=platform.count_pools(),
+        pools=len(view.supply.pools),
         records=counts["records"],
         queue_depth=platform.writer.queue_depth,
         store=await platform.read(platform.sizes),
         limits=platform.limit_values(),
-        collected=platform.collected(),
+        collected=dict(platform.collected()),
         is_writable=platform.writer.is_writable,
     )
 

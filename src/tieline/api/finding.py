@@ -18,7 +18,7 @@ from tieline.model.plan import Answer
 )
 async def find(call: Call, body: FindBody) -> Answer:
     """Ranked offers, and counted reasons for everything else that was considered."""
-    return call.platform.find(call.actor, body)
+    return call.platform.indexing.find(body)
 
 
 @operation(

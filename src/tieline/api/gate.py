@@ -10,6 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from tieline.api.answer import ThrottledError, refusal_answer
@@ -35,7 +36,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await send({"type": "websocket.close", "code": 4404, "reason": "no WebSocket here"})
             return
         await _Passage(self, scope, receive, send).pass_through()
@@ -84,7 +85,7 @@ class _Passage:
     def admit(self) -> None:
         """Know the caller and count the request. A wrong bearer is counted for the address that it came from."""
         call, platform = self.call, self.gate.platform
-        if len(self.scope["headers"]) > MOST_HEADERS:
+        if len(list(self.scope["headers"])) > MOST_HEADERS:
             raise TielineError("invalid_request", f"more than {MOST_HEADERS} headers", where="headers")
         given = call.header(b"authorization")
         if given:

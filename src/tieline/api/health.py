@@ -36,7 +36,7 @@ async def read_readiness(call: Call) -> Health:
     Reading goes on while the store takes no changes.
     """
     platform = call.platform
-    if platform.hub.loop is None or platform.hub.is_closed:
+    if not platform.indexing.is_loaded or platform.hub.is_closed:
         raise ThrottledError("overloaded", "the exchange is starting or stopping", 1)
     if not platform.writer.is_writable:
         raise ThrottledError("overloaded", f"no changes are taken: {platform.writer.why_not_writable}", 5)

@@ -16,7 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tieline.model import event as fact
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tieline.drivers.stores.draft import Committed, Ordered
 
+T = TypeVar("T")
 SITE_MEMORY = 256  # orders of one site that a broken stream can be resumed over; its mailbox holds no more either
 HEAD = "head"  # the name to wait for when any entry will do
 
@@ -148,7 +149,7 @@ class Hub:
         """What they order of sites; give this to `Writer.subscribe_orders`."""
         self._hand_over(self.tell_orders, orders)
 
-    def _hand_over(self, to: Callable[[Sequence[object]], None], what: Sequence[object]) -> None:
+    def _hand_over(self, to: Callable[[Sequence[T]], None], what: Sequence[T]) -> None:
         if self.loop is None:
             return
         try:

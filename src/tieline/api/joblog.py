@@ -67,7 +67,7 @@ class LogAnswer:
         at = self.offset
         while at < self.size:
             wanted = min(PIECE_BYTES, self.size - at)
-            piece = await self.call.platform.log_piece(self.run, self.node, at, wanted)
+            piece = await self.call.platform.logs.read(self.run, self.node, at, wanted)
             if not piece:
                 raise TielineError("internal", f"the log of {self.run} became shorter while it was read")
             at += len(piece)
@@ -95,7 +95,7 @@ async def read_job_log(call: Call, job: str, query: LogQuery) -> LogAnswer:
     run = next((run for run in reversed(view.runs) if run.id == query.run or not query.run), None)
     if run is None and query.run:
         raise no_such("run", query.run)
-    size = await call.platform.log_size(run.id, query.node) if run is not None else 0
+    size = await call.platform.logs.size(run.id, query.node) if run is not None else 0
     return LogAnswer(call, run.id if run is not None else "", query.node, min(query.offset, size), size)
 
 
@@ -123,7 +123,7 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
         while not platform.hub.is_closed:
             run = f"{short(name)}.{epoch}"
             with platform.hub.waiting(short(name), log_name(run), wake) as more:
-                piece = await platform.log_piece(run, node, offset, PIECE_BYTES) if epoch else b""
+                piece = await platform.logs.read(run, node, offset, PIECE_BYTES) if epoch else b""
                 if piece:
                     offset += len(piece)
                     yield frame(base64.b64encode(piece), id=f"{epoch}.{offset}", event="log")
@@ -135,14 +135,13 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
                     epoch, offset = now.epoch, 0
                     continue
                 if now.state in JOB_ENDED:
-                    rest = await platform.log_piece(run, node, offset, PIECE_BYTES) if epoch else b""
+                    rest = await platform.logs.read(run, node, offset, PIECE_BYTES) if epoch else b""
                     if rest:
                         continue
                     yield frame(msgspec.json.encode({"state": now.state.value}), event="end")
                     return
                 done, _ = await asyncio.wait((more,), timeout=PING_S)
-            if not done:
-                yield PING
+            yield b"" if done else PING
 
     return EventStream(call, frames, lambda: platform.hub.tell(wake))
 

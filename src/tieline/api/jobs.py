@@ -86,7 +86,7 @@ async def list_jobs(call: Call, query: JobsQuery) -> JobPage:
         if user not in ("", actor.name):
             return JobPage(jobs=(), next_before="")
         user = actor.name
-    before = job_id(call.platform, named(query.before, "before")) if query.before else ""
+    before = job_id(call.platform, named(query.before.replace("/", "~"), "before")) if query.before else ""
     jobs = await call.platform.read(
         call.platform.store.jobs,
         user=user,

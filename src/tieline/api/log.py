@@ -95,6 +95,7 @@ async def stream_events(call: Call, query: AfterQuery) -> EventStream:
                 done, _ = await asyncio.wait((more,), timeout=PING_S)
             if done:
                 await asyncio.sleep(GATHER_S)
+                yield b""
             elif cursor > said:
                 said = cursor
                 yield position(cursor)

@@ -11,10 +11,10 @@ from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-from tieline.api.indexing import Indexing
 
 from tieline.api.facts import Facts
 from tieline.api.hub import HEAD, Hub
+from tieline.api.indexing import Indexing
 from tieline.api.metrics import Metrics, watch_writer
 from tieline.api.rates import Rates
 from tieline.drivers.stores.blobs import Blobs
@@ -23,18 +23,18 @@ from tieline.drivers.stores.logs import Logs
 from tieline.drivers.stores.store import Store
 from tieline.drivers.stores.writer import Writer
 from tieline.exchange.commands import Command
+from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
 from tieline.model.protocol import WELCOME, Proof
 from tieline.model.task import Task
 from tieline.ports import Clock
-from tieline.registry import Key, fingerprint, sealing_public, sign_statement
+from tieline.registry import sealing_public, sign_statement
 
 T = TypeVar("T")
 P = ParamSpec("P")
 READERS = 4
-KEY_NAME = "exchange"
 SHOW_S = 2.0  # how long an answer waits until what it changed is seen by every later question
 
 
@@ -48,7 +48,7 @@ class Platform:
     logs: Logs
     clock: Clock
     limits: Limits
-    key: Key  # the exchange signs with it
+    keys: ExchangeKeys
     sealing_key: bytes  # X25519 private key that secrets are sealed to
     started_ms: int
     url: str = ""  # where the exchange is reached, for join tokens
@@ -70,7 +70,7 @@ class Platform:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def start(self, document: Mapping[str, Any]) -> None:
+    async def start(self, document: Mapping[str, Any]) -> None:
         """Begin to listen to the writer, on the loop that serves."""
         self.document = msgspec.json.encode(document)
         self.task_schema = msgspec.json.schema(Task)
@@ -78,7 +78,8 @@ class Platform:
         self.writer.subscribe(self.hub.take_entries)
         self.writer.subscribe_orders(self.hub.take_orders)
         self.hub.start(lambda: self.writer.position[0])
-        self.indexing.load()
+        await self.read(self.indexing.load)
+        self.indexing.loaded()
         watch_writer(self)
 
     def closing(self) -> None:
@@ -111,7 +112,7 @@ class Platform:
     @cached_property
     def fingerprint(self) -> str:
         """Of the signing key: what a site pins."""
-        return fingerprint(self.key.public)
+        return self.keys.key.fingerprint
 
     @cached_property
     def sealing_public(self) -> str:
@@ -126,7 +127,7 @@ class Platform:
     def prove(self, nonce: str) -> str:
         """The proof in a welcome: the site's nonce, signed by the key that the site pinned."""
         proof = Proof(nonce=nonce, exchange=self.exchange.id)
-        return sign_statement(proof, self.key, f"{self.exchange.prefix}#{KEY_NAME}", WELCOME).decode()
+        return sign_statement(proof, self.keys.key, self.keys.kid, WELCOME).decode()
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ async def read_chain(call: Call, record: str) -> ChainView:
     chain = platform.view.catalogue.chain(name.partition("/")[0])
     return ChainView(
         root=platform.exchange.prefix,
-        root_public=platform.key.public,
+        root_public=platform.keys.key.public,
         envelopes=(*(envelope.decode() for envelope in chain), stored.envelope),
     )
 

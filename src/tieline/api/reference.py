@@ -1,4 +1,4 @@
-"""Reference: the OpenAPI document as a page of Markdown (``python -m tieline.api.reference > docs/reference/api.md``)."""
+"""Reference: the OpenAPI document as a page of Markdown (``python -m tieline.api.reference``)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Made from the OpenAPI document (`GET /v1/openapi.json`) by `python -m tieline.ap
 - `X-Request-Id` comes with every answer and stands in the exchange's log.
 - A caller over its rate is answered 429, a full queue 503, both with `Retry-After`.
 - Not repeated below: every operation can refuse with `invalid_request`, `method_not_allowed`, `rate_limited`,
-  `internal` and `overloaded`; one that needs a role with `unauthenticated` and `forbidden`; one with a name in its path
-  with `invalid_identifier` and `not_found`; one with a body with `too_large`, `unsupported_media` and `timeout`; a change
-  with `conflict`, `idempotency_conflict` and `storage_full`.
+  `internal` and `overloaded`; one that needs a role with `unauthenticated` and `forbidden`; one with a name in its
+  path with `invalid_identifier` and `not_found`; one with a body with `too_large`, `unsupported_media` and `timeout`;
+  a change with `conflict`, `idempotency_conflict` and `storage_full`.
 - Streams are server-sent events: they are resumed by `Last-Event-ID` (or `after`), say a comment every 15 s, and end
   when the exchange stops.
 """
@@ -164,7 +164,7 @@ def _schemas(document: Mapping[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Print the page of this version."""
-    from tieline.api.app import api_document  # noqa: PLC0415 - the application is not needed to import this
+    from tieline.api.app import api_document  # the application is not needed to import this
 
     sys.stdout.write(page(api_document()))
 

@@ -8,9 +8,13 @@ nothing to standard output.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import signal
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +51,11 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head; bodies are counted where they are read."""
-        if self.head_timer is not None:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES and self.scope is not None and "method" not in self.scope:
-                self.send_400_response(f"the head of the request is over {HEAD_BYTES:,} bytes")
-                return
         super().data_received(data)
+        if self.head_timer is not None:  # the head has not ended yet
+            self.head_bytes += len(data)
+            if self.head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"the head of the request is over {HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -101,6 +104,24 @@ class Server(uvicorn.Server):
         """Stop listening, end streams and waits, and give what is left `GRACE_S`."""
         self.platform.closing()
         await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT, and let the caller end the process (uvicorn would raise the signal once more)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def signals(self) -> tuple[int, ...]:
+        """The signals that asked it to stop, in order."""
+        return tuple(self._captured_signals)
 
 
 def make_server(

@@ -183,7 +183,7 @@ async def beat(call: Call, body: Signed) -> Beaten:
     if said.site != name:
         raise TielineError("forbidden", f"this is the heartbeat of `{said.site}`, the session is `{name}`'s")
     beaten: Beaten = await platform.ask(TakeBeat(actor=call.actor, site=name, beat=said))
-    platform.heard(name)
+    platform.indexing.heard(name)
     return beaten
 
 
@@ -196,9 +196,9 @@ async def store_run_log(call: Call, run: str, query: RunLogQuery) -> LogKept:
     if not await is_run_of(platform, name, site):
         raise no_such("run", name)
     content = await call.whole(platform.limits.body_bytes)
-    offset, is_full = await platform.log_append(name, query.node, query.offset, content)
+    kept = await platform.logs.append(name, query.node, query.offset, content)
     platform.hub.tell(log_name(name))
-    return LogKept(offset=offset, is_full=is_full)
+    return kept
 
 
 async def is_run_of(platform: Platform, run: str, site: str) -> bool:

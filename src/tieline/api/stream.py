@@ -96,6 +96,8 @@ class EventStream:
         async for part in frames:
             if self.is_gone:
                 return
+            if not part:  # it only looked up
+                continue
             try:
                 async with asyncio.timeout(SEND_S):
                     await send({"type": "http.response.body", "body": part, "more_body": True})

@@ -63,7 +63,7 @@ async def list_tokens(call: Call) -> TokenPage:
 async def revoke_token(call: Call, token: str) -> TokenView:
     """Make a token worthless from now on; revoking it again changes nothing."""
     revoked: Token = await call.platform.ask(call.command(RevokeToken, id=named(token)))
-    return token_view(revoked)
+    return token_view(call.platform.view.tokens.get(revoked.sha256, revoked))
 
 
 def new_secret(call: Call) -> str:

@@ -1,0 +1,167 @@
+"""Indexing: keeps the find index in step with what was committed, on the event loop's thread.
+
+Records come from the log; what is free and which site is silent are last values, read from the writer's view when
+something touched them. The index is a projection: it is built anew from the store at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from tieline.drivers.stores.draft import Committed
+from tieline.find import Index, find
+from tieline.language import Context
+from tieline.model import event as fact
+from tieline.model.api import FindBody
+from tieline.model.error import TielineError
+from tieline.model.event import RecordStored
+from tieline.model.kinds import KINDS
+from tieline.model.party import Site
+from tieline.model.plan import Answer
+from tieline.model.record import Status
+from tieline.registry import opened
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tieline.api.platform import Platform
+
+PAGE = 1_000
+
+
+class Indexing:
+    """The index, and what has to be looked at before it is asked."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.index = Index()
+        self.is_loaded = False
+        self._came: list[Committed] = []  # while it was loaded
+        self._dirty: dict[str, None] = {}  # pools whose free capacity changed
+
+    # -- keeping in step ----------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Fill the index from the store. Runs in a thread before the first question; nothing else touches it then."""
+        store, after = self.platform.store, ""
+        while True:
+            records = store.records(after=after, limit=PAGE)
+            for record in records:
+                self._put(record, 0)
+            if len(records) < PAGE:
+                return
+            after = records[-1].id
+
+    def loaded(self) -> None:
+        """Take in what came meanwhile, and how the sites stand. On the loop's thread."""
+        self.is_loaded = True
+        came, self._came = self._came, []
+        for site in list(self.platform.view.sites.values()):
+            self._site(site)
+        self.note(came)
+
+    def note(self, entries: Sequence[Committed]) -> None:
+        """Learn from what was committed."""
+        if not self.is_loaded:
+            self._came.extend(entries)
+            return
+        for entry in entries:
+            event = entry.event
+            if isinstance(event, RecordStored):
+                self._put(event, entry.time_ms)
+                if event.kind == "site":
+                    site = self.platform.view.sites.get(event.id)
+                    if site is not None:
+                        self._site(site)
+                elif event.kind == "pool":
+                    self._dirty[event.id] = None
+            elif isinstance(event, fact.SiteJoined | fact.SiteChanged | fact.SessionOpened):
+                self._site(event.site)
+            elif isinstance(event, fact.RunOffered):
+                self._dirty[event.run.pool] = None
+            elif isinstance(event, fact.RunEnded):
+                self.heard(entry.site or "")
+
+    def heard(self, site: str) -> None:
+        """Something may have changed in what a site has free."""
+        for row in self.platform.view.supply.pools.site_pools(site):
+            self._dirty[row.id] = None
+
+    def _put(self, stored: RecordStored, updated_ms: int) -> None:
+        if stored.kind not in KINDS or not KINDS[stored.kind].is_findable:
+            return
+        if stored.status == Status.WITHDRAWN or not stored.envelope:
+            self.index.remove(stored.id)
+            return
+        record = opened(stored.envelope.encode()).record
+        spec = msgspec.convert(record.spec, KINDS[stored.kind].spec)
+        self.index.put_record(
+            stored.id,
+            spec,
+            status=stored.status,
+            expires_ms=stored.exp * 1000,
+            updated_ms=updated_ms or record.nb * 1000,
+        )
+
+    def _site(self, site: Site) -> None:
+        if site.has_left or not site.is_admitted or site.is_silent:
+            status = "silent"
+        else:
+            status = "draining" if site.is_draining else "active"
+        self.index.set_status(site.id, status, is_heard=status != "silent")
+        if status != "silent":
+            self.heard(site.id)
+
+    def _refresh(self) -> None:
+        """Bring what is free up to date, for the pools that were touched."""
+        if not self._dirty:
+            return
+        view = self.platform.view
+        pools = view.supply.pools
+        names = []
+        for name in self._dirty:
+            row = pools.get(name)
+            site = view.sites.get(row.site) if row is not None else None
+            if row is not None and name in self.index and site is not None and not site.is_silent:
+                names.append(name)
+        self._dirty.clear()
+        amounts = [pools.free(name) for name in names]
+        self.index.set_free(
+            names,
+            free=[amount.accelerators for amount in amounts],
+            cores_free=[amount.cores for amount in amounts],
+            memory_free=[amount.memory_bytes for amount in amounts],
+        )
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def find(self, body: FindBody) -> Answer:
+        """The answer to a question, as of now. Raises TielineError `invalid_expression`, `invalid_request`."""
+        if not self.is_loaded:
+            raise TielineError("overloaded", "the index is being built; ask again in a moment")
+        now_ms = self.platform.clock.now_ms()
+        self.index.expire(now_ms)
+        self._refresh()
+        order = "" if body.words.strip() and body.order == "price" else body.order
+        return find(
+            self.index,
+            body.query,
+            words=body.words,
+            kind=body.kind,
+            order=order,
+            limit=body.limit,
+            context=Context(sets={"partners": body.partners}, readings=self._readings),
+            as_of_ms=now_ms,
+        )
+
+    def _readings(self, function: str, point: str, sites: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Readings from ``point`` to each of ``sites``; where there is none it is unknown."""
+        distances = self.platform.view.distances
+        ask = distances.rtt_us if function == "rtt" else distances.rate_bps
+        found = [ask(point, site) for site in sites]
+        known = np.array([value is not None for value in found], np.bool_)
+        return np.array([value or 0 for value in found], np.int64), known
