@@ -88,9 +88,17 @@ def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
         submitted = np.array([job.submitted_ms for job in ready], np.int64)
         ready = [ready[place] for place in order(priorities, submitted, most=limit).tolist()]
     events: list[Events] = []
-    view.held_back = {}
+    # A pool that waits for a large job goes on waiting while that job does, also in passes that do not look at it.
+    view.held_back = {pool: job for pool, job in view.held_back.items() if job in view.waiting}
     demands = [demand_for(view, job, now_ms) for job in ready]
-    answers = choose(demands, view.supply.pools, view.distances, now_ms=now_ms, ends=_ends(view, now_ms))
+    answers = choose(
+        demands,
+        view.supply.pools,
+        view.distances,
+        now_ms=now_ms,
+        ends=_ends(view, now_ms),
+        held_back=view.held_back,
+    )
     for job, answer in zip(ready, answers, strict=True):
         if isinstance(answer, Placement):
             events.append(offer_run(view, job, answer, now_ms))

@@ -110,12 +110,8 @@ class Supply:
         self.pools.hold(run.pool, amount_of(run))
 
     def hold_again(self, run: Run) -> None:
-        """Hold what a run booked before a restart. A pool that shrank or went meanwhile holds nothing for it."""
-        amount = amount_of(run)
-        is_there = self.pools.get(run.pool) is not None
-        if is_there and all(free >= asked for free, asked in zip(self.pools.free(run.pool), amount, strict=True)):
-            self.pools.hold(run.pool, amount)
-        else:
+        """Hold what a run booked before a restart, also of a pool that shrank; one that went holds nothing for it."""
+        if not self.pools.hold_again(run.pool, amount_of(run)):
             self._orphans[run.id] = run
 
     def release(self, run: Run) -> None:

@@ -1,0 +1,37 @@
+"""The processes behind `tieline up` and `tieline demo`: an exchange, or a site, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("exchange-process", hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", help="address to listen on")
+@click.option("--port", default=0, type=click.IntRange(0, 65_535), help="port; 0 takes a free one")
+@click.option("--prefix", default="local", help="prefix that this exchange gives away")
+@click.option("--name", default="main", help="name of the exchange")
+@click.option("--scope", default="enterprise", type=click.Choice(["enterprise", "industry", "regional", "national"]))
+@click.option("--tls-cert", default="", help="certificate chain, PEM")
+@click.option("--tls-key", default="", help="private key, PEM")
+@click.option("--insecure-bind", is_flag=True, help="listen beyond this machine without TLS (behind a proxy)")
+def exchange_process(
+    folder: Path, host: str, port: int, prefix: str, name: str, scope: str, tls_cert: str, tls_key: str,
+    insecure_bind: bool,
+) -> None:  # fmt: skip
+    """Serve one exchange until SIGTERM."""
+    from tieline.cli.compose import Options, run_exchange
+
+    options = Options(host=host, port=port, certificate=tls_cert, key=tls_key, is_plain_allowed=insecure_bind)
+    raise SystemExit(run_exchange(folder, options, prefix=prefix, name=name, scope=scope))
+
+
+@click.command("site-process", hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def site_process(folder: Path) -> None:
+    """Run the site of a folder that has joined, until SIGTERM."""
+    from tieline.drivers.siteprocess import run_site
+
+    raise SystemExit(run_site(folder))
