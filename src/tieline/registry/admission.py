@@ -12,7 +12,7 @@ from tieline.model.kinds import KINDS
 from tieline.model.reason import Reason
 from tieline.model.record import MAX_LEASE_S, Record, Status
 from tieline.model.spec import Spec
-from tieline.registry.authority import Authority, Held, TrustedKey
+from tieline.registry.authority import Authority, Held, TrustedKey, verifying_key
 from tieline.registry.envelope import Opened
 from tieline.registry.rules import SKEW_S, refused, shown_time
 
@@ -101,7 +101,7 @@ def head_of(identifier: Identifier, held: Held) -> Head:
         exp=held.exp,
         status=held.status.value,
         kid=held.key.kid,
-        public=held.key.text,
+        public=verifying_key(held).text,
     )
 
 

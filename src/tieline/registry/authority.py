@@ -134,6 +134,11 @@ def named_key(kid: str) -> TrustedKey:
     return TrustedKey(kid, b"", 0, 0, 0, "")
 
 
+def verifying_key(held: Held) -> TrustedKey:
+    """The key that verified ``held``; of a record that was restored before its delegation, the one of that name."""
+    return held.key if held.key.public else held.authority.keys.get(held.key.kid, held.key)
+
+
 def signing_key(authority: Authority, kid: str, where: str) -> TrustedKey:
     """The key that ``authority`` knows by that name; raises key_unknown."""
     key = authority.keys.get(kid)

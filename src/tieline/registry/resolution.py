@@ -7,7 +7,7 @@ from hashlib import sha256
 import msgspec
 
 from tieline.model.record import Record
-from tieline.registry.authority import Held
+from tieline.registry.authority import Held, verifying_key
 from tieline.registry.envelope import payload_of, signed_of
 from tieline.registry.keys import check_signature
 from tieline.registry.rules import refused
@@ -41,5 +41,5 @@ def resolved(identifier: str, held: Held, envelope: bytes, *, is_verified_again:
     if sha256(envelope).digest() != held.envelope_sha256:
         raise refused("store_altered", identifier, id=identifier)
     if is_verified_again:
-        check_signature(held.key.public, signed_of(envelope), held.key.kid, identifier)
+        check_signature(verifying_key(held).public, signed_of(envelope), held.key.kid, identifier)
     return Resolved(identifier, held.kind, held.rev, held.exp, held.sha256, envelope)

@@ -135,6 +135,18 @@ def test_replaying_the_log_of_admitted_envelopes_gives_the_same_catalogue_and_tw
     assert again.count("cn.demo") == WORLD.catalogue.count("cn.demo")
 
 
+def test_envelopes_are_restored_in_any_order() -> None:
+    store = {revision.partition("@")[0]: envelope for revision, envelope in WORLD.envelopes.items()}
+    again = Catalogue(ROOTS)
+    for name in sorted(store, reverse=True):
+        again.restore(store[name])
+    assert sorted(again.rows(), key=lambda row: row.id) == sorted(WORLD.catalogue.rows(), key=lambda row: row.id)
+    assert again.count("cn.demo") == WORLD.catalogue.count("cn.demo")
+    assert again.resolve(A100, NOW_S, store.get, is_verified_again=True).rev == 2
+    for name in store:
+        assert again.standing(name, NOW_S) == WORLD.catalogue.standing(name, NOW_S), name
+
+
 def test_a_use_case_judges_then_restores_and_ends_where_admitting_would() -> None:
     world, other = RecordWorld(), RecordWorld()
     envelope = honest(A100, rev=3, prev=world.sha256(f"{A100}@2"))
