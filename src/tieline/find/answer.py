@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tieline.find.count import Count, chunks, count, pieces
 from tieline.find.index import Index
 from tieline.find.narrow import Narrowed, check_kind, check_sets, mixed, narrow, postings_of
 from tieline.find.nearest import Nearest
-from tieline.find.order import Integers, Keys, Order, first, keys_of, read_order
+from tieline.find.order import MOST, Best, Order, by_match, read_order, reader
 from tieline.find.posting import Posting
 from tieline.find.relax import relax
 from tieline.find.shown import offer, readings_of
@@ -17,10 +16,9 @@ from tieline.language.context import NOWHERE, Context
 from tieline.language.expression import Expression, compile_query
 from tieline.model.error import TielineError
 from tieline.model.plan import Answer, Offer
-from tieline.model.reason import Reason, Relaxation
+from tieline.model.reason import Reason
 
 MAX_LIMIT = 1_000
-Scores = tuple[Integers, NDArray[np.float64]]
 
 
 def find(
@@ -54,48 +52,50 @@ def find(
     narrowed = narrow(expression, kind)
     chosen, others = postings_of(index, narrowed)
     considered = sum(map(len, chosen)) + sum(map(len, others))
-    scores = index.words.scores(words) if words else None
-    if scores is not None:
-        counted, reasons = _by_words(index, narrowed, scores[0], words, considered, context)
+    if words:
+        best, reasons = _by_words(index, narrowed, ordered, limit, words, considered, context)
     else:
-        counted = _by_postings(index, narrowed, chosen, others, context)
-        reasons = _reasons(counted)
+        best = Best(index, reader(ordered, index, context), limit)
+        reasons = _reasons(_by_postings(index, narrowed, chosen, others, context, best))
     if not narrowed.kinds:
         reasons = [Reason(code="query_no_kind", count=0, values={"attributes": mixed(expression)})]
-    is_empty = not len(counted.matched) and expression.terms and scores is None
+    nearest = None
+    if not best.count and expression.terms and not words:
+        nearest = relax(chunks(index.table, chosen + others), narrowed.every, index.table, context)
     return Answer(
-        offers=_offers(index, counted.matched, scores, ordered, limit, expression, context),
+        offers=_offers(index, best, ordered, expression, context),
         considered=considered,
-        matched=len(counted.matched),
+        matched=best.count,
         reasons=tuple(reasons),
-        nearest=_nearest(index, narrowed, chosen + others, context) if is_empty else None,
+        nearest=nearest,
         as_of_ms=as_of_ms,
     )
 
 
 def _by_words(
-    index: Index, narrowed: Narrowed, found: Integers, words: str, considered: int, context: Context
-) -> tuple[Count, list[Reason]]:
+    index: Index, narrowed: Narrowed, order: Order, limit: int, words: str, considered: int, context: Context
+) -> tuple[Best, list[Reason]]:
     """Count over the rows that hold some of the words; the others are one reason."""
+    found, scores = index.words.scores(words)
     kinds = index.table.texts("kind")
-    codes = [kinds.code(kind) for kind in narrowed.kinds]
-    rows = found[np.isin(kinds.codes[found], codes)]
-    counted = count([(pieces(index.table, rows), 0)], narrowed.every, index.table, context)
-    reasons = _reasons(counted)
+    rows = found[np.isin(kinds.codes[found], [kinds.code(kind) for kind in narrowed.kinds])]
+    read = by_match(found, scores) if order.text == "match" else reader(order, index, context)
+    best = Best(index, read, limit)
+    reasons = _reasons(count([(pieces(index.table, rows), 0)], narrowed.every, index.table, context, best))
     if considered > len(rows):
         reasons.insert(0, Reason(code="words_not_met", count=considered - len(rows), values={"words": words}))
-    return counted, reasons
+    return best, reasons
 
 
 def _by_postings(
-    index: Index, narrowed: Narrowed, chosen: list[Posting], others: list[Posting], context: Context
+    index: Index, narrowed: Narrowed, chosen: list[Posting], others: list[Posting], context: Context, best: Best
 ) -> Count:
     """Count over the postings that were chosen; of the others nothing needs to be looked at but their size."""
     groups = [(chunks(index.table, chosen), 1 if narrowed.chooser else 0)]
     unknown = [posting for posting in others if not posting.accelerator]
     if unknown:
         groups.append((chunks(index.table, unknown), 0))
-    counted = count(groups, narrowed.every, index.table, context)
+    counted = count(groups, narrowed.every, index.table, context, best)
     for posting in others:
         if posting.accelerator:
             counted.false[0] += len(posting)
@@ -119,37 +119,15 @@ def _values(text: str, nearest: Nearest) -> dict[str, int | str]:
     return {"term": text, "nearest": nearest.text} if nearest.text else {"term": text}
 
 
-def _nearest(index: Index, narrowed: Narrowed, postings: list[Posting], context: Context) -> Relaxation | None:
-    return relax(chunks(index.table, postings), narrowed.every, index.table, context)
-
-
-def _offers(
-    index: Index,
-    matched: Integers,
-    scores: Scores | None,
-    order: Order,
-    limit: int,
-    expression: Expression,
-    context: Context,
-) -> tuple[Offer, ...]:
-    """The first ``limit`` rows as offers."""
-    if not len(matched):
-        return ()
-    relevance: Keys = np.zeros(len(matched))
-    if scores is not None:
-        relevance = scores[1][np.searchsorted(scores[0], matched)]
-    keys, known = (-relevance, None) if order.text == "match" else keys_of(order, index, matched, context)
-    ties = index.ties[matched]
-    if scores is not None:  # of equal keys the better match goes first
-        ties[np.lexsort((ties, -relevance))] = np.arange(len(ties))
-    best = first(keys, known, ties, limit)
-    rows = matched[best].tolist()
-    ranked = order.ranking.parts if order.ranking else ()
-    refs = dict.fromkeys([*expression.refs, *(ref for _, ref in ranked)])
-    readings = readings_of(index, rows, refs, context)
-    if order.scored:
-        relevance = keys if known is None else np.where(known, keys, 0)
+def _offers(index: Index, best: Best, order: Order, expression: Expression, context: Context) -> tuple[Offer, ...]:
+    """The best rows as offers."""
+    rows, keys = best.taken()
+    readings = readings_of(index, rows.tolist(), dict.fromkeys([*expression.refs, *order.refs]), context)
+    scores = [0.0] * len(rows)
+    if order.text == "match":
+        scores = [-float(key) for key in keys]
+    elif order.is_scored:
+        scores = [float(key) if abs(key) < MOST else 0.0 for key in keys]
     return tuple(
-        offer(index, row, float(relevance[at]), found)
-        for row, at, found in zip(rows, best.tolist(), readings, strict=True)
+        offer(index, row, score, found) for row, score, found in zip(rows.tolist(), scores, readings, strict=True)
     )

@@ -8,13 +8,14 @@ up to what was considered.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tieline.find.frame import CHUNK, Picked, Span
 from tieline.find.nearest import Nearest
+from tieline.find.order import Best
 from tieline.find.posting import Posting
 from tieline.language.context import Context
 from tieline.language.expression import Term
@@ -29,13 +30,12 @@ SMALL = 4_096  # postings below this are gathered together
 
 @dataclass
 class Count:
-    """Per term: how many rows fail it first, how many stop at it as unknown; and the rows that match."""
+    """Per term: how many rows fail it first, and how many stop at it as unknown. The matches are shown to a `Best`."""
 
     terms: tuple[Term, ...]
     false: list[int]
     unknown: list[int]
     nearest: list[Nearest]
-    matched: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def chunks(table: Table, postings: Sequence[Posting]) -> Parts:
@@ -65,18 +65,24 @@ def pieces(table: Table, rows: Integers) -> Parts:
         yield Rows(table, part), part
 
 
-def count(groups: Iterable[tuple[Parts, int]], terms: tuple[Term, ...], table: Table, context: Context) -> Count:
+def count(
+    groups: Iterable[tuple[Parts, int]], terms: tuple[Term, ...], table: Table, context: Context, best: Best
+) -> Count:
     """Count and match; see the module. The rows of a group are known to fulfil the terms before its number."""
     bounds = [bind(term.node, table, context) for term in terms]
     result = Count(terms, [0] * len(terms), [0] * len(terms), [Nearest(term, table, context) for term in terms])
-    matched = [rows[_pass(frame, bounds, result, first)] for parts, first in groups for frame, rows in parts]
-    if matched:
-        result.matched = np.concatenate(matched)
+    for parts, first in groups:
+        for frame, rows in parts:
+            kept = _pass(frame, bounds, result, first)
+            if kept is None:
+                best.see(frame, rows)
+            elif len(kept):
+                best.see(Picked(frame, kept), rows[kept])
     return result
 
 
-def _pass(frame: Frame, bounds: list[Bound], result: Count, first: int) -> Integers | slice:
-    """The positions of ``frame`` that match."""
+def _pass(frame: Frame, bounds: list[Bound], result: Count, first: int) -> Integers | None:
+    """The positions of ``frame`` that match; None: all of them."""
     current, kept = frame, None
     unknown_by: NDArray[np.int16] | None = None
     for at, bound in enumerate(bounds[first:], first):
@@ -90,15 +96,16 @@ def _pass(frame: Frame, bounds: list[Bound], result: Count, first: int) -> Integ
         if left == current.length:
             continue
         result.false[at] += current.length - left
-        result.nearest[at].see(current, ~possible)
-        if not left:
-            return np.zeros(0, np.int64)
+        lost = np.flatnonzero(~possible)
+        result.nearest[at].see(Picked(frame, lost if kept is None else kept[lost]))
         stay = np.flatnonzero(possible)
         kept = stay if kept is None else kept[stay]
+        if not left:
+            return kept
         unknown_by = None if unknown_by is None else unknown_by[stay]
         current = Picked(frame, kept)
     if unknown_by is None:
-        return slice(None) if kept is None else kept
+        return kept
     for at, number in enumerate(np.bincount(unknown_by[unknown_by >= 0], minlength=len(bounds)).tolist()):
         result.unknown[at] += number
     sure = np.flatnonzero(unknown_by < 0)

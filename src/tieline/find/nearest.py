@@ -14,7 +14,6 @@ from tieline.language.tree import Among, Compare
 from tieline.language.types import NUMERIC, Type, show
 from tieline.language.vector import Frame, integers_of
 
-Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 MOST_WORDS = 4_096  # a text with more different values than that (a title) has no nearest one
 SHOWN = 3
@@ -38,38 +37,36 @@ class Nearest:
         self.is_number = isinstance(node, Compare) and node.ref.type in NUMERIC and node.op != "!="
         self._read = integers_of(node.ref, table, context) if self.is_number and isinstance(node, Compare) else None
 
-    def see(self, frame: Frame, losers: Flags) -> None:
-        """Look at the rows of ``frame`` for which the term is false."""
+    def see(self, losers: Frame) -> None:
+        """Look at rows for which the term is false."""
         if self._is_text:
-            self._see_words(frame, losers)
+            self._see_words(losers)
         elif self._read is not None:
-            values, known = self._read(frame)
-            if known is not None:
-                losers = losers & known
-            self._see_numbers(values, losers)
+            values, known = self._read(losers)
+            self._see_numbers(values if known is None else values.compress(known))
 
-    def _see_numbers(self, values: Integers, losers: Flags) -> None:
+    def _see_numbers(self, values: Integers) -> None:
         node = self.term.node
         assert isinstance(node, Compare)
-        info = np.iinfo(np.int64)
+        if not len(values):
+            return
         if node.op in ("<", "<="):
-            found = int(np.where(losers, values, info.max).min(initial=info.max))
+            found = int(values.min())
             self.best = found if self.best is None else min(self.best, found)
         elif node.op in (">", ">="):
-            found = int(np.where(losers, values, info.min).max(initial=info.min))
+            found = int(values.max())
             self.best = found if self.best is None else max(self.best, found)
         else:
-            wanted, candidates = int(node.value), values[losers]
-            if len(candidates):
-                found = int(candidates[np.abs(candidates - wanted).argmin()])
-                if self.best is None or abs(found - wanted) < abs(self.best - wanted):
-                    self.best = found
+            wanted = int(node.value)
+            found = int(values[np.abs(values - wanted).argmin()])
+            if self.best is None or abs(found - wanted) < abs(self.best - wanted):
+                self.best = found
 
-    def _see_words(self, frame: Frame, losers: Flags) -> None:
+    def _see_words(self, losers: Frame) -> None:
         node = self.term.node
         assert isinstance(node, Compare | Among)
         column = self._table.texts(node.ref.name)
-        counts = np.bincount(frame.codes(node.ref.name)[0][losers], minlength=1)
+        counts = np.bincount(losers.codes(node.ref.name)[0], minlength=1)
         for code in np.flatnonzero(counts).tolist():
             if code:
                 self.words[column.texts[code]] += int(counts[code])
@@ -78,10 +75,8 @@ class Nearest:
     def text(self) -> str:
         """As a person reads it; empty where nothing is near."""
         if self._is_text:
-            return ", ".join(
-                word for word, _ in sorted(self.words.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN]
-            )
-        info = np.iinfo(np.int64)
-        if self.best is None or self.best in (info.max, info.min) or not isinstance(self.term.node, Compare):
+            words = sorted(self.words.items(), key=lambda pair: (-pair[1], pair[0]))
+            return ", ".join(word for word, _ in words[:SHOWN])
+        if self.best is None or not isinstance(self.term.node, Compare):
             return ""
         return show(self.term.node.ref.type, self.best)

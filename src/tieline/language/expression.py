@@ -121,17 +121,24 @@ def compile_policy(text: str) -> Expression:
     return _compiled(text, "demand")
 
 
-_SIGNS = re.compile(r"[<>=≤≥≠!(]|(?<![\w.-])(?:and|or|not|in)(?![\w.-])", re.IGNORECASE)
+_SIGNS = re.compile(r"[<>=≤≥≠!(]")
+_JOINS = frozenset({"and", "or", "not", "in"})
 
 
 def is_query(text: str) -> bool:
     """Whether ``text`` is meant as a query; otherwise it is words to be searched for. Nothing is compiled.
 
-    >>> is_query("npu >= 8"), is_query("not is_emulated"), is_query("is_emulated"), is_query("手写数字 classifier")
-    (True, True, True, False)
+    >>> [is_query(text) for text in ("npu >= 8", "owner in partners", "is_emulated", "not is_emulated")]
+    [True, True, True, True]
+    >>> [is_query(text) for text in ("手写数字 classifier", "trained in Shanghai", "size", "")]
+    [False, False, False, False]
     """
-    row = TABLES["offer"].get(text.strip())
-    return bool(_SIGNS.search(text)) or (row is not None and row.type is Type.FLAG)
+    if _SIGNS.search(text):
+        return True
+    words = text.split()
+    known = [row for row in map(TABLES["offer"].get, words) if row is not None]
+    joins = len(words) > 1 and any(word.lower() in _JOINS for word in words)
+    return bool(known) and (joins or (len(words) == 1 and known[0].type is Type.FLAG))
 
 
 @lru_cache(maxsize=CACHED)
