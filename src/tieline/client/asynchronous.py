@@ -7,7 +7,7 @@ import base64
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 import msgspec
 
@@ -28,12 +28,6 @@ MOST_BLOB_BYTES = 8 << 30
 WAIT_S = 25
 
 
-class BillPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Bills, one for each owner or user."""
-
-    bills: tuple[Bill, ...]
-
-
 def in_path(identifier: str) -> str:
     """An identifier as it stands in a path: ``~`` for ``/``."""
     return urllib.parse.quote(identifier.replace("/", "~"), safe="~")
@@ -52,7 +46,15 @@ class AsyncClient:
         self.http = HttpClient(known.url, bearer=known.token, ca_file=known.ca_file)
         self._sealing = ""
 
-    async def __aenter__(self) -> AsyncClient:
+    @classmethod
+    def of(cls, context: Context) -> AsyncClient:
+        """A client of one known context."""
+        made = cls(context.url, context.token)
+        made.context = context
+        made.http = HttpClient(context.url, bearer=context.token, ca_file=context.ca_file)
+        return made
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -210,7 +212,7 @@ class AsyncClient:
 
     async def bills(self, side: str = "user") -> tuple[Bill, ...]:
         """Bills: of users (what they owe) or of owners (what they earned)."""
-        return (await self._get("/v1/bills", BillPage, side=side)).bills
+        return (await self._get("/v1/bills", api.BillPage, side=side)).bills
 
     async def events(self, after: int = 0, limit: int = 1000, job: str = "") -> api.EventPage:
         """A page of the event log."""
@@ -300,7 +302,7 @@ class AsyncClient:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".part")
         try:
-            with open(partial, "wb") as file:
+            with open(partial, "wb") as file:  # noqa: ASYNC230 - pieces of a local file
                 async for chunk in self.http.download(f"/v1/blobs/{digest}", limit_bytes=MOST_BLOB_BYTES):
                     seen.update(chunk)
                     size += len(chunk)
@@ -327,7 +329,7 @@ class AsyncClient:
         """Fetch everything that a job left behind into ``folder``; names cannot lead out of it."""
         view = await self.job(name)
         written: list[Path] = []
-        root = folder.resolve()
+        root = folder.resolve()  # noqa: ASYNC240 - a local folder
         for output in view.job.outputs:
             parts = [f"node-{output.node}"] if output.node else []
             target = root.joinpath(*parts, output.path).resolve()
@@ -350,7 +352,7 @@ class AsyncClient:
                 with packed(source) as archive:
                     kept = await self.upload(archive)
             elif source.is_file():
-                with open(source, "rb") as file:
+                with open(source, "rb") as file:  # noqa: ASYNC230 - opened here, read in a thread
                     kept = await self.upload(file)
             else:
                 raise TielineError("invalid_task", f"`{source}` is no file and no folder", where="file_mounts")

@@ -19,6 +19,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str
     token: str = ""
     fingerprint: str = ""  # of the exchange's key, pinned at login
+    prefix: str = ""  # of the exchange, pinned with it
     ca_file: str = ""
 
 

@@ -1,0 +1,117 @@
+"""`find`: which offers fit, ranked, and why the others do not."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from tieline.cli import table, words
+from tieline.cli.face import Face, as_json, note, option, pass_face, show_json, verb
+
+if TYPE_CHECKING:
+    from tieline.client.asynchronous import AsyncClient
+    from tieline.model.plan import Answer, Offer
+
+EXPRESSION = re.compile(r"[<>=()!]|\b(and|or|not|in)\b")
+
+
+@verb("find")
+@click.argument("query", nargs=-1)
+@option("--kind", default="", help="kind")
+@option("--order", default="price", help="order")
+@option("--limit", default=20, type=click.IntRange(1, 1000), help="limit")
+@option("--partner", multiple=True, help="partner")
+@option("--as", "form", type=click.Choice(["expression", "words"]), default=None, help="form")
+@as_json
+@pass_face
+def find(
+    face: Face,
+    query: tuple[str, ...],
+    kind: str,
+    order: str,
+    limit: int,
+    partner: tuple[str, ...],
+    form: str | None,
+    as_json: bool,
+) -> None:
+    """QUERY is an expression (`npu >= 8 and price < 20`) or words."""
+    text = " ".join(query).strip()
+    is_expression = form == "expression" or (form is None and EXPRESSION.search(text) is not None)
+
+    async def work(client: AsyncClient) -> Answer:
+        return await client.find(
+            text if is_expression else "",
+            words="" if is_expression else text,
+            kind=kind,
+            order=order,
+            limit=limit,
+            partners=partner,
+        )
+
+    answer = face.call(work)
+    if as_json:
+        show_json(answer)
+        return
+    _show(answer)
+
+
+def _show(answer: Answer) -> None:
+    from tieline.cli.show import show_nearest, show_reasons
+
+    rows = [_row(number, each) for number, each in enumerate(answer.offers, 1)]
+    if rows:
+        table.show(("rank", "id", "kind", "owner", "price", "free", "evidence"), rows, right=(0, 4))
+    note(words.say("found", matched=answer.matched, considered=answer.considered, shown=len(rows)))
+    if answer.reasons:
+        note("  " + words.say("lost_head", count=answer.considered - answer.matched))
+        show_reasons(answer.reasons)
+    show_nearest(answer.nearest)
+    for branch in answer.unreachable:
+        note("  " + words.say("unreachable", branch=branch))
+
+
+def _row(number: int, offer: Offer) -> tuple[str, ...]:
+    said = offer.attributes
+    return (
+        str(number),
+        offer.id,
+        words.word(offer.kind),
+        offer.owner,
+        _price(said),
+        _free(said),
+        _evidence(offer),
+    )
+
+
+def _price(said: dict[str, object]) -> str:
+    from tieline.model.quantity import show_money
+
+    for name in ("price", "price_micro_cny", "price_micro_cny_per_accelerator_hour"):
+        value = said.get(name)
+        if isinstance(value, int):
+            return show_money(value)
+        if isinstance(value, float):
+            return f"{value:,.2f}"
+    return "-"
+
+
+def _free(said: dict[str, object]) -> str:
+    """What is free of what is sold: accelerators where there are some, else cores."""
+    accelerator = str(said.get("accelerator") or "")
+    for free, total, unit in (
+        ("free", "accelerators", accelerator),
+        ("accelerators_free", "accelerator_count", accelerator),
+        ("cores_free", "cores", words.say("unit_core")),
+        ("cores_free", "core_count", words.say("unit_core")),
+    ):
+        if said.get(total) and free in said:
+            return f"{said[free]}/{said[total]} {unit}".rstrip()
+    return "-"
+
+
+def _evidence(offer: Offer) -> str:
+    """The evidence of its values, the weakest told by name: a table has room for one word each."""
+    kinds = sorted(set(offer.evidence.values()))
+    return ", ".join(words.say(f"evidence_{each}") for each in kinds) or "-"

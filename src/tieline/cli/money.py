@@ -1,0 +1,104 @@
+"""`usage` and `bill`: what was used, by whom, and what that costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tieline.cli import table, words
+from tieline.cli.face import Face, as_json, note, option, pass_face, show_json, verb
+from tieline.cli.face import usage as mistake
+
+if TYPE_CHECKING:
+    from tieline.client.asynchronous import AsyncClient
+    from tieline.model.bill import Bill
+    from tieline.model.job import Usage
+
+
+@verb("usage")
+@click.argument("job", default="")
+@option("--limit", default=1000, type=click.IntRange(1, 100_000), help="limit")
+@as_json
+@pass_face
+def usage(face: Face, job: str, limit: int, as_json: bool) -> None:
+    """Usage lines, oldest first."""
+
+    async def work(client: AsyncClient) -> list[Usage]:
+        found: list[Usage] = []
+        after = ""
+        while len(found) < limit:
+            page = await client.usage(job, after, min(1000, limit - len(found)))
+            found += page.lines
+            after = page.next_after
+            if not after:
+                break
+        return found
+
+    lines = face.call(work)
+    if as_json:
+        show_json(lines)
+        return
+    from tieline.model.quantity import show_duration, show_money
+
+    rows = [
+        (
+            line.run,
+            line.user,
+            line.pool,
+            words.say(f"unit_{line.unit}"),
+            f"{line.unit_seconds:,}",
+            show_duration(line.duration_ms * 1000),
+            show_money(line.price_micro_cny_per_unit_hour),
+            show_money(line.charge_micro_cny),
+            words.say(f"evidence_{line.evidence}"),
+        )
+        for line in lines
+    ]
+    columns = ("run", "user", "pool", "unit", "unit_seconds", "duration", "price", "charge", "evidence")
+    table.show(columns, rows, right=(4, 6, 7))
+
+
+@verb("bill")
+@option("--owner", default=None, is_flag=False, flag_value="*", metavar="[PREFIX]", help="bill_owner")
+@option("--user", default=None, is_flag=False, flag_value="*", metavar="[NAME]", help="bill_user")
+@as_json
+@pass_face
+def bill(face: Face, owner: str | None, user: str | None, as_json: bool) -> None:
+    """What users owe (--user, the default) or owners earned (--owner)."""
+    if owner is not None and user is not None:
+        raise mistake(words.say("one_side"))
+    side, party = ("owner", owner) if owner is not None else ("user", user or "*")
+    bills = [each for each in face.call(lambda client: client.bills(side)) if party in ("*", each.party)]
+    if as_json:
+        show_json(bills)
+        return
+    for number, each in enumerate(bills):
+        if number:
+            click.echo()
+        _show(each)
+    if not bills:
+        note(words.say("no_bills"))
+
+
+def _show(bill: Bill) -> None:
+    from tieline.model.quantity import show_money
+
+    note(words.say(f"bill_of_{bill.side}", party=bill.party, charge=show_money(bill.charge_micro_cny)))
+    rows = [
+        (
+            line.run,
+            line.owner if bill.side == "user" else line.user,
+            f"{line.unit_seconds:,} {words.say(f'unit_{line.unit}')}-s",
+            show_money(line.price_micro_cny_per_unit_hour),
+            show_money(line.charge_micro_cny),
+            words.say(f"evidence_{line.evidence}"),
+        )
+        for line in bill.lines
+    ]
+    table.show(("run", "party", "units", "price", "charge", "evidence"), rows, right=(2, 3, 4))
+    for each in bill.sums:
+        note(
+            "  "
+            + words.say("bill_sum", party=each.party, runs=each.run_count, charge=show_money(each.charge_micro_cny))
+        )

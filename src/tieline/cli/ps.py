@@ -1,0 +1,53 @@
+"""`ps`: jobs, newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tieline.cli import table, words
+from tieline.cli.face import Face, as_json, flag, hint, is_terminal, option, pass_face, show_json, verb
+
+if TYPE_CHECKING:
+    from tieline.model.job import Job
+
+STATES = ("queued", "booked", "staging", "running", "succeeded", "failed", "cancelled")
+LIVE = STATES[:4]
+
+
+@verb("ps")
+@option("--state", type=click.Choice(STATES), default=None, help="state")
+@option("--user", default="", help="user")
+@option("--limit", default=50, type=click.IntRange(1, 1000), help="limit")
+@flag("--live", help="live")
+@as_json
+@pass_face
+def ps(face: Face, state: str | None, user: str, limit: int, live: bool, as_json: bool) -> None:
+    """Jobs that you may see."""
+    page = face.call(lambda client: client.jobs(state or "", user, limit=limit))
+    jobs = [job for job in page.jobs if job.state in LIVE] if live else list(page.jobs)
+    if as_json:
+        show_json(jobs)
+        return
+    import time
+
+    now_ms = int(time.time() * 1000)
+    columns = ("job", "name", "state", "run", "user", "submitted", "charge")
+    table.show(columns, [_row(job, now_ms) for job in jobs], right=(6,))
+    if not jobs and is_terminal():
+        hint("tieline run -- echo hello")
+
+
+def _row(job: Job, now_ms: int) -> tuple[str, ...]:
+    from tieline.model.quantity import show_money
+
+    return (
+        table.short(job.id),
+        job.task.name,
+        words.word(job.state) if is_terminal() else str(job.state),
+        job.run or "-",
+        job.user,
+        table.when(job.submitted_ms, now_ms),
+        show_money(job.charged_micro_cny),
+    )

@@ -1,0 +1,184 @@
+"""`id`: identifiers and their signed records. What is verified is verified here, without believing the exchange."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tieline.cli import table, words
+from tieline.cli.face import Face, Verbs, as_json, as_tieline, confirmed, note, option, pass_face, show_json, verb, yes
+
+if TYPE_CHECKING:
+    from tieline.client.asynchronous import AsyncClient
+    from tieline.client.context import Context
+    from tieline.model.api import ChainView, RecordView
+    from tieline.model.record import Root
+
+
+@click.group("id", cls=Verbs, help="id")
+def record() -> None:
+    """Identifiers and records."""
+
+
+@verb("resolve", "id_resolve")
+@click.argument("identifier")
+@as_json
+@pass_face
+def resolve(face: Face, identifier: str, as_json: bool) -> None:
+    """The record of an identifier, as the exchange keeps it."""
+    found = face.call(lambda client: client.resolve(identifier))
+    if as_json:
+        show_json(found)
+        return
+    _show(found)
+
+
+@verb("verify", "id_verify")
+@click.argument("identifier")
+@option("--root", default="", metavar="PREFIX=KEY", help="root")
+@as_json
+@pass_face
+def verify(face: Face, identifier: str, root: str, as_json: bool) -> None:
+    """Verify every signature from the pinned root down to the record, on this machine."""
+    from tieline.registry import verify_chain
+
+    async def work(client: AsyncClient) -> tuple[ChainView, Context]:
+        return await client.chain(identifier), client.context
+
+    chain, context = face.call(work)
+    pinned = _root(root, chain, context)
+    verified = verify_chain([each.encode() for each in chain.envelopes], [pinned], int(time.time()))
+    if verified.record.id != identifier:
+        raise as_tieline(
+            "check_failed", f"the exchange sent the record of `{verified.record.id}`, `{identifier}` was asked"
+        )
+    if as_json:
+        show_json(verified)
+        return
+    for step in verified.steps:
+        click.echo("\t".join((step.id, f"rev {step.rev}", step.kid, step.fingerprint, table.stamp(step.exp * 1000))))
+    note(words.say("verified", id=identifier, root=verified.root, steps=len(verified.steps)))
+
+
+@verb("register", "id_register")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
+@option(
+    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
+)
+@option("--lease", default="90d", metavar="TIME", help="lease")
+@yes
+@as_json
+@pass_face
+def register(
+    face: Face, file: str, key: Path | None, folder: Path | None, lease: str, yes: bool, as_json: bool
+) -> None:
+    """Sign a record from a YAML or JSON file with the owner's key, here, and store it."""
+    from tieline.cli.signing import key_of, read_draft, signed_next
+
+    draft = read_draft(file)
+    owner_key = key_of(key, folder)
+    lease_s = _lease_s(lease)
+
+    async def work(client: AsyncClient) -> RecordView:
+        envelope = await signed_next(client, draft, owner_key, int(time.time()), lease_s)
+        note(words.say("signed", id=draft.id, fingerprint=owner_key.fingerprint))
+        confirmed(words.say("store_it"), yes or not sys.stdin.isatty())
+        return await client.register(envelope)
+
+    _stored(face.call(work), as_json)
+
+
+@verb("withdraw", "id_withdraw")
+@click.argument("identifier")
+@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
+@option(
+    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
+)
+@yes
+@as_json
+@pass_face
+def withdraw(face: Face, identifier: str, key: Path | None, folder: Path | None, yes: bool, as_json: bool) -> None:
+    """Sign the tombstone of a record, here, and store it. An identifier is never used again."""
+    from tieline.cli.signing import key_of, signed_withdrawal
+
+    owner_key = key_of(key, folder)
+    confirmed(words.say("withdraw_it", id=identifier), yes)
+
+    async def work(client: AsyncClient) -> RecordView:
+        return await client.register(await signed_withdrawal(client, identifier, owner_key, int(time.time())))
+
+    _stored(face.call(work), as_json)
+
+
+def _stored(found: RecordView, as_json: bool) -> None:
+    if as_json:
+        show_json(found)
+    else:
+        click.echo(found.id)
+        note(words.say("stored", id=found.id, rev=found.rev, status=words.word(found.status)))
+
+
+def _lease_s(text: str) -> int:
+    from tieline.model.quantity import duration_us
+
+    try:
+        return duration_us(text) // 1_000_000
+    except ValueError as error:
+        raise click.UsageError(f"--lease: {error}") from None
+
+
+def _root(stated: str, chain: ChainView, context: Context) -> Root:
+    """The root to believe: the stated one, or the one that was pinned at login; never the exchange's own word."""
+    from tieline.model.record import DelegatedKey, Root
+    from tieline.registry import fingerprint
+
+    if stated:
+        prefix, sign, public = stated.partition("=")
+        if not sign:
+            raise click.UsageError("--root PREFIX=KEY")
+    else:
+        if not context.fingerprint:
+            raise as_tieline(
+                "check_failed",
+                f"no key of the exchange at `{context.url}` is pinned, so nothing can be verified against it",
+                f"tieline login {context.url} --token TOKEN",
+                "tieline id verify ID --root PREFIX=KEY",
+            )
+        if fingerprint(chain.root_public) != context.fingerprint or (context.prefix and chain.root != context.prefix):
+            raise as_tieline(
+                "check_failed",
+                f"the chain rests on `{chain.root}` {fingerprint(chain.root_public)}, "
+                f"pinned is `{context.prefix or chain.root}` {context.fingerprint}",
+            )
+        prefix, public = chain.root, chain.root_public
+    key = DelegatedKey(kid=f"{prefix}#exchange", public=public, nb=0, exp=253_402_300_799)
+    return Root(prefix=prefix, keys=(key,))
+
+
+def _show(found: RecordView) -> None:
+    import msgspec
+
+    rows = [
+        ("id", found.id),
+        ("kind", words.word(found.kind)),
+        ("rev", str(found.rev)),
+        ("status", words.word(found.status)),
+        ("expires", table.stamp(found.exp * 1000)),
+        ("kid", found.kid),
+        ("sha256", found.sha256),
+        ("is_valid", words.say("yes") if found.is_valid else f"{words.say('no')}: {table.clean(found.why_not)}"),
+    ]
+    for name, text in rows:
+        click.echo(f"{words.say('col_' + name)}\t{text}")
+    if found.equivocation:
+        note(words.say("equivocation", hashes=", ".join(found.equivocation)))
+    click.echo(msgspec.json.format(bytes(found.record), indent=2).decode())
+
+
+for _each in (resolve, verify, register, withdraw):
+    record.add_command(_each)

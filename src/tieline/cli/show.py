@@ -1,0 +1,134 @@
+"""Showing what the exchange said: errors, reasons, plans, jobs. Sentences come from `model.reason`, never from here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from tieline.cli import words
+from tieline.cli.face import RED, YELLOW, coloured, note
+from tieline.cli.table import clean, show
+from tieline.model.error import TielineError
+from tieline.model.plan import Candidate, Plan
+from tieline.model.quantity import show_duration, show_money
+from tieline.model.reason import Reason, Relaxation, sentence
+
+MOST_REASONS = 20
+MOST_CANDIDATES = 10
+
+
+def said(reason: Reason) -> str:
+    """A reason in the reader's language, on one line."""
+    return clean(sentence(reason, words.language()))
+
+
+def show_error(error: TielineError) -> None:
+    """``error: ...``, counted reasons, ``hint: ...``, on stderr."""
+    message = error.message if words.language() == "en" else f"{words.say('code_' + error.code)}：{error.message}"
+    note(coloured("error: ", RED, sys.stderr) + clean(message))
+    if error.where and f"`{error.where}`" not in error.message:
+        note(f"  {words.say('where')} {clean(error.where)}")
+    show_reasons(error.reasons)
+    if error.hints:
+        note()
+    for each in error.hints:
+        note(coloured("hint: ", YELLOW, sys.stderr) + clean(each))
+
+
+def show_reasons(reasons: Sequence[Reason], *, counted: bool = True) -> None:
+    """Reasons, one to a line, the counts aligned."""
+    ordered = sorted(reasons, key=lambda reason: -reason.count) if counted else list(reasons)
+    if not ordered:
+        return
+    has_counts = any(reason.count != 1 for reason in ordered)
+    size = len(f"{max(reason.count for reason in ordered):,}")
+    for reason in ordered[:MOST_REASONS]:
+        note(f"  {reason.count:>{size},}  {said(reason)}" if has_counts or len(ordered) > 1 else f"  {said(reason)}")
+    if len(ordered) > MOST_REASONS:
+        note(f"  {words.say('and_more', count=len(ordered) - MOST_REASONS)}")
+
+
+def show_nearest(nearest: Relaxation | None) -> None:
+    """The nearest change of the ask that would help."""
+    if nearest is not None:
+        note(
+            "  "
+            + words.say(
+                "nearest",
+                term=clean(nearest.term),
+                asked=clean(nearest.asked),
+                needed=clean(nearest.needed),
+                count=nearest.admits,
+            )
+        )
+
+
+def show_plans(plans: Iterable[Plan], notes: Sequence[Sequence[Reason]] = ()) -> None:
+    """Plan tables on stderr, with what is not applied and why the others lost."""
+    for number, plan in enumerate(plans):
+        if number:
+            note()
+        show_plan(plan, notes[number] if number < len(notes) else ())
+
+
+def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
+    """One plan: candidates, what is not applied, remarks, and counted reasons for the rest."""
+    note(words.say("plan_head", name=clean(plan.name), fitting=len(plan.candidates), considered=plan.considered))
+    if plan.candidates:
+        shown = plan.candidates[:MOST_CANDIDATES]
+        if not any(each.is_chosen for each in shown):
+            shown = (*shown, *(each for each in plan.candidates[MOST_CANDIDATES:] if each.is_chosen))
+        columns = (
+            "chosen",
+            "pool",
+            "owner",
+            "accelerators",
+            "price",
+            "cost_hour",
+            "data",
+            "network",
+            "sandbox",
+            "evidence",
+        )
+        show(columns, [_candidate_row(each) for each in shown], right=(4, 5), err=True)
+        if len(plan.candidates) > len(shown):
+            note("  " + words.say("and_more", count=len(plan.candidates) - len(shown)))
+    if plan.because is not None:
+        note("  " + said(plan.because))
+    for field in plan.not_applied:
+        note("  " + said(Reason(code="not_applied", values={"field": field.field, "why": field.why})))
+    for remark in notes:
+        note("  " + said(remark))
+    if plan.reasons:
+        note("  " + words.say("lost_head", count=sum(reason.count for reason in plan.reasons)))
+        show_reasons(plan.reasons)
+    show_nearest(plan.nearest)
+    if not plan.chosen and plan.is_possible:
+        note("  " + words.say("would_wait"))
+
+
+def _candidate_row(each: Candidate) -> tuple[str, ...]:
+    units = f"{each.accelerator or words.say('unit_core')} x{each.unit_count}"
+    return (
+        "*" if each.is_chosen else "",
+        each.pool,
+        each.owner,
+        units,
+        show_money(each.price_micro_cny_per_unit_hour),
+        show_money(each.cost_micro_cny_per_hour),
+        show_duration(each.data_us) if each.data_us else "-",
+        each.network or "-",
+        each.sandbox or words.say("none"),
+        words.say(f"evidence_{each.evidence}"),
+    )
+
+
+def check_possible(plans: Sequence[Plan]) -> None:
+    """Raise TielineError `unplaceable` for the first plan that nothing here can ever fulfil."""
+    for plan in plans:
+        if not plan.is_possible:
+            raise TielineError(
+                "unplaceable",
+                f"nothing here can run `{plan.name}`: {plan.considered:,} pools considered, none can ever fit",
+                hints=("tieline find ''  # everything that is offered",),
+            )
