@@ -5,7 +5,7 @@ The engines and use-cases see these and never a driver. Time is an integer of mi
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -47,15 +47,13 @@ class FakeIds:
     """Names from a seed: the same seed gives the same names."""
 
     seed: int = 0
-    source: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Seed the source."""
-        self.source = random.Random(self.seed)  # noqa: S311 - a fake
+    given: int = 0
 
     def new(self, kind: str) -> str:
         """The next name."""
-        return f"{kind[:1]}-" + "".join(self.source.choice(ALPHABET) for _ in range(10))
+        self.given += 1
+        digest = hashlib.sha256(f"{self.seed}.{self.given}".encode()).digest()
+        return f"{kind[:1]}-" + "".join(ALPHABET[byte & 31] for byte in digest[:10])
 
 
 @dataclass(frozen=True, kw_only=True)

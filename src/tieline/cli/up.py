@@ -1,0 +1,128 @@
+"""`up`: an exchange and a site on this machine, from one folder, in the background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tieline.cli.face import Face, as_json, option, pass_face, verb
+
+if TYPE_CHECKING:
+    from tieline.cli.processes import Started
+
+STATE = "up.json"
+
+
+@verb("up")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@option("--host", default="127.0.0.1", help="up_host")
+@option("--port", default=0, type=click.IntRange(0, 65_535), help="up_port")
+@option("--prefix", default="local", help="up_prefix")
+@option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="up_config")
+@option("--tls-cert", default="", help="up_tls_cert")
+@option("--tls-key", default="", help="up_tls_key")
+@option("--insecure-bind", is_flag=True, help="up_insecure")
+@option("--no-site", is_flag=True, help="up_no_site")
+@as_json
+@pass_face
+def up(
+    face: Face, folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
+    tls_key: str, insecure_bind: bool, no_site: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Start both, wait until they answer, and make this exchange the current one. Starting again changes nothing."""
+    import asyncio
+
+    from tieline.cli.words import say
+    from tieline.client import context
+
+    folder = folder or context.home() / "up"
+    options = ["--host", host, "--port", str(port), "--prefix", prefix]
+    options += ["--tls-cert", tls_cert, "--tls-key", tls_key] if tls_cert else []
+    options += ["--insecure-bind"] if insecure_bind else []
+    url, token = _exchange(folder, options)
+    context.keep("local", context.Context(url=url, token=token))
+    if not no_site:
+        asyncio.run(_site(folder, url, token, config))
+    if as_json:
+        click.echo(f'{{"url":"{url}","folder":"{folder}"}}')
+        return
+    click.echo(say("up_ready", url=url, folder=str(folder)), err=True)
+
+
+def running(folder: Path) -> dict[str, Started]:
+    """The processes of ``folder`` that still run, by name."""
+    import msgspec
+
+    from tieline.cli.processes import Started, is_alive
+
+    try:
+        kept = msgspec.json.decode((folder / STATE).read_bytes(), type=dict[str, Started])
+    except FileNotFoundError:
+        return {}
+    return {name: process for name, process in kept.items() if is_alive(process)}
+
+
+def remember(folder: Path, processes: dict[str, Started]) -> None:
+    """Note the processes of ``folder``."""
+    import msgspec
+
+    (folder / STATE).write_bytes(msgspec.json.encode(processes))
+
+
+def _exchange(folder: Path, options: list[str]) -> tuple[str, str]:
+    from tieline.cli.processes import await_file, spawn
+
+    home = folder / "exchange"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    processes = running(folder)
+    log = folder / "exchange.log"
+    if "exchange" not in processes:
+        (home / "address").unlink(missing_ok=True)
+        processes["exchange"] = spawn("exchange", ["exchange-process", str(home), *options], log)
+        remember(folder, processes)
+    url = await_file(home / "address", processes["exchange"], log)
+    return url, (home / "admin.token").read_text().strip()
+
+
+async def _site(folder: Path, url: str, token: str, config: Path | None) -> None:
+    """Join this machine as a site of the owner `me`, once, and start its process."""
+    import shutil
+
+    from tieline.cli.processes import spawn
+    from tieline.client import AsyncClient
+    from tieline.drivers.siteprocess import has_joined, join_site
+    from tieline.model.error import TielineError
+    from tieline.model.party import Role
+
+    home = folder / "site"
+    async with AsyncClient(url, token) as client:
+        if not has_joined(home):
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if config is not None:
+                shutil.copy(config, home / "site.yaml")
+            made = await client.create_token("join-me", [Role.JOIN], owner="me", ttl_s=600, uses=1)
+            await join_site(home, token=made.secret)
+        processes = running(folder)
+        if "site" not in processes:
+            processes["site"] = spawn("site", ["site-process", str(home)], folder / "site.log")
+            remember(folder, processes)
+        await _heard(client, folder)
+
+
+async def _heard(client: object, folder: Path) -> None:
+    import asyncio
+
+    from tieline.client import AsyncClient
+    from tieline.model.error import TielineError
+
+    assert isinstance(client, AsyncClient)
+    for _ in range(1_500):
+        if any(site.pools and not site.is_silent for site in await client.sites()):
+            return
+        if "site" not in running(folder):
+            words = (folder / "site.log").read_text(errors="replace").splitlines()[-3:]
+            raise TielineError("site_unreachable", f"the site process ended: {' | '.join(words)[-600:]}")
+        await asyncio.sleep(0.02)
+    raise TielineError("site_unreachable", "the site was not heard within 30 s", hints=(f"less {folder / 'site.log'}",))
