@@ -145,7 +145,7 @@ class Distances(Protocol):
 
 @dataclass(frozen=True)
 class ConstantDistances:
-    """The assumption of today's launchers: every pair is joined at one rate, and no latency is known. Declared, not measured."""
+    """The assumption of today's launchers: one rate between every pair, no latency known. Declared, not measured."""
 
     constant_bps: int = 10_000_000_000
     readings_us: Mapping[tuple[str, str], int] = field(default_factory=dict)
