@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from tieline.model.error import TielineError
 from tieline.model.limits import Limits, conflicts
 from tieline.registry import Key
 
-SCOPES = ("enterprise", "industry", "regional", "national")
+SWITCH_S = 0.0005  # the writer and the loop hand over to each other often: a batch must not wait 5 ms for its turn
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +121,12 @@ class Exchange:
         self.limits = limits_of(folder)
         self.keys = ExchangeKeys(Key(base64.b64decode(identity.seed)), identity.prefix)
         self.clock = SystemClock()
+        self._view: View | None = None
         disk = Disk(folder, self.limits.reserve_bytes)
         self.store = Store(f"sqlite:///{folder / 'tieline.db'}").open()
         self.writer: Writer[View] = Writer(
             self.store,
-            lambda: View(self.keys, self.limits),
+            self._new_view,
             decide,
             schedule,
             rows,
@@ -142,6 +144,14 @@ class Exchange:
         self.blobs = Blobs(folder / "blobs", self.clock, disk, self.limits.blobs_bytes).open()
         self.logs = Logs(folder / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open()
         self._create()
+
+    def _new_view(self) -> View:
+        """An empty view; when it replaces one that could not be kept, sessions go on."""
+        view, before = View(self.keys, self.limits), self._view
+        if before is not None:
+            view.carry(before)
+        self._view = view
+        return view
 
     def _create(self) -> None:
         """Give a new exchange its name and its first admin; the admin's token is written once, for this user alone."""
@@ -214,6 +224,7 @@ def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scop
     from tieline.drivers.jsonlog import log_to
 
     log_to()
+    sys.setswitchinterval(SWITCH_S)
     listener = bound(
         options.host, options.port, has_tls=bool(options.certificate), is_plain_allowed=options.is_plain_allowed
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tieline.cli.face import Face, as_json, flag, pass_face, verb
+from tieline.cli.face import as_json, flag, verb
 
 if TYPE_CHECKING:
     from tieline.cli.stage import Stage
@@ -22,8 +22,7 @@ LIMITS = {"lease_ms": 4_000, "beat_ms": 1_000, "tick_ms": 100}  # shorter than t
 @verb("demo")
 @flag("--keep", help="demo_keep")
 @as_json
-@pass_face
-def demo(face: Face, keep: bool, as_json: bool) -> None:
+def demo(keep: bool, as_json: bool) -> None:
     """Tell the whole story on this machine in less than a minute."""
     import asyncio
 
@@ -74,7 +73,11 @@ async def _perform(stage: Stage, say: Any) -> Story:
     from tieline.drivers.siteprocess import owner_key
 
     examples = examples_folder()
-    say("starting one exchange and four sites below {folder}", "在 {folder} 启动一个平台和四个算力节点", folder=stage.folder)
+    say(
+        "starting one exchange and four sites below {folder}",
+        "在 {folder} 启动一个平台和四个算力节点",
+        folder=stage.folder,
+    )
     await asyncio.to_thread(stage.open)
     for name, owner in SITES:
         stage.add(name, owner, examples / "demo" / f"{name}.yaml")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from tieline.cli.face import Face, pass_face, verb
+from tieline.cli.face import verb
 
 
 @verb("down")
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
-@pass_face
-def down(face: Face, folder: Path | None) -> None:
+def down(folder: Path | None) -> None:
     """End the site first, then the exchange."""
     from tieline.cli.processes import end
     from tieline.cli.up import remember, running

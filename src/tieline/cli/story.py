@@ -3,6 +3,8 @@
 Nothing here is simulated but the accelerators of one owner, which say so wherever they are shown.
 """
 
+# ruff: noqa: E501 - a line says one thing in two languages
+
 from __future__ import annotations
 
 import asyncio
@@ -36,7 +38,9 @@ Say = Callable[..., None]
 class Story:
     """One telling: ``say(en, zh, **values)`` writes a line, ``facts`` collects the summary, ``wrong`` what failed."""
 
-    def __init__(self, stage: Stage, client: AsyncClient, say: Say, tasks: Path, owner_key: Key, is_boxed: bool) -> None:
+    def __init__(
+        self, stage: Stage, client: AsyncClient, say: Say, tasks: Path, owner_key: Key, is_boxed: bool
+    ) -> None:
         self.stage, self.admin, self.say, self.tasks = stage, client, say, tasks
         self.owner_key = owner_key
         self.is_boxed = is_boxed
@@ -126,7 +130,9 @@ class Story:
         self.say("2. tieline find '{query}'", None, query=query)
         for offer in answer.offers:
             price = show_money(int(offer.attributes.get("price", 0)))
-            self.say("   {id:<30} {price} CNY per core-hour", "   {id:<30} 每核小时 {price} 元", id=offer.id, price=price)
+            self.say(
+                "   {id:<30} {price} CNY per core-hour", "   {id:<30} 每核小时 {price} 元", id=offer.id, price=price
+            )
         for reason in answer.reasons:
             self.say("   {count} lost: {why}", "   {count} 个落选：{why}", count=reason.count, why=reason)
         if answer.nearest:
@@ -178,7 +184,10 @@ class Story:
 
     def tell_jobs(self, trained: JobView, gang: JobView, steps: list[JobView]) -> None:
         """What became of the short jobs."""
-        self.say("3. plan of examples/tasks/digits/train.yaml, a SkyPilot file", "3. SkyPilot 任务文件 examples/tasks/digits/train.yaml 的调度方案")
+        self.say(
+            "3. plan of examples/tasks/digits/train.yaml, a SkyPilot file",
+            "3. SkyPilot 任务文件 examples/tasks/digits/train.yaml 的调度方案",
+        )
         for candidate in self.plan.candidates[:3]:
             self.say(
                 "   {mark} {pool:<30} {cost} CNY an hour", "   {mark} {pool:<30} 每小时 {cost} 元",
@@ -283,7 +292,9 @@ class Story:
         try:
             await self.user.submit(task)
         except TielineError as error:
-            self.say("7. refused ({code}): {message}", "7. 拒绝（{code}）：{message}", code=error.code, message=error.message)
+            self.say(
+                "7. refused ({code}): {message}", "7. 拒绝（{code}）：{message}", code=error.code, message=error.message
+            )
             for reason in error.reasons:
                 self.say("   {count} because {why}", "   {count} 个因为{why}", count=reason.count, why=reason)
             self.check(error.reasons, "the refusal has reasons")
@@ -320,7 +331,11 @@ class Story:
         names = (self.dataset_id, model_id, agent_id)
         found = [(await self.user.find(words=words)).offers for words in ("digits", "手写数字")]
         kinds = sorted({offer.kind for answer in found for offer in answer})
-        self.say("8. find 'digits' and '手写数字' give {kinds}", "8. 用 'digits' 和 '手写数字' 查到 {kinds}", kinds=", ".join(kinds))
+        self.say(
+            "8. find 'digits' and '手写数字' give {kinds}",
+            "8. 用 'digits' 和 '手写数字' 查到 {kinds}",
+            kinds=", ".join(kinds),
+        )
         self.check(all(any(offer.id == name for answer in found for offer in answer) for name in names), "all found")
         root = self.stage_root(await self.user.exchange())
         for name in names:
@@ -345,10 +360,19 @@ class Story:
     async def history(self) -> None:
         """What happened to the long job, and how each run was isolated."""
         events = await self.user.history(self.jobs["long"].job.id)
-        self.say("9. history of long: {events}", "9. long 的经过：{events}", events=", ".join(_counted([e.kind for e in events])))
+        self.say(
+            "9. history of long: {events}",
+            "9. long 的经过：{events}",
+            events=", ".join(_counted([e.kind for e in events])),
+        )
         boxes = _counted([run.sandbox or "none" for view in self.jobs.values() for run in view.runs if run.sandbox])
         note = "" if self.is_boxed else " (no bubblewrap here: the owners trust ada by name)"
-        self.say("   isolation of the runs: {boxes}{note}", "   各次运行的隔离方式：{boxes}{note}", boxes=", ".join(boxes), note=note)
+        self.say(
+            "   isolation of the runs: {boxes}{note}",
+            "   各次运行的隔离方式：{boxes}{note}",
+            boxes=", ".join(boxes),
+            note=note,
+        )
 
     async def money(self) -> None:
         """One bill per owner that adds up to the user's, and the chain of the log."""
@@ -406,7 +430,9 @@ def digits_file() -> Path:
     found = find_spec("sklearn")
     if found is None or found.origin is None:
         raise TielineError(
-            "not_found", "the demo trains with scikit-learn, which is not installed", hints=("pip install 'tieline[demo]'",)
+            "not_found",
+            "the demo trains with scikit-learn, which is not installed",
+            hints=("pip install 'tieline[demo]'",),
         )
     return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
 

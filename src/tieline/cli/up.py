@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tieline.cli.face import Face, as_json, option, pass_face, verb
+from tieline.cli.face import as_json, option, verb
 
 if TYPE_CHECKING:
     from tieline.cli.processes import Started
@@ -26,9 +26,8 @@ STATE = "up.json"
 @option("--insecure-bind", is_flag=True, help="up_insecure")
 @option("--no-site", is_flag=True, help="up_no_site")
 @as_json
-@pass_face
 def up(
-    face: Face, folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
+    folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
     tls_key: str, insecure_bind: bool, no_site: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start both, wait until they answer, and make this exchange the current one. Starting again changes nothing."""
@@ -93,7 +92,6 @@ async def _site(folder: Path, url: str, token: str, config: Path | None) -> None
     from tieline.cli.processes import spawn
     from tieline.client import AsyncClient
     from tieline.drivers.siteprocess import has_joined, join_site
-    from tieline.model.error import TielineError
     from tieline.model.party import Role
 
     home = folder / "site"

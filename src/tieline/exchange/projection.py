@@ -123,7 +123,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     for site in sites:
         view.put_site(site)
         if not site.is_silent:
-            view.heard_ms[site.id] = now_ms
+            view.heard_ms.setdefault(site.id, now_ms)
     _load_records(view, tables["record"])
     for site in sites:
         view.supply.flag_site(site)

@@ -18,11 +18,12 @@ from tieline.model.job import RunState
 from tieline.model.party import Role, Site
 from tieline.model.protocol import PROTOCOL, PROTOCOL_LEAST, Beaten
 from tieline.ports import Ids
-from tieline.registry import open_statement, verify_statement
+from tieline.registry import open_statement, opened, verify_statement
 
 replace = msgspec.structs.replace
 SKEW_MS = 300_000  # how far a site's clock may be off for its signed statements
 MAX_NONCES = 100_000
+RENEW_S = 60 * 86_400  # a delegation is signed anew when its lease ends within this time
 
 
 def _use_nonce(view: View, nonce: str, at_ms: int, now_ms: int) -> None:
@@ -135,10 +136,20 @@ def open_session(view: View, command: OpenSession, now_ms: int, ids: Ids) -> Dec
             f"this exchange {PROTOCOL_LEAST} to {PROTOCOL}",
             hints=("upgrade the older end",),
         )
-    opened = replace(site, session=site.session + 1, protocol=max(shared), is_silent=False)
+    current = replace(site, session=site.session + 1, protocol=max(shared), is_silent=False)
     view.sessions = {bearer: name for bearer, name in view.sessions.items() if name != site.id}
     view.sessions[command.bearer_sha256] = site.id
-    return Decision((SessionOpened(site=opened),), (opened, live_orders(view, site.id, now_ms)))
+    events: list[Events] = [SessionOpened(site=current), *_renewed(view, site.owner, now_ms)]
+    return Decision(tuple(events), (current, live_orders(view, site.id, now_ms)))
+
+
+def _renewed(view: View, prefix: str, now_ms: int) -> list[RecordStored]:
+    """The owner's delegation with a new lease, when the old one ends soon."""
+    given = view.catalogue.delegation(prefix)
+    now_s = now_ms // 1000
+    if given is None or opened(given).record.exp - now_s > RENEW_S:
+        return []
+    return [_stored(view, view.keys.renew(given, now_s), now_ms)]
 
 
 def take_beat(view: View, command: TakeBeat, now_ms: int, ids: Ids) -> Decision:

@@ -64,6 +64,13 @@ class View:
         self.has_deadlines = False
         self.touched: dict[tuple[str, str], Any] = {}
 
+    def carry(self, before: View) -> None:
+        """Take over what is last value only from the view that this one replaces in the same process."""
+        self.sessions = dict(before.sessions)
+        self.heard_ms = dict(before.heard_ms)
+        self.beat_seq = dict(before.beat_seq)
+        self.nonces = dict(before.nonces)
+
     # -- what everything is derived from ------------------------------------------------------------------------------
 
     @property

@@ -1,5 +1,4 @@
 import pytest
-
 from exchange_world import World
 
 

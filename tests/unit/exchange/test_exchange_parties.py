@@ -198,3 +198,13 @@ def test_an_offer_that_is_repeated_after_a_reconnect_says_what_the_exchange_beli
         (world.run_of(job).id, "running")
     ]
     assert ALICE.name == orders[0].user
+
+
+def test_a_delegation_is_signed_anew_before_its_lease_ends(world: World) -> None:
+    site = world.join("lab7", "gz1", **SMALL)
+    name = f"{PREFIX}/owner/lab7"
+    world.clock.advance(350 * 86_400_000)
+    world.open(site)
+    head = world.view.catalogue.head(name)
+    assert head is not None
+    assert (head.rev, head.exp - world.clock.now_ms() // 1000 > 300 * 86_400) == (2, True)
