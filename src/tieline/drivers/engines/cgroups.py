@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CONTROLLERS = ("pids", "memory", "cpu", "cpuacct")
+NO_LIMIT_BYTES = 1 << 60  # version 1 writes "no limit" as a number near 2^63
 PERIOD_US = 100_000  # of the CPU quota
 PARENT = "tieline"  # the group that holds one group per run
 OWN = "tieline-site"  # where the site process itself moves in version 2, which allows no processes in inner groups
@@ -121,12 +122,55 @@ class Cgroups:
         return tuple(folders)
 
 
+def own_limits(proc: str = "/proc/self") -> tuple[int, int]:
+    """Memory in bytes and whole cores that the groups above this process leave it; 0 where they set no limit."""
+    try:
+        mounts, own = _mounts(proc), _own(proc)
+    except OSError:
+        return 0, 0
+    memory = cores = 0
+    for controller in ("memory", "cpu", ""):
+        if controller not in mounts:
+            continue
+        path = Path(_below(mounts[controller], own.get(controller, "/")))
+        for folder in (path, *path.parents):
+            if not (folder / "cgroup.procs").exists():
+                break
+            limits = (_number(folder / file) for file in ("memory.limit_in_bytes", "memory.max"))
+            memory = min((size for size in (memory, *limits) if 0 < size < NO_LIMIT_BYTES), default=0)
+            quota, period = _quota(folder)
+            if quota > 0 and period > 0:
+                whole = max(quota // period, 1)
+                cores = min(cores or whole, whole)
+    return memory, cores
+
+
+def _quota(folder: Path) -> tuple[int, int]:
+    """CPU quota and its period in us; (0, 0) where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return (0 if quota == "max" else int(quota)), int(period)
+    return _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+
+
+def of_process(pid: int) -> tuple[str, ...]:
+    """The groups that count what ``pid`` and its neighbours use, as this process sees them."""
+    try:
+        mounts, own = _mounts("/proc/self"), _own(f"/proc/{pid}")
+    except OSError:
+        return ()
+    wanted = (name for name in (*CONTROLLERS, "") if name in mounts and name in own)
+    folders = dict.fromkeys(_below(mounts[name], own[name]) for name in wanted)
+    return tuple(folder for folder in folders if Path(folder).is_dir())
+
+
 def processes_in(folders: Sequence[str]) -> list[int]:
     """Every process in the first of these groups; none when the group is gone."""
     if not folders:
         return []
     try:
-        return [int(line) for line in (Path(folders[0]) / "cgroup.procs").read_text().split()]
+        found = (int(line) for line in (Path(folders[0]) / "cgroup.procs").read_text().split())
+        return [pid for pid in found if pid > 1]  # 0: of another process namespace; a signal to 0 would hit ourselves
     except (OSError, ValueError):
         return []
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from tieline.model.accelerators import VENDORS
+
 ALLOWED = ("LANG", "TZ")  # the only variables of the site process that a task may see
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_PORT = 29_500  # torchrun's own
@@ -17,16 +19,15 @@ DEFAULT_PORT = 29_500  # torchrun's own
 DEVICE_VARIABLES: dict[str, str] = {
     "nvidia": "CUDA_VISIBLE_DEVICES",
     "amd": "HIP_VISIBLE_DEVICES",
-    "ascend": "ASCEND_RT_VISIBLE_DEVICES",
+    "huawei": "ASCEND_RT_VISIBLE_DEVICES",
     "cambricon": "MLU_VISIBLE_DEVICES",
     "hygon": "HIP_VISIBLE_DEVICES",
     "moore-threads": "MUSA_VISIBLE_DEVICES",
     "metax": "CUDA_VISIBLE_DEVICES",
-    "kunlun": "XPU_VISIBLE_DEVICES",
+    "kunlunxin": "XPU_VISIBLE_DEVICES",
     "iluvatar": "CUDA_VISIBLE_DEVICES",
     "intel": "ZE_AFFINITY_MASK",
 }
-ALIASES = {"huawei": "ascend", "mthreads": "moore-threads", "kunlunxin": "kunlun"}
 
 # Variables that every shell sets for itself; some refuse to be set, and that would end the script.
 SHELL_OWNED = frozenset(
@@ -104,7 +105,7 @@ def device_environment(vendor: str, devices: Sequence[int | str]) -> dict[str, s
     ``devices`` are indices or the vendor's own names (NVIDIA: UUIDs). None given: the devices of a known vendor are
     hidden, and nothing is said where no vendor is known.
     """
-    name = ALIASES.get(vendor.lower(), vendor.lower())
+    name = VENDORS.get(vendor.lower(), vendor.lower())
     if name in DEVICE_VARIABLES:
         variables = [DEVICE_VARIABLES[name]]
     elif devices:

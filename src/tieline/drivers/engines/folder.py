@@ -12,7 +12,7 @@
                 each: the task's process number, and the shell's two lines of CPU times
     exit        two slots of 256 bytes, set aside before the start so that a full disk loses neither: what the wrapper
                 wrote when the task ended (JSON), and the `Ending` that the engine wrote when nothing was left (JSON)
-    limit, phase, stopping, sandbox
+    limit, phase, stopping, sandbox, oom
                 small notes between wrapper and engine, only where there is something to tell
 """
 
@@ -183,11 +183,12 @@ def close(folder: str, known: Setting, spent: Spent, *, cpu_ms: int = 0, max_mem
     left = exited(folder)
     limit = note(folder, "limit").decode("ascii", "replace")
     code = left.exit_code if left else 128 + signal.SIGKILL
-    if code and not limit and spent.memory_kills:
+    told = {note(folder, "oom").strip(), *note(folder, "phase").split()} & {b"true", b"oom"}
+    if code and not limit and (spent.memory_kills or (known.container and told)):
         limit = "memory"
     if code == 128 + signal.SIGXFSZ and known.disk_bytes and not limit:
         limit = "disk"
-    told_ms = _milliseconds(left.user) + _milliseconds(left.system) if left else 0
+    told_ms = _milliseconds(left.user) + _milliseconds(left.system) if left and not known.container else 0
     ending = Ending(
         exit_code=code,
         phase=(left.phase if left else _phase(folder, known)),

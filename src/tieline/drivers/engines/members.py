@@ -107,6 +107,8 @@ def send(pids: Iterable[int], number: int, *, is_sandboxed: bool) -> int:
     sent = 0
     own_depth = len(inner_numbers(os.getpid()))
     for pid in pids:
+        if pid <= 1:
+            continue
         if is_sandboxed:
             numbers = inner_numbers(pid)
             if len(numbers) <= own_depth or (numbers[-1] == 1 and number != signal.SIGKILL):
@@ -120,8 +122,10 @@ def send(pids: Iterable[int], number: int, *, is_sandboxed: bool) -> int:
 
 
 def kill(pids: Sequence[int]) -> None:
-    """SIGKILL to each."""
+    """SIGKILL to each; never to 0, 1 or a negative number, which mean many."""
     for pid in pids:
+        if pid <= 1:
+            continue
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 

@@ -1,55 +1,22 @@
 """The process engine: a task as a process group of its own, with or without a sandbox, that outlives the site process.
 
 A shell wrapper beside the run (`wrapper.sh`) starts the task, keeps its time limit, cuts its log and writes its exit
-code. The engine only watches: a pidfd per run tells when the wrapper is gone, for its own children and for adopted runs
-alike, with neither a thread nor a poll per task. What needs looking at (disk use, stuck wrappers, memory where no
-control group holds it) is done by one round for all runs, a few times a second, only while something runs.
+code. The engine only watches.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import platform
-import resource
-import signal
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from tieline.drivers.engines import cgroups, folder, members, sandbox, spawn
-from tieline.drivers.engines.cgroups import Cgroups, Spent
-from tieline.drivers.engines.disk import used_bytes
-from tieline.drivers.engines.folder import Setting
-from tieline.ports import Ending, Launch
-
-ROUND_S = 0.25
-POLL_S = 0.05  # where the kernel has no pidfd
-CLEAR_S = 5.0  # how long killed processes may take to vanish
-STUCK_S = 2.0  # how long a wrapper may take between writing the exit code and ending
-LATE_S = 2.0  # how much longer than its time limit a run may last before the engine stops it itself
-DISK_SHARE = 20  # one part in so many of the time goes into measuring a folder
+from tieline.drivers.engines import sandbox
+from tieline.drivers.engines.bare import ProcessWay
+from tieline.drivers.engines.cgroups import Cgroups
+from tieline.drivers.engines.watched import WatchedEngine
 
 
-@dataclass
-class _Watch:
-    """One running wrapper."""
-
-    known: Setting
-    pid: int
-    start_ticks: int
-    descriptor: int  # pidfd, or -1
-    is_child: bool
-    ended: asyncio.Future[Ending]
-    began_s: float
-    look_again_s: float = 0.0  # at the disk
-    max_memory_bytes: int = 0
-    is_stopping: bool = False
-    tasks: set[asyncio.Task[object]] = field(default_factory=set)
-
-
-class ProcessEngine:
+class ProcessEngine(WatchedEngine):
     """Runs tasks as processes of this machine. ``hidden`` are the folders of which a sandboxed task sees nothing: the
     site's own, above all. ``processes`` bounds the processes and threads of one task (0: by the number of cores)."""
 
@@ -63,31 +30,33 @@ class ProcessEngine:
         groups: Cgroups | None = None,
         box: sandbox.Sandbox | None = None,
     ) -> None:
+        super().__init__()
         self._hidden = tuple(hidden)
-        self._processes = processes or max(1024, min(32_768, 512 * (os.cpu_count() or 1)))
+        self._processes = processes
         self._groups = groups
         self._box = box
-        self._ground: spawn.Ground | None = None
-        self._watches: dict[str, _Watch] = {}
-        self._clearing: dict[str, asyncio.Task[Ending]] = {}
-        self._removals: set[tuple[str, ...]] = set()
-        self._rounds: asyncio.Task[None] | None = None
+        self._way: ProcessWay | None = None
 
     @property
-    def ground(self) -> spawn.Ground:
+    def way(self) -> ProcessWay:
         """What this machine offers, found on first use."""
-        if self._ground is None:
-            self._ground = spawn.Ground(
+        if self._way is None:
+            self._way = ProcessWay(
                 cgroups=self._groups or Cgroups.found(),
                 sandbox=self._box or sandbox.found(),
-                processes=self._processes,
+                processes=processes_most(self._processes),
                 hidden=self._hidden,
             )
-        return self._ground
+        return self._way
+
+    @property
+    def holds_memory(self) -> bool:
+        """See `WatchedEngine.holds_memory`."""
+        return "memory" in self.way.cgroups.hierarchies
 
     def offers(self) -> Mapping[str, str]:
         """What it can do here, with how limits are held and why no sandbox works where none does."""
-        box, held = self.ground.sandbox, self.ground.cgroups.versions()
+        box, held = self.way.sandbox, self.way.cgroups.versions()
         limits = {
             "memory": held.get("memory", "address space (RLIMIT_AS), and looking"),
             "cpu": held.get("cpu", "a choice of cores that the task may leave"),
@@ -103,281 +72,7 @@ class ProcessEngine:
         }
         return offered | ({} if box.works else {"why_no_sandbox": "; ".join(sorted(set(box.why_not.values())))})
 
-    async def start(self, launch: Launch) -> None:
-        """See `Engine.start`."""
-        where = launch.folder
-        if where in self._watches or where in self._clearing or folder.ended(where) is not None:
-            return
-        if folder.identity(where) is not None:
-            self._adopt(where)
-            return
-        known, pid = spawn.spawn(launch, self.ground)
-        started = members.process(pid)
-        self._watch(where, known, pid, started.start_ticks if started else 0, is_child=True)
 
-    async def wait(self, where: str) -> Ending:
-        """See `Engine.wait`."""
-        done = folder.ended(where)
-        if done is not None:
-            return done
-        watch = self._watches.get(where)
-        if watch is None and where not in self._clearing:
-            watch = self._adopt(where)
-        if watch is None:
-            return await asyncio.shield(self._clear_soon(where))
-        return await asyncio.shield(watch.ended)
-
-    async def signal(self, where: str, number: int) -> None:
-        """See `Engine.signal`. SIGUSR1 and SIGUSR2 reach only processes that catch them: they ask for a checkpoint."""
-        watch = self._watches.get(where) or (self._adopt(where) if folder.ended(where) is None else None)
-        if watch is not None:
-            self._send(where, watch, number)
-
-    async def stop(self, where: str, grace_s: float) -> Ending:
-        """See `Engine.stop`."""
-        watch = self._watches.get(where) or (self._adopt(where) if folder.ended(where) is None else None)
-        if watch is None:
-            return await self.wait(where)
-        with contextlib.suppress(OSError):
-            folder.put(where, "stopping", f"{int(grace_s) + 1}\n".encode())
-        watch.is_stopping = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
-        done = None
-        while done is None and not self._send(where, watch, signal.SIGTERM) and loop.time() < deadline:
-            done = await self._within(watch, 0.02)  # it has not come to life yet
-        done = done or await self._within(watch, deadline - loop.time())
-        if done is None:
-            self._send(where, watch, signal.SIGKILL)
-            done = await self._within(watch, CLEAR_S)
-        if done is None:
-            members.kill(self._everyone(where, watch.known, watch.pid, watch.start_ticks))
-        return await asyncio.shield(watch.ended)
-
-    def log(self, where: str) -> str:
-        """See `Engine.log`."""
-        return f"{where}/log"
-
-    async def close(self) -> None:
-        """Stop watching. Runs go on; whoever opens their folders later adopts them."""
-        tasks = [task for watch in self._watches.values() for task in watch.tasks]
-        tasks += [*([self._rounds] if self._rounds else []), *self._clearing.values()]
-        for watch in self._watches.values():
-            self._unwatch(watch)
-            watch.ended.cancel()
-        self._watches.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    # Watching
-
-    def _adopt(self, where: str) -> _Watch | None:
-        """Watch a run that somebody else started, if its wrapper is alive."""
-        known, who = folder.setting(where), folder.identity(where)
-        if known is None or who is None or known.boot != folder.boot():
-            return None
-        if not members.is_alive(who.pid, who.start_ticks):
-            return None
-        return self._watch(where, known, who.pid, who.start_ticks, is_child=False)
-
-    def _watch(self, where: str, known: Setting, pid: int, start_ticks: int, *, is_child: bool) -> _Watch:
-        loop = asyncio.get_running_loop()
-        descriptor = -1
-        with contextlib.suppress(OSError, AttributeError):
-            descriptor = os.pidfd_open(pid)
-        began_s = time.time() if is_child else folder.began_ms(where) / 1000
-        watch = _Watch(known, pid, start_ticks, descriptor, is_child, loop.create_future(), began_s)
-        self._watches[where] = watch
-        if descriptor >= 0:
-            loop.add_reader(descriptor, self._exited, where)
-        if descriptor < 0 or not (is_child or members.is_alive(pid, start_ticks)):
-            loop.call_soon(self._look_for, where)  # it may have ended before we held on to it
-        if self._rounds is None or self._rounds.done():
-            self._rounds = loop.create_task(self._go_round())
-        return watch
-
-    def _unwatch(self, watch: _Watch) -> None:
-        if watch.descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(watch.descriptor)
-            os.close(watch.descriptor)
-            watch.descriptor = -1
-
-    def _look_for(self, where: str) -> None:
-        watch = self._watches.get(where)
-        if watch is not None and not members.is_alive(watch.pid, watch.start_ticks):
-            self._exited(where)
-
-    def _exited(self, where: str) -> None:
-        """The wrapper is gone."""
-        watch = self._watches[where]
-        self._unwatch(watch)
-        cpu_ms = 0
-        if watch.is_child:
-            with contextlib.suppress(ChildProcessError):
-                _, _, usage = os.wait4(watch.pid, 0)
-                cpu_ms = int((usage.ru_utime + usage.ru_stime) * 1000)
-                if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:  # else it is ours: inherited
-                    watch.max_memory_bytes = max(watch.max_memory_bytes, usage.ru_maxrss * 1024)
-        who = folder.identity(where)
-        if watch.is_child and who is not None and who.pid != watch.pid:  # another wrapper was there first
-            del self._watches[where]
-            other = self._adopt(where)
-            task = asyncio.ensure_future(self._clear_soon(where)) if other is None else other.ended
-            task.add_done_callback(lambda done: _pass_on(done, watch.ended))
-            return
-        if _is_clear(where, watch.known, watch.pid):
-            self._conclude(where, watch.known, cpu_ms, watch)
-        else:
-            self._clear_soon(where, cpu_ms)
-
-    def _conclude(self, where: str, known: Setting, cpu_ms: int, watch: _Watch | None) -> Ending:
-        ending = folder.ended(where)
-        if ending is None:
-            seen = watch.max_memory_bytes if watch else 0
-            ending = folder.close(where, known, cgroups.spent(known.cgroups), cpu_ms=cpu_ms, max_memory_bytes=seen)
-        if not cgroups.remove(known.cgroups):
-            self._removals.add(known.cgroups)
-        if watch is not None:
-            self._watches.pop(where, None)
-            if not watch.ended.done():
-                watch.ended.set_result(ending)
-        return ending
-
-    # Ending what is left
-
-    def _clear_soon(self, where: str, cpu_ms: int = 0) -> asyncio.Task[Ending]:
-        task = self._clearing.get(where)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._clear(where, cpu_ms))
-            self._clearing[where] = task
-            task.add_done_callback(lambda _: self._clearing.pop(where, None))
-        return task
-
-    async def _clear(self, where: str, cpu_ms: int) -> Ending:
-        """Kill everything that a run without a wrapper left behind, then conclude it."""
-        watch = self._watches.get(where)
-        known = watch.known if watch else folder.setting(where)
-        if known is None or (who := folder.claimed(where)) is None:
-            return Ending(exit_code=128 + signal.SIGKILL)
-        if known.boot == folder.boot():
-            loop = asyncio.get_running_loop()
-            deadline = loop.time() + CLEAR_S
-            while left := self._everyone(where, known, who.pid, who.start_ticks):
-                members.kill(left)
-                if loop.time() > deadline:
-                    break
-                await asyncio.sleep(0.01)
-        return self._conclude(where, known, cpu_ms, watch)
-
-    def _everyone(self, where: str, known: Setting, pid: int, start_ticks: int) -> list[int]:
-        """Every process of the run, wrapper and helpers included."""
-        found = members.of_session(pid, start_ticks, known.mark, members.table()) if pid else []
-        found += cgroups.processes_in(known.cgroups)
-        if known.sandbox == "bubblewrap" and (init := folder.sandbox_init(where)):
-            found.append(init)
-        return list(dict.fromkeys(found))
-
-    def _task_members(self, where: str, watch: _Watch) -> list[int]:
-        """The processes of the task, without the wrapper and its helpers."""
-        known = watch.known
-        if known.cgroups:
-            return cgroups.processes_in(known.cgroups)
-        processes = members.table()
-        if known.sandbox == "bubblewrap":
-            init = folder.sandbox_init(where)
-            return members.descendants(init, processes) if init else []
-        task = folder.task(where)
-        helpers = {entry.pid for entry in processes.values() if entry.parent == watch.pid and entry.pid != task}
-        ours = members.of_session(watch.pid, watch.start_ticks, known.mark, processes)
-        return [pid for pid in ours if not {pid, processes[pid].parent} & helpers and pid != watch.pid]
-
-    def _send(self, where: str, watch: _Watch, number: int) -> int:
-        if watch.ended.done():
-            return 0
-        is_sandboxed = watch.known.sandbox == "bubblewrap"
-        return members.send(self._task_members(where, watch), number, is_sandboxed=is_sandboxed)
-
-    async def _within(self, watch: _Watch, seconds: float) -> Ending | None:
-        done, _ = await asyncio.wait({watch.ended}, timeout=max(seconds, 0))
-        return watch.ended.result() if done else None
-
-    # The round
-
-    async def _go_round(self) -> None:
-        while self._watches or self._removals:
-            has_pidfd = all(watch.descriptor >= 0 for watch in self._watches.values())
-            await asyncio.sleep(ROUND_S if has_pidfd else POLL_S)
-            self._removals = {groups for groups in self._removals if not cgroups.remove(groups)}
-            for where, watch in list(self._watches.items()):
-                if watch.descriptor < 0:
-                    self._look_for(where)
-                self._look_at(where, watch)
-
-    def _look_at(self, where: str, watch: _Watch) -> None:
-        known, now_s = watch.known, time.time()
-        if watch.ended.done() or watch.descriptor < 0:
-            return
-        wrote_ms = folder.exited_ms(where)
-        if wrote_ms and now_s - wrote_ms / 1000 > STUCK_S:  # a stray holds the log open
-            members.kill(self._everyone(where, known, watch.pid, watch.start_ticks))
-        if watch.is_stopping:
-            return
-        if known.duration_s and now_s - watch.began_s > known.duration_s + LATE_S:
-            self._end_by(where, watch, "time", known.grace_s)
-        elif known.memory_bytes and "memory" not in self.ground.cgroups.hierarchies:
-            self._look_at_memory(where, watch)
-        if known.disk_bytes and now_s >= watch.look_again_s:
-            watch.look_again_s = float("inf")
-            self._keep(watch, self._look_at_disk(where, watch))
-
-    def _look_at_memory(self, where: str, watch: _Watch) -> None:
-        found = (members.process(pid) for pid in self._task_members(where, watch))
-        resident = sum(entry.resident_bytes for entry in found if entry is not None)
-        watch.max_memory_bytes = max(watch.max_memory_bytes, resident)
-        if resident > watch.known.memory_bytes:
-            self._end_by(where, watch, "memory", 0)
-
-    async def _look_at_disk(self, where: str, watch: _Watch) -> None:
-        began_s = time.time()
-        used = await used_bytes(folder.writable(where), watch.known.disk_bytes)
-        if used > watch.known.disk_bytes and not watch.is_stopping:
-            self._end_by(where, watch, "disk", watch.known.grace_s)
-        now_s = time.time()
-        watch.look_again_s = now_s + (now_s - began_s) * DISK_SHARE
-
-    def _end_by(self, where: str, watch: _Watch, limit: str, grace_s: float) -> None:
-        watch.is_stopping = True
-        with contextlib.suppress(OSError):
-            folder.put(where, "limit", limit.encode())
-        self._keep(watch, self.stop(where, grace_s))
-
-    def _keep(self, watch: _Watch, work: object) -> None:
-        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
-        watch.tasks.add(task)
-        task.add_done_callback(watch.tasks.discard)
-
-
-def _is_clear(where: str, known: Setting, pid: int) -> bool:
-    """Whether the wrapper left nothing behind, as cheaply as can be told."""
-    if folder.exited(where) is None:
-        return False
-    if known.cgroups:
-        return not cgroups.processes_in(known.cgroups)
-    if known.sandbox == "bubblewrap":
-        return not folder.sandbox_init(where)
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-def _pass_on(done: asyncio.Future[Ending], waiting: asyncio.Future[Ending]) -> None:
-    if not waiting.done() and not done.cancelled() and done.exception() is None:
-        waiting.set_result(done.result())
-
-
-__all__ = ["ProcessEngine", "Spent"]
+def processes_most(wanted: int) -> int:
+    """How many processes and threads one task may have: as wanted, else by the number of cores."""
+    return wanted or max(1024, min(32_768, 512 * (os.cpu_count() or 1)))

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from tieline.model.accelerators import VENDORS
+
 NOBODY = 65_534
 TRIAL_S = 10.0
 ALWAYS_HIDDEN = ("/root", "/home", "/run", "/mnt", "/media", "/srv")
@@ -37,12 +39,12 @@ DEVICE_FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/nvidia-caps"),
     ),
     "amd": ((), ("/dev/kfd", "/dev/dri")),
-    "ascend": (("/dev/davinci{index}",), ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")),
+    "huawei": (("/dev/davinci{index}",), ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")),
     "cambricon": (("/dev/cambricon_dev{index}",), ("/dev/cambricon_ctl",)),
     "hygon": ((), ("/dev/kfd", "/dev/mkfd", "/dev/dri")),
     "moore-threads": (("/dev/mtgpu.{index}",), ("/dev/dri",)),
     "metax": ((), ("/dev/mxcd", "/dev/dri")),
-    "kunlun": (("/dev/xpu{index}",), ("/dev/xpuctrl",)),
+    "kunlunxin": (("/dev/xpu{index}",), ("/dev/xpuctrl",)),
     "iluvatar": (("/dev/iluvatar{index}",), ()),
     "intel": ((), ("/dev/dri",)),
 }
@@ -113,7 +115,7 @@ class Sandbox:
 
 def device_files(vendor: str, devices: Iterable[int]) -> tuple[str, ...]:
     """The device files of this vendor that a task with these devices needs, as far as they are here."""
-    own, shared = DEVICE_FILES.get(vendor, ((), ()))
+    own, shared = DEVICE_FILES.get(VENDORS.get(vendor, vendor), ((), ()))
     indices = list(devices)
     names = [name.format(index=index) for index in indices for name in own] + list(shared if indices else ())
     return tuple(name for name in names if Path(name).exists())
@@ -121,7 +123,7 @@ def device_files(vendor: str, devices: Iterable[int]) -> tuple[str, ...]:
 
 def has_own_files(vendor: str, devices: Iterable[int]) -> bool:
     """Whether each of these devices has a file of its own here, so that a sandbox shows just these."""
-    own, _ = DEVICE_FILES.get(vendor, ((), ()))
+    own, _ = DEVICE_FILES.get(VENDORS.get(vendor, vendor), ((), ()))
     names = [name.format(index=index) for index in devices for name in own]
     return bool(names) and all(Path(name).exists() for name in names)
 

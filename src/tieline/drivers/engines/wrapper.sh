@@ -24,8 +24,10 @@ exec 6<&-
 watchdog=
 
 members() { # prints the processes of the task; of a sandbox without a cgroup its init, which takes all with it
-  if [ -n "$group" ]; then
-    while read -r pid; do echo "$pid"; done <"$group/cgroup.procs"
+  if [ -n "$contained" ]; then # nothing outlives the container, and its client ends with it
+    return
+  elif [ -n "$group" ]; then
+    while read -r pid; do [ "$pid" -le 1 ] || echo "$pid"; done <"$group/cgroup.procs" # 0: not of our process space
   elif [ -n "$sandboxed" ]; then
     init=
     while read -r key value; do
@@ -50,6 +52,9 @@ members() { # prints the processes of the task; of a sandbox without a cgroup it
 
 terminate_members() {
   { read -r stat; read -r task; } <"$folder/identity"
+  if [ -n "$contained" ]; then
+    container kill --signal TERM "$contained" >/dev/null || kill -TERM "$task" # its image may still be on the way
+  fi
   for pid in $(members); do
     if [ -z "$sandboxed" ] || { [ -n "$group" ] && [ "$pid" != "$task" ]; }; then
       kill -TERM "$pid"
@@ -60,6 +65,7 @@ terminate_members() {
 } 2>/dev/null
 
 kill_members() {
+  [ -z "$contained" ] || container kill --signal KILL "$contained" >/dev/null
   round=0
   while [ "$round" -lt 200 ] && left=$(members) && [ -n "$left" ]; do
     for pid in $left; do kill -KILL "$pid"; done
@@ -120,8 +126,11 @@ elif [ -n "$group" ]; then
   ! read -r pid <"$group/cgroup.procs" || kill_members
 elif [ -n "$sandboxed" ]; then
   kill_members
-fi # else the engine looks: it need not read all of /proc for that
+fi # containers take all with them; else the engine looks: it need not read all of /proc for that
 [ -z "$watchdog" ] || kill -TERM "$watchdog" 2>/dev/null
+if [ -n "$contained" ] && [ "$code" -gt 128 ]; then
+  container inspect --format '{{.State.OOMKilled}}' "$contained" >"$folder/oom" 2>/dev/null
+fi
 times >>"$folder/identity"
 { read -r pid; read -r pid; read -r user; read -r user system; } <"$folder/identity"
 phase=run
@@ -130,6 +139,7 @@ phase=run
 printf '{"exit_code":%d,"phase":"%s","user":"%s","system":"%s"}\n' "$code" "$phase" "$user" "$system" 1<>"$folder/exit.part"
 mv -f "$folder/exit.part" "$folder/exit"
 exec 7>&-
+[ -z "$contained" ] || container rm --force "$contained" >/dev/null 2>&1
 if ! wait "$copier" && [ "$(wc -c <"$folder/log")" -ge $((log_blocks * 512)) ]; then
   printf '\n[tieline] the log is cut here, at its limit of %d bytes\n' $((log_blocks * 512)) >>"$folder/log"
 fi
