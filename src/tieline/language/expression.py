@@ -100,7 +100,7 @@ class Expression:
 
     def to_json(self) -> dict[str, Any]:
         """The typed tree as JSON-ready data, numbers in base units."""
-        return {"subject": self.subject, "tree": msgspec.to_builtins(self.node)}
+        return {"subject": self.subject, "tree": msgspec.json.decode(msgspec.json.encode(self.node))}
 
     @property
     def kinds(self) -> frozenset[str]:

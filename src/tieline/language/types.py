@@ -33,7 +33,7 @@ class Type(StrEnum):
 
 UNITS: dict[Type, dict[str, int]] = {
     Type.COUNT: {"": 1},
-    Type.SHARE: {"": 10**6, "%": 10**4},
+    Type.SHARE: {"": 10**6},
     Type.MONEY: MONEY_MICRO_CNY,
     Type.SIZE: SIZE_BYTES,
     Type.DURATION: TIME_US,
