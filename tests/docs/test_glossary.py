@@ -15,17 +15,22 @@ from tieline.model.party import Role
 DOCS = Path(__file__).parents[2] / "docs"
 EN, ZH = DOCS / "glossary.md", DOCS / "zh" / "glossary.md"
 WORDS = """
-compute internet 算力互联网 · identifier 统一标识 · party 主体 · owner 提供主体 · user 用户 · exchange 互联互通平台 · scope 平台类别 ·
-site 算力节点 · tier 层级 · pool 资源池 · accelerator 加速卡 · public compute 公共算力 · link 链路 · path 路径 · circuit 专线 ·
-compute channel 算力大通道 · point 测量点 · door 直达口 · relay 中继 · latency circle 时延圈 · booking 预留 · transfer 数据传输 · offer 供给 ·
-demand 需求 · quote 报价 · find 找 · place 调度 · use 用 · job 算力任务 · task 子任务 · run 运行 · plan 调度方案 · placement 调度结果 ·
-queued 排队 · lost 失联 · reason 原因 · reading 测量值 · evidence 证据 · usage 计量 · charge 计费 · bill 账单 · voucher 算力券 · bundle 套餐 ·
-asset 资产 · model pool 模型池 · agent store 智能体应用商店 · endpoint 服务端点 · situation 态势 · supervision 以网管网 · finding 研判 ·
-warning 预警 · risk 风险 · incident 故障 · remedy 处置 · notice 通报 · rectification 整改 · class 分类 · grade 分级 · autonomy level 自智等级 ·
-maturity 成熟度 · readiness 就绪度 · label 生成合成内容标识
+compute internet 算力互联网 · identifier 统一标识 · party 主体 · owner 提供主体 · user 用户 ·
+exchange 互联互通平台 · scope 平台类别 · site 算力节点 · tier 层级 · pool 资源池 · accelerator 加速卡 ·
+public compute 公共算力 · link 链路 · path 路径 · circuit 专线 · compute channel 算力大通道 · point 测量点 ·
+door 直达口 · relay 中继 · latency circle 时延圈 · booking 预留 · transfer 数据传输 · offer 供给 · demand 需求 ·
+quote 报价 · find 找 · place 调度 · use 用 · job 算力任务 · task 子任务 · run 运行 · plan 调度方案 ·
+placement 调度结果 · queued 排队 · lost 失联 · reason 原因 · reading 测量值 · evidence 证据 · usage 计量 ·
+charge 计费 · bill 账单 · voucher 算力券 · bundle 套餐 · asset 资产 · model pool 模型池 ·
+agent store 智能体应用商店 · endpoint 服务端点 · situation 态势 · supervision 以网管网 · finding 研判 ·
+warning 预警 · risk 风险 · incident 故障 · remedy 处置 · notice 通报 · rectification 整改 · class 分类 ·
+grade 分级 · autonomy level 自智等级 · maturity 成熟度 · readiness 就绪度 · label 生成合成内容标识
 """
 PAIRS = [tuple(pair.strip().rsplit(" ", 1)) for pair in WORDS.split("·")]
-INSIDE = "national regional industry enterprise 国家 区域 行业 企业 hub region edge 枢纽 区域 边缘 算力标识 智能体身份 入算专线 通算 智算 超算"
+INSIDE = (
+    "national regional industry enterprise 国家 区域 行业 企业 hub region edge 枢纽 区域 边缘 "
+    "算力标识 智能体身份 入算专线 通算 智算 超算"
+)
 
 
 def rows(page: Path) -> dict[str, str]:
