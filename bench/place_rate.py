@@ -1,7 +1,7 @@
 """Placements a second over 30,000 pools: submitted, decided, booked and kept, through the real writer and store.
 
 Each placement is one `SubmitJobs` command with a single task; the placing pass books it, and both events
-(`job_submitted`, `run_offered`) with their projections are in one synced transaction before the caller is answered. What
+(`job_submitted`, `run_offered`) with their projections are in synced transactions before the turn ends. What
 is not included: HTTP, and the owner's acceptance. Pools are put straight into the view (verifying their records is
 `verify_records`), and offers and leases last, so that no time-out is measured.
 """
@@ -123,7 +123,9 @@ def opened(folder: Path) -> tuple[Store, Writer[View]]:
         tick_ms=LIMITS.tick_ms,
     ).start()
     writer.submit(
-        CreateExchange(id="cn.demo/exchange/main", prefix="cn.demo", public=keys.key.public, admin_token_sha256="0" * 64)
+        CreateExchange(
+            id="cn.demo/exchange/main", prefix="cn.demo", public=keys.key.public, admin_token_sha256="0" * 64
+        )
     ).result(30)
     return store, writer
 

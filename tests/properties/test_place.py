@@ -12,7 +12,19 @@ from tieline.model.error import TielineError
 from tieline.model.reason import CATALOGUE, sentence
 from tieline.model.spec import PoolSpec, SiteSpec
 from tieline.model.task import Resources, Task
-from tieline.place import OPEN_SITE, Amount, Caller, Placement, Pools, SiteFlags, choose, demand_of, plan, pool_row
+from tieline.place import (
+    OPEN_SITE,
+    Amount,
+    Caller,
+    Placement,
+    Pools,
+    SiteFlags,
+    choose,
+    demand_of,
+    is_possible,
+    plan,
+    pool_row,
+)
 from tieline.place.pipeline import STEPS
 from tieline.ports import ConstantDistances
 
@@ -188,6 +200,7 @@ def test_a_plan_twice_is_the_same_plan_and_its_first_is_what_choose_takes(given_
     demand = demand_of(task, ALICE)
     one, two = (plan(demand, pools, DISTANCES, now_ms=0) for _ in range(2))
     assert one == two
+    assert is_possible(demand, pools, DISTANCES, now_ms=0) == one.is_possible
     (answer,) = choose([demand], pools, DISTANCES, now_ms=0)
     if isinstance(answer, Placement):
         assert one.candidates[0] == answer.candidate

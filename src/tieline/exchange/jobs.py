@@ -6,7 +6,7 @@ import msgspec
 
 from tieline.exchange.commands import Decision, StopJob, SubmitJobs
 from tieline.exchange.permission import allow, no_such, sees_job
-from tieline.exchange.placing import plan_task
+from tieline.exchange.placing import demand_now, plan_demand
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import CancelRequested, Events, JobEnded, JobSubmitted, RunEnded, StopRequested
@@ -14,6 +14,7 @@ from tieline.model.job import Job, JobState, Output, RunState
 from tieline.model.party import Actor, Role
 from tieline.model.reason import Reason
 from tieline.model.task import Task
+from tieline.place import Demand, is_possible
 from tieline.ports import Ids
 
 replace = msgspec.structs.replace
@@ -24,12 +25,13 @@ def submit_jobs(view: View, command: SubmitJobs, now_ms: int, ids: Ids) -> Decis
     allow(command.actor, Role.USER, Role.ADMIN, what="submit jobs")
     if len(view.jobs) + len(command.tasks) > view.limits.live_jobs:
         raise TielineError("overloaded", f"{len(view.jobs):,} jobs wait or run, {view.limits.live_jobs:,} are allowed")
-    for task in command.tasks:
-        check_possible(view, command.actor, task, now_ms)
+    demands = [check_possible(view, command.actor, task, now_ms) for task in command.tasks]
     pipeline = command.pipeline or (command.tasks[0].name if len(command.tasks) > 1 else "")
     jobs: list[Job] = []
     for task in command.tasks:
         jobs.append(new_job(view, command.actor, task, now_ms, ids, pipeline, jobs[-1].id if jobs else ""))
+    for job, demand in zip(jobs, demands, strict=True):  # what the placing pass would compile again
+        view.supply.demands[job.id] = replace(demand, id=job.id)
     return Decision(tuple(JobSubmitted(job=job) for job in jobs), tuple(jobs))
 
 
@@ -48,13 +50,14 @@ def new_job(view: View, actor: Actor, task: Task, now_ms: int, ids: Ids, pipelin
     )
 
 
-def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> None:
-    """Refuse, with the plan's own reasons, what nothing that exists here could ever run."""
+def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> Demand:
+    """The task's demand. Refuses, with the plan's own reasons, what nothing that exists here could ever run."""
     if not task.run and not task.setup and task.type == "task":
         raise TielineError("invalid_task", f"task `{task.name}` has nothing to run", where="run")
-    plan = plan_task(view, actor, task, now_ms)
-    if plan.is_possible:
-        return
+    demand = demand_now(view, actor, task, now_ms)
+    if is_possible(demand, view.supply.pools, view.distances, now_ms=now_ms):
+        return demand
+    plan = plan_demand(view, demand, now_ms)
     code = "kind_not_offered" if any(reason.code == "kind_not_offered" for reason in plan.reasons) else "unplaceable"
     hints = ["tieline find ''  # everything that is offered"]
     if plan.nearest is not None:

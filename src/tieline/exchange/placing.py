@@ -33,8 +33,12 @@ def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decisio
 
 def plan_task(view: View, actor: Actor, task: Task, now_ms: int, pool: str = "") -> Plan:
     """What would happen to ``task`` now."""
-    demand = demand_of(task, caller_of(actor.name, actor.owner), data=facts(view, task), submitted_ms=now_ms, pool=pool)
-    return plan_demand(view, demand, now_ms)
+    return plan_demand(view, demand_now(view, actor, task, now_ms, pool), now_ms)
+
+
+def demand_now(view: View, actor: Actor, task: Task, now_ms: int, pool: str = "") -> Demand:
+    """The demand of a task that is not a job yet."""
+    return demand_of(task, caller_of(actor.name, actor.owner), data=facts(view, task), submitted_ms=now_ms, pool=pool)
 
 
 def plan_demand(view: View, demand: Demand, now_ms: int) -> Plan:

@@ -8,12 +8,13 @@ real when the owner's site has accepted it. Pure: pools, demands, distances and 
     demand = demand_of(task, caller, id=job)
     choose([demand], pools, distances, now_ms=now)   -> [Placement | Refusal]
     plan(demand, pools, distances, now_ms=now)       -> model.plan.Plan
+    is_possible(demand, pools, distances, now_ms=now) -> bool
 """
 
 from tieline.place.backfill import RunEnd
 from tieline.place.choose import Placement, Refusal, choose
 from tieline.place.demand import Caller, DataFact, Demand, demand_of, demand_values
-from tieline.place.planning import plan
+from tieline.place.planning import is_possible, plan
 from tieline.place.pools import OPEN_SITE, Amount, Pools, SiteFlags
 from tieline.place.row import PoolRow, pool_row
 from tieline.place.terms import Terms
@@ -34,6 +35,7 @@ __all__ = [
     "choose",
     "demand_of",
     "demand_values",
+    "is_possible",
     "plan",
     "pool_row",
 ]

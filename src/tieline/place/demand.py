@@ -128,8 +128,8 @@ def demand_of(
         caller=caller,
         needs=needs if alternative is None else needs[alternative : alternative + 1],
         values=tuple(
-            demand_values(task, index, caller, facts=facts, price_micro_cny=price_micro_cny)
-            for index in range(len(task.resources))
+            _values(task, need, caller, facts, need.max_price_micro_cny if price_micro_cny is None else price_micro_cny)
+            for need in needs
         ),
         nodes=task.nodes,
         is_ordered=task.is_ordered,
@@ -161,8 +161,15 @@ def demand_values(
 ) -> dict[str, Any]:
     """One alternative of a task as an owner's policy reads it: the rows of the table `demand`; None is unknown."""
     need = _need(task, alternative, msgspec.structs.replace(task.resources[alternative], where=""))
-    known = [(facts or {})[use.id].spec for use in task.data if use.id in (facts or {})]
-    price = need.max_price_micro_cny if price_micro_cny is None else price_micro_cny
+    return _values(
+        task, need, caller, facts or {}, need.max_price_micro_cny if price_micro_cny is None else price_micro_cny
+    )
+
+
+def _values(
+    task: Task, need: Need, caller: Caller, facts: Mapping[str, DataFact], price_micro_cny: int | None
+) -> dict[str, Any]:
+    known = [facts[use.id].spec for use in task.data if use.id in facts]
     return {
         "user": caller.name,
         "user_owner": caller.owner,
@@ -183,7 +190,7 @@ def demand_values(
         "duration": task.max_duration_s * 1_000_000 or None,
         "deadline": task.deadline_s * 1_000_000 or None,
         "priority": task.priority,
-        "price": price,
+        "price": price_micro_cny,
         "budget": task.budget_micro_cny or None,
         "data_class": tuple(sorted({spec.data_class for spec in known if spec.data_class})),
         "residency": tuple(sorted({*(use.residency for use in task.data), *(spec.residency for spec in known)} - {""})),

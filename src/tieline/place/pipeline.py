@@ -65,6 +65,7 @@ STEPS: Final[tuple[Step, ...]] = (
 SEARCHED: Final = tuple(step for step in reversed(STEPS) if step.is_searched)  # what passes drops most: asked first
 FIRST_PASSING: Final = next(at for at, step in enumerate(STEPS) if not step.is_lasting)
 assert all(not step.is_lasting for step in STEPS[FIRST_PASSING:])
+LASTING: Final = tuple(step for step in STEPS[:FIRST_PASSING] if not isinstance(step, Kind))  # a posting says the kind
 
 # What a user might change, nearest to hand first; a step may only be mended together with those that imply it.
 TOTALS: Final = tuple(step for step in STEPS if isinstance(step, Total))

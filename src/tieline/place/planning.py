@@ -15,12 +15,14 @@ from tieline.model.plan import Plan
 from tieline.model.reason import Reason
 from tieline.place.coded import Numbers, Rows
 from tieline.place.demand import Demand
-from tieline.place.pipeline import FIRST_PASSING, Funnel, funnel, furthest, nearest, reasons_of
+from tieline.place.pipeline import FIRST_PASSING, LASTING, Funnel, fitting, funnel, furthest, nearest, reasons_of
 from tieline.place.pools import Pools
 from tieline.place.scene import Asking, Scene
 from tieline.place.score import candidate, costs, left
 from tieline.place.terms import Terms
 from tieline.ports import Distances
+
+STRIDE = 256  # pools that are looked at together for the first that would do
 
 
 class _Ranked(NamedTuple):
@@ -68,6 +70,19 @@ def plan(
         is_possible=bool(count) or any(at >= FIRST_PASSING for _, at, _ in losses),
         as_of_ms=now_ms,
     )
+
+
+def is_possible(demand: Demand, pools: Pools, distances: Distances, *, now_ms: int, terms: Terms | None = None) -> bool:
+    """Whether anything that exists here could ever run it: what `plan` says of it, without a plan (about 30 us)."""
+    scene = Scene(pools, distances, now_ms, terms)
+    for need in demand.needs:
+        asking = Asking(scene, demand, need)
+        rows = pools.posting(need.asked).rows
+        steps = [step for step in LASTING if step.asked(asking)]
+        for start in range(0, len(rows), STRIDE):
+            if len(fitting(asking, rows[start : start + STRIDE], steps)):
+                return True
+    return False
 
 
 def _ranked(demand: Demand, funnels: list[Funnel]) -> _Ranked:

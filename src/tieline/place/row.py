@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -78,6 +79,7 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         }
 
 
+@lru_cache(maxsize=4_096)
 def kind_of(word: str) -> str:
     """A kind of accelerator in its one spelling; a word that cannot be one stays as it is."""
     try:
