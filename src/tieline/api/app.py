@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Request, Response
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from tieline.api import (
@@ -27,7 +28,7 @@ from tieline.api import (
 )
 from tieline.api.answer import GoneError, allow_of, as_refusal, refusal_answer
 from tieline.api.call import Call
-from tieline.api.endpoint import endpoint_of
+from tieline.api.endpoint import endpoint_of, options_of
 from tieline.api.gate import Gate
 from tieline.api.openapi import document
 from tieline.api.operation import Operation, operation_of
@@ -111,7 +112,7 @@ def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ())
             platform.close()
 
     app = Litestar(
-        route_handlers=[*(endpoint_of(operation) for operation in OPERATIONS), *routes],
+        route_handlers=[*_options(), *(endpoint_of(operation) for operation in OPERATIONS), *routes],
         openapi_config=None,
         exception_handlers={Exception: refuse},
         logging_config=None,
@@ -121,6 +122,15 @@ def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ())
     )
     app.asgi_handler = Gate(app.asgi_handler, platform)
     return app
+
+
+def _options() -> Iterator[HTTPRouteHandler]:
+    """One for each path. They come first: Litestar's own know only the methods that were there before them."""
+    methods: dict[str, list[str]] = {}
+    for operation in OPERATIONS:
+        methods.setdefault(operation.path, []).append(operation.method)
+    for path, found in methods.items():
+        yield options_of(path, found)
 
 
 def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

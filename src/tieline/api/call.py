@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command)
+D = TypeVar("D")
 BODY_S = 60.0  # a JSON body must be whole by then
 STALL_S = 60.0  # a chunk of a stream must come by then
 MOST_WAIT_S = 10.0  # a sender is slowed down for so long, and refused beyond
@@ -35,6 +36,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY = re.compile(r"[!-~]{1,200}")
 NAME = re.compile(r"[a-z0-9][a-z0-9._~-]{0,199}")
 NAME_PATTERN = f"^{NAME.pattern}$"
+OPTIONAL_NAME = r"\A([a-z0-9][a-z0-9._~/-]{0,199})?\Z"  # of a query, where `/` needs no other spelling
 KEY_PATTERN = f"^{KEY.pattern}$"
 
 
@@ -73,12 +75,18 @@ class Call:
 
     # -- what was sent ------------------------------------------------------------------------------------------------
 
-    def header(self, name: bytes) -> str:
-        """The first header of that (lower-case) name, or empty."""
+    @overload
+    def header(self, name: bytes) -> str: ...
+
+    @overload
+    def header(self, name: bytes, absent: D) -> str | D: ...
+
+    def header(self, name: bytes, absent: object = "") -> object:
+        """The first header of that (lower-case) name, or ``absent``."""
         for key, value in self.scope["headers"]:
             if key == name:
                 return value.decode("latin-1")
-        return ""
+        return absent
 
     @property
     def via(self) -> str:
@@ -169,8 +177,8 @@ class Call:
 
     def take_key(self) -> None:
         """Read the Idempotency-Key; it counts for this caller and this operation only."""
-        given = self.header(b"idempotency-key")
-        if not given:
+        given = self.header(b"idempotency-key", None)
+        if given is None:
             return
         if not KEY.fullmatch(given):
             raise TielineError(
@@ -204,13 +212,27 @@ def mismatch(error: msgspec.ValidationError, root: str = "") -> TielineError:
 def decode(content: bytes, kind: type[T]) -> T:
     """JSON as ``kind``. Raises TielineError `invalid_request` that says what and where."""
     try:
-        return msgspec.json.decode(content, type=kind)
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.ValidationError as error:
+            if "got `float`" not in str(error):
+                raise
+            return msgspec.convert(_whole_numbers(msgspec.json.decode(content)), kind)
     except msgspec.ValidationError as error:
         raise mismatch(error, "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TielineError("invalid_request", f"the body is not JSON: {error}", where="body") from None
     except RecursionError:
         raise TielineError("invalid_request", "the body is nested too deeply", where="body") from None
+
+
+def _whole_numbers(tree: Any) -> Any:
+    """``3.0`` as 3: JSON knows one kind of number, and a schema's integer is one without a fraction."""
+    if isinstance(tree, float):
+        return int(tree) if tree.is_integer() else tree
+    if isinstance(tree, dict):
+        return {name: _whole_numbers(value) for name, value in tree.items()}
+    return [_whole_numbers(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def named(text: str, where: str = "path") -> str:

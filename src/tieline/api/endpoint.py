@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -73,3 +73,18 @@ def endpoint_of(operation: Operation) -> HTTPRouteHandler:
         include_in_schema=False,
     )
     return route(endpoint)
+
+
+def options_of(path: str, methods: Iterable[str]) -> HTTPRouteHandler:
+    """The route that says which methods a path has."""
+    allowed = ", ".join(sorted((*methods, "OPTIONS"))).encode()
+
+    async def options() -> ASGIApp:
+        answer = Answer(status=204)
+        answer.headers = [(b"allow", allowed)]
+        return answer
+
+    route: Callable[[Callable[..., Coroutine[Any, Any, Any]]], HTTPRouteHandler] = HTTPRouteHandler(
+        path.replace("}", ":str}"), http_method="OPTIONS", status_code=200, include_in_schema=False
+    )
+    return route(options)

@@ -146,13 +146,12 @@ class Indexing:
         now_ms = self.platform.clock.now_ms()
         self.index.expire(now_ms)
         self._refresh()
-        order = "" if body.words.strip() and body.order == "price" else body.order
         return find(
             self.index,
             body.query,
             words=body.words,
             kind=body.kind,
-            order=order,
+            order=body.order,
             limit=body.limit,
             context=Context(sets={"partners": body.partners}, readings=self._readings),
             as_of_ms=now_ms,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from tieline.api.call import Call, named
+from tieline.api.call import OPTIONAL_NAME, Call, named
 from tieline.api.hub import end_name
 from tieline.api.log import EventQuery, event_page
 from tieline.api.operation import Follow, operation
@@ -19,7 +19,7 @@ from tieline.api.sealing import kept_secrets
 from tieline.drivers.stores.columns import short
 from tieline.exchange.commands import StopJob, SubmitJobs, WhyJob
 from tieline.exchange.permission import no_such, owns, sees_job
-from tieline.model.api import EventPage, Id, JobPage, JobsBody, JobView, StopBody, WhyView
+from tieline.model.api import EventPage, JobPage, JobsBody, JobView, StopBody, WhyView
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED, Job, JobState, Run
 from tieline.model.party import Actor, Role
@@ -36,7 +36,9 @@ class JobsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str, msgspec.Meta(max_length=200, description="of this user; others' jobs are for admins and auditors")
     ] = ""
     pipeline: Annotated[str, msgspec.Meta(max_length=63)] = ""
-    before: Annotated[Id, msgspec.Meta(description="go on before this job (`next_before`)")] = ""
+    before: Annotated[str, msgspec.Meta(pattern=OPTIONAL_NAME, description="go on before this job (`next_before`)")] = (
+        ""
+    )
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
 
 
@@ -78,7 +80,7 @@ async def submit_jobs(call: Call, body: JobsBody) -> JobPage:
     return JobPage(jobs=tuple(jobs), next_before="")
 
 
-@operation("GET", "/v1/jobs", tag="jobs", errors=("invalid_cursor",))
+@operation("GET", "/v1/jobs", tag="jobs", errors=("invalid_cursor",), follows=JOB_FOLLOWS)
 async def list_jobs(call: Call, query: JobsQuery) -> JobPage:
     """Jobs, newest first: the caller's own; for admins and auditors, everybody's."""
     actor, user = call.actor, query.user

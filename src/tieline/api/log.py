@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from tieline.api.call import Call
+from tieline.api.call import OPTIONAL_NAME, Call
 from tieline.api.hub import HEAD
 from tieline.api.operation import EVENTS, Parameter, operation
 from tieline.api.stream import PING, PING_S, EventStream, frame, position, seq_of
@@ -40,9 +40,7 @@ class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="go on after this position (`next_after`)")] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
-    job: Annotated[
-        str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9._~/-]{0,199})?\Z", description="only of this job")
-    ] = ""
+    job: Annotated[str, msgspec.Meta(pattern=OPTIONAL_NAME, description="only of this job")] = ""
 
 
 class AfterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

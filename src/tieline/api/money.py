@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from tieline.api.call import Call, named
+from tieline.api.call import OPTIONAL_NAME, Call, named
 from tieline.api.jobs import job_id
 from tieline.api.operation import operation
 from tieline.api.platform import Platform
@@ -26,9 +26,7 @@ Ms = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which lines."""
 
-    job: Annotated[
-        str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9._~/-]{0,199})?\Z", description="only of this job")
-    ] = ""
+    job: Annotated[str, msgspec.Meta(pattern=OPTIONAL_NAME, description="only of this job")] = ""
     after: Annotated[Id, msgspec.Meta(description="go on after the line of this run (`next_after`)")] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
 

@@ -51,7 +51,14 @@ async def store_record(call: Call, body: RecordBody) -> RecordView:
     return await record_view(call.platform, stored.id)
 
 
-@operation("GET", "/v1/records", tag="records")
+@operation(
+    "GET",
+    "/v1/records",
+    tag="records",
+    follows=tuple(
+        Follow(operation=name, parameter="record", pointer="/records/0/id") for name in ("read_record", "read_chain")
+    ),
+)
 async def list_records(call: Call, query: RecordQuery) -> RecordPage:
     """Records in order of identifier."""
     platform = call.platform

@@ -34,11 +34,11 @@ _values = msgspec.json.Decoder(dict[str, str])
 
 
 def base64url_bytes(text: str) -> bytes:
-    """Bytes of base64url with or without padding. Raises TielineError `invalid_request`."""
+    """Bytes of base64url with or without padding. Raises TielineError `invalid_task`."""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise TielineError("invalid_request", "this is not base64url", where=WHERE) from None
+        raise TielineError("invalid_task", "this is not base64url", where=WHERE) from None
 
 
 def opened_secrets(platform: Platform, sealed: str, tasks: Sequence[Task]) -> dict[str, str]:
@@ -57,10 +57,10 @@ def opened_secrets(platform: Platform, sealed: str, tasks: Sequence[Task]) -> di
     try:
         content = unseal(platform.sealing_key, base64url_bytes(sealed))
     except TielineError as error:
-        if error.code == "invalid_request":
+        if error.code == "invalid_task":
             raise
         raise TielineError(
-            "invalid_request",
+            "invalid_task",
             "the secrets do not open with this exchange's sealing key (`sealing` of GET /v1/exchange)",
             where=WHERE,
         ) from None
@@ -69,7 +69,7 @@ def opened_secrets(platform: Platform, sealed: str, tasks: Sequence[Task]) -> di
     try:
         values = _values.decode(content)
     except msgspec.MsgspecError:
-        raise TielineError("invalid_request", "inside is not one JSON object of texts by name", where=WHERE) from None
+        raise TielineError("invalid_task", "inside is not one JSON object of texts by name", where=WHERE) from None
     missing = tuple(name for name in needed if name not in values)
     unasked = tuple(name for name in values if name not in needed)
     if missing or unasked:

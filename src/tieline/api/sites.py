@@ -6,13 +6,21 @@ import hashlib
 
 from tieline.api.call import Call, named
 from tieline.api.exchange import exchange_view
-from tieline.api.operation import operation
+from tieline.api.operation import Follow, operation
 from tieline.exchange.commands import ChangeSite, Joined, JoinSite, ReadSites
 from tieline.model.api import JoinBody, JoinView, SitePage, SiteView
 from tieline.model.jointoken import MARK, JoinToken
 
 
-@operation("GET", "/v1/sites", tag="sites")
+@operation(
+    "GET",
+    "/v1/sites",
+    tag="sites",
+    follows=tuple(
+        Follow(operation=name, parameter="site", pointer="/sites/0/id")
+        for name in ("read_site", "accept_site", "drain_site", "undrain_site")
+    ),
+)
 async def list_sites(call: Call) -> SitePage:
     """The sites in order of identifier; of another owner's site, private pools are left out."""
     return SitePage(sites=tuple(await call.platform.ask(ReadSites(actor=call.actor))))

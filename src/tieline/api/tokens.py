@@ -61,8 +61,16 @@ async def list_tokens(call: Call) -> TokenPage:
 
 @operation("DELETE", "/v1/tokens/{token}", tag="tokens", is_change=True)
 async def revoke_token(call: Call, token: str) -> TokenView:
-    """Make a token worthless from now on; revoking it again changes nothing."""
-    revoked: Token = await call.platform.ask(call.command(RevokeToken, id=named(token)))
+    """Make a token worthless from now on; revoking it again changes nothing.
+
+    Nobody revokes the token that the request itself came with.
+    """
+    name = named(token)
+    if name == call.actor.token:
+        raise TielineError(
+            "conflict", f"`{name}` is the token that you are using", hints=("use another admin's token",)
+        )
+    revoked: Token = await call.platform.ask(call.command(RevokeToken, id=name))
     return token_view(call.platform.view.tokens.get(revoked.sha256, revoked))
 
 

@@ -29,6 +29,7 @@ import msgspec
 
 from tieline.model.bill import Bill
 from tieline.model.job import Job, Run, Usage
+from tieline.model.kinds import KINDS
 from tieline.model.party import Role
 from tieline.model.plan import Plan
 from tieline.model.protocol import Ms
@@ -36,7 +37,10 @@ from tieline.model.reason import Reason, Relaxation
 from tieline.model.spec import MicroCny
 from tieline.model.task import Seconds, Task
 
+FINDABLE = "|".join(kind for kind, row in KINDS.items() if row.is_findable)
 Text = Annotated[str, msgspec.Meta(max_length=4_000)]
+# base64url of a sealed JSON object
+Sealed = Annotated[str, msgspec.Meta(max_length=131_072, pattern=r"\A[A-Za-z0-9_-]*={0,2}\Z")]
 Id = Annotated[str, msgspec.Meta(max_length=200)]
 
 
@@ -149,8 +153,8 @@ class FindBody(Body, kw_only=True):
 
     query: Text = ""
     words: Annotated[str, msgspec.Meta(max_length=400)] = ""
-    kind: Annotated[str, msgspec.Meta(max_length=32)] = ""
-    order: Annotated[str, msgspec.Meta(max_length=200)] = "price"
+    kind: Annotated[str, msgspec.Meta(pattern=rf"\A({FINDABLE})?\Z")] = ""
+    order: Annotated[str, msgspec.Meta(max_length=200)] = ""  # empty: match where words are given, else price
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
     partners: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1_000)] = ()  # the caller's named set `partners`
 
@@ -182,7 +186,7 @@ class QuoteBody(Body, kw_only=True):
 class AcceptBody(Body, kw_only=True):
     """Accepting a quote books it."""
 
-    sealed_secrets: Annotated[str, msgspec.Meta(max_length=131_072)] = ""
+    sealed_secrets: Sealed = ""
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------------
@@ -193,7 +197,7 @@ class JobsBody(Body, kw_only=True):
 
     tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=100)]
     pipeline: Annotated[str, msgspec.Meta(max_length=63, pattern=r"\A([A-Za-z0-9][A-Za-z0-9._-]*)?\Z")] = ""
-    sealed_secrets: Annotated[str, msgspec.Meta(max_length=131_072)] = ""  # base64url of a sealed JSON object
+    sealed_secrets: Sealed = ""
 
 
 class JobView(View, kw_only=True):

@@ -81,10 +81,7 @@ def test_the_same_key_with_the_same_body_makes_one_job_and_another_body_is_a_con
 def test_a_wrong_key_is_refused(busy):
     for key in ("", "a b", "ä", "x" * 201):
         answer = busy.alice.post("/v1/jobs", json=HELLO, headers={"Idempotency-Key": key.encode()})
-        if key:
-            refused(answer, "invalid_request", "Idempotency-Key")
-        else:
-            assert answer.status_code == 201
+        refused(answer, "invalid_request", "Idempotency-Key")
 
 
 def test_what_can_never_run_is_refused_whole_with_counted_reasons(busy):

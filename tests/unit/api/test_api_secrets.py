@@ -69,7 +69,7 @@ def test_each_job_of_a_pipeline_keeps_the_secrets_that_it_names(busy):
         (None, "invalid_task", "no secrets came"),
         ({}, "invalid_task", "not there: `API_KEY`"),
         ({"API_KEY": "x", "OTHER": "y"}, "invalid_task", "named by no task: `OTHER`"),
-        ({"API_KEY": 5}, "invalid_request", "one JSON object of texts"),
+        ({"API_KEY": 5}, "invalid_task", "one JSON object of texts"),
         ({"API_KEY": "x" * 70_000}, "too_large", "70,"),
     ],
 )
@@ -80,10 +80,13 @@ def test_secrets_that_do_not_match_the_task_are_refused_and_nothing_is_submitted
     assert busy.alice.get("/v1/jobs").json()["jobs"] == []
 
 
-@pytest.mark.parametrize("text", ["!!!", "AAAA", "YWJj", "a"])
-def test_secrets_that_do_not_open_are_refused(busy, text):
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("!!!", "invalid_request"), ("AAAA", "invalid_task"), ("YWJj", "invalid_task"), ("a", "invalid_task")],
+)
+def test_secrets_that_do_not_open_are_refused(busy, text, code):
     answer = busy.alice.post("/v1/jobs", json={"tasks": [TASK], "sealed_secrets": text})
-    refused(answer, "invalid_request", "sealed_secrets")
+    refused(answer, code, "sealed_secrets")
 
 
 BYTES = {"Content-Type": "application/octet-stream"}
@@ -117,7 +120,10 @@ def test_bytes_come_back_whole_and_in_parts(busy):
         assert busy.alice.get(f"/v1/blobs/{digest}", headers={"Range": ignored}).status_code == 200
     refused(busy.alice.get(f"/v1/blobs/{digest}", headers={"Range": "bytes=10240-"}), "range_not_satisfiable", "Range")
     empty = store(busy.alice, b"")
-    assert busy.alice.get(f"/v1/blobs/{empty}").content == b""
+    for asked in ("bytes=0-", "bytes=5-9", "bytes=-3", "nothing"):
+        part = busy.alice.get(f"/v1/blobs/{empty}", headers={"Range": asked})
+        assert (part.status_code, part.content) == (200, b"")
+    refused(busy.alice.get(f"/v1/blobs/{digest}", headers={"Range": "bytes=-0"}), "range_not_satisfiable")
 
 
 def test_a_blob_is_read_by_its_sender_the_watchers_and_whom_a_job_brings_it_to(busy):

@@ -1,0 +1,27 @@
+"""What Schemathesis is told beside its own checks: see `test_schemathesis.py`."""
+
+import schemathesis
+
+SEMANTIC = {"invalid_expression", "invalid_task", "invalid_cursor"}  # 400 for what no JSON Schema can say
+
+
+@schemathesis.check
+def well_formed_is_not_called_malformed(ctx, response, case):
+    """A request that fits the document may be refused with 400 for what it means, never for its form."""
+    if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code != 400:
+        return
+    refusal = response.json()
+    is_about_roles = case.operation.definition.raw["operationId"] == "create_token" and refusal["where"] in (
+        "roles",
+        "owner",
+        "uses",
+    )
+    assert refusal["code"] in SEMANTIC or is_about_roles, refusal
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Wait for jobs, but not for minutes."""
+    wait_s = (case.query or {}).get("wait_s")
+    if type(wait_s) is int and 1 < wait_s <= 60:
+        case.query["wait_s"] = 1
