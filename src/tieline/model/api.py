@@ -55,7 +55,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 # -- who --------------------------------------------------------------------------------------------------------------
 
 
-class ExchangeView(View, kw_only=True):
+class ExchangeView(View, frozen=True, kw_only=True):
     """Who answers here, and the keys that a caller may pin."""
 
     id: str
@@ -68,7 +68,7 @@ class ExchangeView(View, kw_only=True):
     protocols: tuple[int, ...]
 
 
-class MeView(View, kw_only=True):
+class MeView(View, frozen=True, kw_only=True):
     """The caller as the exchange sees it."""
 
     name: str
@@ -76,7 +76,7 @@ class MeView(View, kw_only=True):
     owner: str
 
 
-class StatusView(View, kw_only=True):
+class StatusView(View, frozen=True, kw_only=True):
     """How the exchange itself is doing, with every limit of its configuration."""
 
     id: str
@@ -96,7 +96,7 @@ class StatusView(View, kw_only=True):
     is_writable: bool
 
 
-class SituationView(View, kw_only=True):
+class SituationView(View, frozen=True, kw_only=True):
     """The situation 态势 in sums: supply, demand, prices, load. No owner, user or job is named."""
 
     as_of_ms: int
@@ -110,13 +110,13 @@ class SituationView(View, kw_only=True):
 # -- records, find, plan ----------------------------------------------------------------------------------------------
 
 
-class RecordBody(Body, kw_only=True):
+class RecordBody(Body, frozen=True, kw_only=True):
     """An envelope, as text (flattened JWS JSON)."""
 
     envelope: Annotated[str, msgspec.Meta(max_length=131_072)]
 
 
-class RecordView(View, kw_only=True):
+class RecordView(View, frozen=True, kw_only=True):
     """A stored record: the bytes as signed, and what the exchange decided about them."""
 
     id: str
@@ -133,14 +133,14 @@ class RecordView(View, kw_only=True):
     equivocation: tuple[str, ...]  # hashes of two payloads of one revision, when that was seen
 
 
-class RecordPage(View, kw_only=True):
+class RecordPage(View, frozen=True, kw_only=True):
     """A page of records in order of identifier."""
 
     records: tuple[RecordView, ...]
     next_after: str
 
 
-class ChainView(View, kw_only=True):
+class ChainView(View, frozen=True, kw_only=True):
     """The envelopes from the pinned root down to the record: all that a verifier needs."""
 
     root: str  # prefix of the pinned root
@@ -148,7 +148,7 @@ class ChainView(View, kw_only=True):
     envelopes: tuple[str, ...]
 
 
-class FindBody(Body, kw_only=True):
+class FindBody(Body, frozen=True, kw_only=True):
     """An expression or words; both empty finds everything of the kind."""
 
     query: Text = ""
@@ -159,13 +159,13 @@ class FindBody(Body, kw_only=True):
     partners: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1_000)] = ()  # the caller's named set `partners`
 
 
-class PlanBody(Body, kw_only=True):
+class PlanBody(Body, frozen=True, kw_only=True):
     """Tasks to be planned; nothing is changed."""
 
     tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
-class PlanPage(View, kw_only=True):
+class PlanPage(View, frozen=True, kw_only=True):
     """One plan per task."""
 
     plans: tuple[Plan, ...]
@@ -174,7 +174,7 @@ class PlanPage(View, kw_only=True):
 # -- quotes -----------------------------------------------------------------------------------------------------------
 
 
-class QuoteBody(Body, kw_only=True):
+class QuoteBody(Body, frozen=True, kw_only=True):
     """Ask for a quote for one task: at the cheapest fitting pool, or at ``pool``."""
 
     task: Task
@@ -183,7 +183,7 @@ class QuoteBody(Body, kw_only=True):
     duration_s: Seconds = 0
 
 
-class AcceptBody(Body, kw_only=True):
+class AcceptBody(Body, frozen=True, kw_only=True):
     """Accepting a quote books it."""
 
     sealed_secrets: Sealed = ""
@@ -192,7 +192,7 @@ class AcceptBody(Body, kw_only=True):
 # -- jobs -------------------------------------------------------------------------------------------------------------
 
 
-class JobsBody(Body, kw_only=True):
+class JobsBody(Body, frozen=True, kw_only=True):
     """One task, or several that run one after the other (a pipeline). Secrets are sealed to the exchange's key."""
 
     tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=100)]
@@ -200,21 +200,21 @@ class JobsBody(Body, kw_only=True):
     sealed_secrets: Sealed = ""
 
 
-class JobView(View, kw_only=True):
+class JobView(View, frozen=True, kw_only=True):
     """A job with its runs, oldest first."""
 
     job: Job
     runs: tuple[Run, ...]
 
 
-class JobPage(View, kw_only=True):
+class JobPage(View, frozen=True, kw_only=True):
     """Jobs, newest first."""
 
     jobs: tuple[Job, ...]
     next_before: str
 
 
-class WhyView(View, kw_only=True):
+class WhyView(View, frozen=True, kw_only=True):
     """Why a job is where it is: the binding constraint first."""
 
     job: str
@@ -225,7 +225,7 @@ class WhyView(View, kw_only=True):
     plan: Plan | None  # what placing says now, for a job that waits
 
 
-class StopBody(Body, kw_only=True):
+class StopBody(Body, frozen=True, kw_only=True):
     """Stop a job: checkpoint first where the task declares one."""
 
     why: Annotated[str, msgspec.Meta(max_length=400)] = ""
@@ -234,14 +234,14 @@ class StopBody(Body, kw_only=True):
 # -- money ------------------------------------------------------------------------------------------------------------
 
 
-class UsagePage(View, kw_only=True):
+class UsagePage(View, frozen=True, kw_only=True):
     """Usage lines, oldest first; each names its run, whose events are in the log."""
 
     lines: tuple[Usage, ...]
     next_after: str
 
 
-class BillPage(View, kw_only=True):
+class BillPage(View, frozen=True, kw_only=True):
     """Bills, one for each owner or user."""
 
     bills: tuple[Bill, ...]
@@ -250,7 +250,7 @@ class BillPage(View, kw_only=True):
 # -- log --------------------------------------------------------------------------------------------------------------
 
 
-class EventView(View, kw_only=True):
+class EventView(View, frozen=True, kw_only=True):
     """One entry of the log as its readers see it; ``hash`` chains it to the one before."""
 
     seq: int
@@ -262,14 +262,14 @@ class EventView(View, kw_only=True):
     body: msgspec.Raw
 
 
-class EventPage(View, kw_only=True):
+class EventPage(View, frozen=True, kw_only=True):
     """A page of the log."""
 
     events: tuple[EventView, ...]
     next_after: int
 
 
-class VerifyView(View, kw_only=True):
+class VerifyView(View, frozen=True, kw_only=True):
     """Whether the hash chain holds from the first entry to the last."""
 
     is_verified: bool
@@ -282,7 +282,7 @@ class VerifyView(View, kw_only=True):
 # -- sites and tokens -------------------------------------------------------------------------------------------------
 
 
-class JoinBody(Body, kw_only=True):
+class JoinBody(Body, frozen=True, kw_only=True):
     """A site asks to join: a token, or nothing (then it waits). ``statement`` is signed with the owner's key."""
 
     token: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
@@ -302,7 +302,7 @@ class JoinStatement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     title: str = ""
 
 
-class JoinView(View, kw_only=True):
+class JoinView(View, frozen=True, kw_only=True):
     """The exchange's answer: the prefix it delegated, and the envelope that says so."""
 
     site: str
@@ -312,7 +312,7 @@ class JoinView(View, kw_only=True):
     exchange: ExchangeView
 
 
-class PoolView(View, kw_only=True):
+class PoolView(View, frozen=True, kw_only=True):
     """A pool as placing sees it now."""
 
     id: str
@@ -330,7 +330,7 @@ class PoolView(View, kw_only=True):
     is_emulated: bool
 
 
-class SiteView(View, kw_only=True):
+class SiteView(View, frozen=True, kw_only=True):
     """A site as the exchange sees it."""
 
     id: str
@@ -349,13 +349,13 @@ class SiteView(View, kw_only=True):
     pools: tuple[PoolView, ...]
 
 
-class SitePage(View, kw_only=True):
+class SitePage(View, frozen=True, kw_only=True):
     """All sites that the caller may see."""
 
     sites: tuple[SiteView, ...]
 
 
-class TokenBody(Body, kw_only=True):
+class TokenBody(Body, frozen=True, kw_only=True):
     """A token to be made. ``join`` is for one owner's sites; the other roles are for people and programs."""
 
     roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1, max_length=8)]
@@ -365,7 +365,7 @@ class TokenBody(Body, kw_only=True):
     uses: Annotated[int, msgspec.Meta(ge=-1, le=100_000)] = -1
 
 
-class TokenMade(View, kw_only=True):
+class TokenMade(View, frozen=True, kw_only=True):
     """The only time that the secret is seen. A join token carries the exchange's URL and fingerprint."""
 
     id: str
@@ -375,7 +375,7 @@ class TokenMade(View, kw_only=True):
     expires_ms: int
 
 
-class TokenView(View, kw_only=True):
+class TokenView(View, frozen=True, kw_only=True):
     """A token without its secret."""
 
     id: str
@@ -389,20 +389,20 @@ class TokenView(View, kw_only=True):
     is_revoked: bool
 
 
-class TokenPage(View, kw_only=True):
+class TokenPage(View, frozen=True, kw_only=True):
     """All tokens."""
 
     tokens: tuple[TokenView, ...]
 
 
-class BlobView(View, kw_only=True):
+class BlobView(View, frozen=True, kw_only=True):
     """Bytes that are kept."""
 
     sha256: str
     size_bytes: int
 
 
-class LogKept(View, kw_only=True):
+class LogKept(View, frozen=True, kw_only=True):
     """How much of a run's log is kept; the site goes on from there."""
 
     offset: int

@@ -1,7 +1,7 @@
 """Events: everything that ever happens to the state of an exchange, and nothing else does.
 
-An entry of the log is (seq, time_ms, actor, event); its hash is that of the previous hash, seq, time_ms, actor and event
-over the stored bytes. State tables are projections of these, written in the same transaction.
+An entry of the log is (seq, time_ms, actor, event); its hash covers these, as stored, and the hash of the one before.
+State tables are projections of these, written in the same transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
         raise AssertionError(type(self).__name__)
 
 
-class ExchangeCreated(Event, kw_only=True, tag="exchange_created"):
+class ExchangeCreated(Event, frozen=True, kw_only=True, tag="exchange_created"):
     """The first entry of every log."""
 
     id: str
@@ -36,7 +36,7 @@ class ExchangeCreated(Event, kw_only=True, tag="exchange_created"):
         return self.id
 
 
-class TokenCreated(Event, kw_only=True, tag="token_created"):
+class TokenCreated(Event, frozen=True, kw_only=True, tag="token_created"):
     """A token was given out; only its hash is known here."""
 
     token: Token
@@ -47,7 +47,7 @@ class TokenCreated(Event, kw_only=True, tag="token_created"):
         return self.token.id
 
 
-class TokenUsed(Event, kw_only=True, tag="token_used"):
+class TokenUsed(Event, frozen=True, kw_only=True, tag="token_used"):
     """A token with a limited number of uses was used."""
 
     id: str
@@ -59,7 +59,7 @@ class TokenUsed(Event, kw_only=True, tag="token_used"):
         return self.id
 
 
-class TokenRevoked(Event, kw_only=True, tag="token_revoked"):
+class TokenRevoked(Event, frozen=True, kw_only=True, tag="token_revoked"):
     """A token is worth nothing from now on."""
 
     id: str
@@ -71,7 +71,7 @@ class TokenRevoked(Event, kw_only=True, tag="token_revoked"):
         return self.id
 
 
-class RecordStored(Event, kw_only=True, tag="record_stored"):
+class RecordStored(Event, frozen=True, kw_only=True, tag="record_stored"):
     """A record was verified and is kept, as signed."""
 
     id: str
@@ -89,7 +89,7 @@ class RecordStored(Event, kw_only=True, tag="record_stored"):
         return self.id
 
 
-class EquivocationSeen(Event, kw_only=True, tag="equivocation_seen"):
+class EquivocationSeen(Event, frozen=True, kw_only=True, tag="equivocation_seen"):
     """Two payloads of one revision, both signed: proof against their writer."""
 
     id: str
@@ -115,7 +115,7 @@ class RecordsForgotten(Event, frozen=True, kw_only=True, tag="records_forgotten"
         return self.ids[0]
 
 
-class SiteJoined(Event, kw_only=True, tag="site_joined"):
+class SiteJoined(Event, frozen=True, kw_only=True, tag="site_joined"):
     """A site proved its owner's key; it is admitted, or waits to be."""
 
     site: Site
@@ -126,7 +126,7 @@ class SiteJoined(Event, kw_only=True, tag="site_joined"):
         return self.site.id
 
 
-class SiteChanged(Event, kw_only=True, tag="site_changed"):
+class SiteChanged(Event, frozen=True, kw_only=True, tag="site_changed"):
     """Accepted, drained, undrained, left, silent or back: the new state and why."""
 
     site: Site
@@ -138,7 +138,7 @@ class SiteChanged(Event, kw_only=True, tag="site_changed"):
         return self.site.id
 
 
-class SessionOpened(Event, kw_only=True, tag="session_opened"):
+class SessionOpened(Event, frozen=True, kw_only=True, tag="session_opened"):
     """A site process proved the site's key."""
 
     site: Site
@@ -149,7 +149,7 @@ class SessionOpened(Event, kw_only=True, tag="session_opened"):
         return self.site.id
 
 
-class JobSubmitted(Event, kw_only=True, tag="job_submitted"):
+class JobSubmitted(Event, frozen=True, kw_only=True, tag="job_submitted"):
     """A job is acknowledged: it will end succeeded, failed or cancelled, and never be forgotten."""
 
     job: Job
@@ -160,7 +160,7 @@ class JobSubmitted(Event, kw_only=True, tag="job_submitted"):
         return self.job.id
 
 
-class JobQueued(Event, kw_only=True, tag="job_queued"):
+class JobQueued(Event, frozen=True, kw_only=True, tag="job_queued"):
     """The job waits again, for a stated reason."""
 
     job: str
@@ -176,7 +176,7 @@ class JobQueued(Event, kw_only=True, tag="job_queued"):
         return self.job
 
 
-class JobEnded(Event, kw_only=True, tag="job_ended"):
+class JobEnded(Event, frozen=True, kw_only=True, tag="job_ended"):
     """The job is over."""
 
     job: str
@@ -191,7 +191,7 @@ class JobEnded(Event, kw_only=True, tag="job_ended"):
         return self.job
 
 
-class CancelRequested(Event, kw_only=True, tag="cancel_requested"):
+class CancelRequested(Event, frozen=True, kw_only=True, tag="cancel_requested"):
     """Somebody asked for the job to stop."""
 
     job: str
@@ -204,7 +204,7 @@ class CancelRequested(Event, kw_only=True, tag="cancel_requested"):
         return self.job
 
 
-class RunOffered(Event, kw_only=True, tag="run_offered"):
+class RunOffered(Event, frozen=True, kw_only=True, tag="run_offered"):
     """A booking is held on a pool until the owner's site answers or its time to live ends."""
 
     run: Run
@@ -216,7 +216,7 @@ class RunOffered(Event, kw_only=True, tag="run_offered"):
         return self.run.id
 
 
-class RunAccepted(Event, kw_only=True, tag="run_accepted"):
+class RunAccepted(Event, frozen=True, kw_only=True, tag="run_accepted"):
     """The owner's site took it: the booking is real."""
 
     run: str
@@ -230,7 +230,7 @@ class RunAccepted(Event, kw_only=True, tag="run_accepted"):
         return self.run
 
 
-class RunStarted(Event, kw_only=True, tag="run_started"):
+class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     """It runs."""
 
     run: str
@@ -243,7 +243,7 @@ class RunStarted(Event, kw_only=True, tag="run_started"):
         return self.run
 
 
-class StopRequested(Event, kw_only=True, tag="stop_requested"):
+class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     """The site is asked to end the run."""
 
     run: str
@@ -255,7 +255,7 @@ class StopRequested(Event, kw_only=True, tag="stop_requested"):
         return self.run
 
 
-class CheckpointStored(Event, kw_only=True, tag="checkpoint_stored"):
+class CheckpointStored(Event, frozen=True, kw_only=True, tag="checkpoint_stored"):
     """A checkpoint that the next run can start from."""
 
     run: str
@@ -270,7 +270,7 @@ class CheckpointStored(Event, kw_only=True, tag="checkpoint_stored"):
         return self.run
 
 
-class RunEnded(Event, kw_only=True, tag="run_ended"):
+class RunEnded(Event, frozen=True, kw_only=True, tag="run_ended"):
     """The run is over; its capacity is free. ``usage`` is there exactly when it is billed."""
 
     run: str
@@ -286,7 +286,7 @@ class RunEnded(Event, kw_only=True, tag="run_ended"):
         return self.run
 
 
-class QuoteChanged(Event, kw_only=True, tag="quote_changed"):
+class QuoteChanged(Event, frozen=True, kw_only=True, tag="quote_changed"):
     """A quote was asked for, answered, accepted or expired."""
 
     quote: Quote

@@ -148,6 +148,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: JobState
     task: Task
     submitted_ms: int
+    user_owner: str = ""  # prefix that the user belongs to
     after: str = ""  # the previous step of a pipeline
     pipeline: str = ""
     epoch: int = 0  # of the latest run
@@ -158,7 +159,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_ms: int = 0
     held_micro_cny: int = 0
     charged_micro_cny: int = 0
-    quote: str = ""
+    quote: str = ""  # the accepted quote: this pool at this price, or not at all
+    quote_pool: str = ""
+    quote_alternative: int = 0
+    quote_price_micro_cny: int = 0
     checkpoint: str = ""  # newest uploaded blob
     checkpoint_ms: int = 0
     outputs: tuple[Output, ...] = ()

@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The caller of a command: name (``alice`` or a site's identifier), roles, and the owner prefix that it belongs to."""
+    """The caller of a command: name (``alice``, or a site's identifier), roles, and the owner that it belongs to."""
 
     name: str
     roles: tuple[Role, ...] = ()

@@ -43,7 +43,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # -- opening a session ------------------------------------------------------------------------------------------------
 
 
-class Hello(Message, kw_only=True):
+class Hello(Message, frozen=True, kw_only=True):
     """Signed with the site's key as a statement of type ``site-hello``; ``nonce`` counts once, ``at_ms`` bounds it."""
 
     site: str
@@ -53,7 +53,7 @@ class Hello(Message, kw_only=True):
     version: str = ""
 
 
-class Welcome(Message, kw_only=True):
+class Welcome(Message, frozen=True, kw_only=True):
     """The exchange's answer, with ``proof``: a statement `Proof` signed with the exchange's pinned key."""
 
     bearer: str
@@ -68,7 +68,7 @@ class Welcome(Message, kw_only=True):
     orders: tuple[Orders, ...] = ()  # the live runs of this site; a run that is not among them is to be stopped
 
 
-class Proof(Message, kw_only=True):
+class Proof(Message, frozen=True, kw_only=True):
     """What the exchange signs (statement type `WELCOME`) to prove that it holds the key that the site pinned."""
 
     nonce: str  # of the hello
@@ -78,11 +78,11 @@ class Proof(Message, kw_only=True):
 # -- down: orders -----------------------------------------------------------------------------------------------------
 
 
-class Order(Message, kw_only=True, tag_field="order"):
+class Order(Message, frozen=True, kw_only=True, tag_field="order"):
     """What the exchange asks of the site; the owner's word is final."""
 
 
-class Offer(Order, kw_only=True, tag="offer"):
+class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     """Please run this. Answer `accepted` or `refused` within ``ttl_ms``."""
 
     run: RunId
@@ -105,7 +105,7 @@ class Offer(Order, kw_only=True, tag="offer"):
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
 
 
-class Stop(Order, kw_only=True, tag="stop"):
+class Stop(Order, frozen=True, kw_only=True, tag="stop"):
     """End this run. A fenced run is stopped without a last checkpoint and bills nothing."""
 
     run: RunId
@@ -114,7 +114,7 @@ class Stop(Order, kw_only=True, tag="stop"):
     is_fenced: bool = False
 
 
-class Ask(Order, kw_only=True, tag="ask"):
+class Ask(Order, frozen=True, kw_only=True, tag="ask"):
     """At what price, for how long and from when would you run this?"""
 
     quote: str
@@ -131,13 +131,13 @@ class Ask(Order, kw_only=True, tag="ask"):
     residency: tuple[str, ...] = ()
 
 
-class Drain(Order, kw_only=True, tag="drain"):
+class Drain(Order, frozen=True, kw_only=True, tag="drain"):
     """Take no new runs (or take them again)."""
 
     is_draining: bool
 
 
-class Resync(Order, kw_only=True, tag="resync"):
+class Resync(Order, frozen=True, kw_only=True, tag="resync"):
     """The stream was cut or the site was accepted: open a new session."""
 
     why: str = ""
@@ -149,11 +149,11 @@ Orders = Offer | Stop | Ask | Drain | Resync
 # -- up: reports ------------------------------------------------------------------------------------------------------
 
 
-class Report(Message, kw_only=True, tag_field="report"):
+class Report(Message, frozen=True, kw_only=True, tag_field="report"):
     """What the site says happened."""
 
 
-class Accepted(Report, kw_only=True, tag="accepted"):
+class Accepted(Report, frozen=True, kw_only=True, tag="accepted"):
     """The owner takes the run; what is held for it is really held. It starts only after the outcome says ``ok``."""
 
     run: RunId
@@ -162,7 +162,7 @@ class Accepted(Report, kw_only=True, tag="accepted"):
     network: str = ""
 
 
-class Refused(Report, kw_only=True, tag="refused"):
+class Refused(Report, frozen=True, kw_only=True, tag="refused"):
     """The owner does not take the run."""
 
     run: RunId
@@ -170,7 +170,7 @@ class Refused(Report, kw_only=True, tag="refused"):
     reason: Reason
 
 
-class Started(Report, kw_only=True, tag="started"):
+class Started(Report, frozen=True, kw_only=True, tag="started"):
     """Every node's setup has begun."""
 
     run: RunId
@@ -179,7 +179,7 @@ class Started(Report, kw_only=True, tag="started"):
     devices: tuple[int, ...] = ()
 
 
-class Ended(Report, kw_only=True, tag="ended"):
+class Ended(Report, frozen=True, kw_only=True, tag="ended"):
     """All nodes have ended and the outputs are uploaded."""
 
     run: RunId
@@ -195,7 +195,7 @@ class Ended(Report, kw_only=True, tag="ended"):
     is_start_failure: bool = False  # the owner's side could not start it: nothing is billed
 
 
-class CheckpointKept(Report, kw_only=True, tag="checkpoint"):
+class CheckpointKept(Report, frozen=True, kw_only=True, tag="checkpoint"):
     """A checkpoint is uploaded as a blob."""
 
     run: RunId
@@ -205,7 +205,7 @@ class CheckpointKept(Report, kw_only=True, tag="checkpoint"):
     at_ms: Ms = 0
 
 
-class Quoted(Report, kw_only=True, tag="quoted"):
+class Quoted(Report, frozen=True, kw_only=True, tag="quoted"):
     """The answer to `ask`: as listed, a counter, or a refusal."""
 
     quote: str
@@ -220,13 +220,13 @@ class Quoted(Report, kw_only=True, tag="quoted"):
 Reports = Accepted | Refused | Started | Ended | CheckpointKept | Quoted
 
 
-class Batch(Message, kw_only=True):
+class Batch(Message, frozen=True, kw_only=True):
     """Up to 256 reports."""
 
     reports: Annotated[tuple[Reports, ...], msgspec.Meta(max_length=256)]
 
 
-class Outcome(Message, kw_only=True):
+class Outcome(Message, frozen=True, kw_only=True):
     """``ok``: taken (now or before). ``stale``: fenced, stop it and bill nothing. ``unknown``: no such run here."""
 
     is_ok: bool
@@ -234,7 +234,7 @@ class Outcome(Message, kw_only=True):
     sealed: str = ""  # secrets, sealed to the site's key (base64url), in the answer to `accepted` only
 
 
-class Outcomes(Message, kw_only=True):
+class Outcomes(Message, frozen=True, kw_only=True):
     """One for each report, in order."""
 
     outcomes: tuple[Outcome, ...]
@@ -243,7 +243,7 @@ class Outcomes(Message, kw_only=True):
 # -- heartbeat --------------------------------------------------------------------------------------------------------
 
 
-class PoolBeat(Message, kw_only=True):
+class PoolBeat(Message, frozen=True, kw_only=True):
     """What the owner makes available of one pool now, over and above what our bookings hold."""
 
     pool: str
@@ -252,7 +252,7 @@ class PoolBeat(Message, kw_only=True):
     memory_bytes: int = 0
 
 
-class Beat(Message, kw_only=True):
+class Beat(Message, frozen=True, kw_only=True):
     """One signed vector per site (statement type ``site-beat``); ``seq`` only grows."""
 
     site: str
@@ -264,13 +264,13 @@ class Beat(Message, kw_only=True):
     health: str = "ok"
 
 
-class Signed(Message, kw_only=True):
+class Signed(Message, frozen=True, kw_only=True):
     """A signed statement as a flattened JWS string."""
 
     statement: Annotated[str, msgspec.Meta(max_length=131_072)]
 
 
-class Beaten(Message, kw_only=True):
+class Beaten(Message, frozen=True, kw_only=True):
     """The answer to a heartbeat: runs of this site that are fenced and must stop."""
 
     stale: tuple[RunId, ...] = ()

@@ -29,7 +29,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     evidence: Annotated[dict[str, str], msgspec.Meta(max_length=64)] = {}
 
 
-class SiteSpec(Spec):
+class SiteSpec(Spec, frozen=True, kw_only=True):
     """A place with compute under one owner."""
 
     tier: Annotated[str, msgspec.Meta(pattern=r"\A(hub|region|edge)\Z")] = "edge"
@@ -42,7 +42,7 @@ class SiteSpec(Spec):
     protocol: int = 1
 
 
-class PoolSpec(Spec):
+class PoolSpec(Spec, frozen=True, kw_only=True):
     """Same-kind accelerators (or plain cores) of one site: what is placed on."""
 
     site: str = ""
@@ -66,7 +66,7 @@ class PoolSpec(Spec):
     is_emulated: bool = False  # the accelerators are stand-ins
 
 
-class DatasetSpec(Spec):
+class DatasetSpec(Spec, frozen=True, kw_only=True):
     """Bytes that work reads: where they are, how many, and how far they may travel."""
 
     size_bytes: Bytes = 0
@@ -79,7 +79,7 @@ class DatasetSpec(Spec):
     media_type: Title = ""
 
 
-class ModelSpec(Spec):
+class ModelSpec(Spec, frozen=True, kw_only=True):
     """A trained model: what it is, where its bytes are, and how good it was seen to be."""
 
     size_bytes: Bytes = 0
@@ -91,7 +91,7 @@ class ModelSpec(Spec):
     metrics_millionths: dict[str, int] = {}  # accuracy 0.97 is 970000
 
 
-class AgentSpec(Spec):
+class AgentSpec(Spec, frozen=True, kw_only=True):
     """An agent 智能体: what it can do and where it answers."""
 
     url: Title = ""
@@ -100,7 +100,7 @@ class AgentSpec(Spec):
     version: Title = ""
 
 
-class LinkSpec(Spec):
+class LinkSpec(Spec, frozen=True, kw_only=True):
     """One hop between two sites."""
 
     ends: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class LinkSpec(Spec):
     rtt_us: Bytes = 0
 
 
-class PartySpec(Spec):
+class PartySpec(Spec, frozen=True, kw_only=True):
     """A party 主体 that is no prefix owner: a user, an app, an endpoint."""
 
     url: Title = ""
@@ -116,7 +116,7 @@ class PartySpec(Spec):
     properties: dict[str, Any] = {}
 
 
-class AnnotationSpec(Spec):
+class AnnotationSpec(Spec, frozen=True, kw_only=True):
     """What somebody else says of a subject: admission, probe result, grade. Joined when read, never merged."""
 
     subject: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]  # identifier

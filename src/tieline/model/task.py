@@ -11,7 +11,8 @@ import msgspec
 
 from tieline.model.spec import Bytes, Count, Expression, MicroCny, OptionalWord
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")]
+NAME = r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=NAME)]
 EnvName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z")]
 Script = Annotated[str, msgspec.Meta(max_length=262_144)]
 Path = Annotated[str, msgspec.Meta(max_length=1_024)]

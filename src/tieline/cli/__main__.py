@@ -1,0 +1,5 @@
+"""`python -m tieline.cli` is `tieline`."""
+
+from tieline.cli.main import main
+
+main()
