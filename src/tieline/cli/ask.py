@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,16 +24,18 @@ from tieline.cli.face import (
     verb,
     yes,
 )
-from tieline.cli.taskinput import asked, task_options
+from tieline.cli.taskinput import Asked, asked, task_options
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
     from tieline.model.job import Job
     from tieline.model.plan import Quote
 
+QUOTE = re.compile(r"q-[a-z0-9]+")
+
 
 @verb("ask")
-@click.argument("what", nargs=-1, type=click.UNPROCESSED, metavar="FILE | -- COMMAND...")
+@click.argument("what", nargs=-1, type=click.UNPROCESSED, metavar="FILE | QUOTE | -- COMMAND...")
 @task_options
 @option("--pool", default="", metavar="ID", help="pool")
 @option("--price", default="", metavar="CNY", help="ask_price")
@@ -57,8 +60,9 @@ def ask(
     """Ask an owner for a price; with --accept, book it."""
     from tieline.model.quantity import duration_us, money_micro_cny
 
-    work = asked(ctx, what, options)
-    if len(work.works) != 1:
+    known = what[0] if len(what) == 1 and QUOTE.fullmatch(what[0]) and "after_dashes" not in ctx.meta else ""
+    work = Asked(works=()) if known else asked(ctx, what, options)
+    if not known and len(work.works) != 1:
         raise usage(words.say("one_task"))
     try:
         price_micro_cny = money_micro_cny(price) if price else 0
@@ -67,8 +71,11 @@ def ask(
         raise usage(str(error)) from None
 
     async def whole(client: AsyncClient) -> tuple[Quote, Job | None]:
-        (task,) = await work.packed(client)
-        quote = await client.ask(task, pool=pool, price_micro_cny=price_micro_cny, duration_s=duration_s)
+        if known:
+            quote = await client.quote(known)
+        else:
+            (task,) = await work.packed(client)
+            quote = await client.ask(task, pool=pool, price_micro_cny=price_micro_cny, duration_s=duration_s)
         if not as_json:
             _show(quote)
         if not accept or quote.state != "open":
@@ -87,6 +94,8 @@ def ask(
         raise as_tieline(
             "timeout", f"`{quote.site}` has not answered the question yet", f"tieline ask ... --pool {quote.pool}"
         )
+    if quote.state == "open" and job is None:
+        hint(f"tieline ask {quote.id} --accept")
     if job is not None:
         note(words.say("submitted", job=job.id.rpartition("/")[2], name=job.task.name))
         hint(f"tieline logs -f {job.id.rpartition('/')[2]}")

@@ -61,15 +61,10 @@ def _detail(event: EventView) -> str:
     """What the entry's own reason says, if it has one."""
     import msgspec
 
-    from tieline.cli.show import said
-    from tieline.model.reason import Reason
-
-    class Part(msgspec.Struct, frozen=True):
-        reason: Reason | None = None
-        reasons: tuple[Reason, ...] = ()
+    from tieline.cli.show import Because, said
 
     try:
-        part = msgspec.json.decode(event.body, type=Part)
+        part = msgspec.json.decode(event.body, type=Because)
     except (msgspec.ValidationError, msgspec.DecodeError):
         return ""
     reason = part.reason or (part.reasons[0] if part.reasons else None)

@@ -45,7 +45,7 @@ def _row(job: Job, now_ms: int) -> tuple[str, ...]:
     return (
         table.short(job.id),
         job.task.name,
-        words.word(job.state) if is_terminal() else str(job.state),
+        words.word(job.state),
         job.run or "-",
         job.user,
         table.when(job.submitted_ms, now_ms),

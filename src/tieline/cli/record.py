@@ -173,8 +173,7 @@ def _show(found: RecordView) -> None:
         ("sha256", found.sha256),
         ("is_valid", words.say("yes") if found.is_valid else f"{words.say('no')}: {table.clean(found.why_not)}"),
     ]
-    for name, text in rows:
-        click.echo(f"{words.say('col_' + name)}\t{text}")
+    table.pairs([(words.say("col_" + name), text) for name, text in rows])
     if found.equivocation:
         note(words.say("equivocation", hashes=", ".join(found.equivocation)))
     click.echo(msgspec.json.format(bytes(found.record), indent=2).decode())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from tieline.cli import words
 from tieline.cli.face import RED, YELLOW, coloured, note
 from tieline.cli.table import clean, show
@@ -15,6 +17,13 @@ from tieline.model.reason import Reason, Relaxation, sentence
 
 MOST_REASONS = 20
 MOST_CANDIDATES = 10
+
+
+class Because(msgspec.Struct, frozen=True, kw_only=True):
+    """The reasons in the body of an event, whichever event it is."""
+
+    reason: Reason | None = None
+    reasons: tuple[Reason, ...] = ()
 
 
 def said(reason: Reason) -> str:
@@ -36,14 +45,13 @@ def show_error(error: TielineError) -> None:
 
 
 def show_reasons(reasons: Sequence[Reason], *, counted: bool = True) -> None:
-    """Reasons, one to a line, the counts aligned."""
+    """Reasons, one to a line: the most frequent first with their counts aligned, or as they come without counts."""
     ordered = sorted(reasons, key=lambda reason: -reason.count) if counted else list(reasons)
     if not ordered:
         return
-    has_counts = any(reason.count != 1 for reason in ordered)
     size = len(f"{max(reason.count for reason in ordered):,}")
     for reason in ordered[:MOST_REASONS]:
-        note(f"  {reason.count:>{size},}  {said(reason)}" if has_counts or len(ordered) > 1 else f"  {said(reason)}")
+        note(f"  {reason.count:>{size},}  {said(reason)}" if counted else f"  {said(reason)}")
     if len(ordered) > MOST_REASONS:
         note(f"  {words.say('and_more', count=len(ordered) - MOST_REASONS)}")
 
@@ -99,7 +107,7 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
         note("  " + said(Reason(code="not_applied", values={"field": field.field, "why": field.why})))
     for remark in notes:
         note("  " + said(remark))
-    if plan.reasons:
+    if plan.reasons and plan.is_possible:
         note("  " + words.say("lost_head", count=sum(reason.count for reason in plan.reasons)))
         show_reasons(plan.reasons)
     show_nearest(plan.nearest)
@@ -130,5 +138,6 @@ def check_possible(plans: Sequence[Plan]) -> None:
             raise TielineError(
                 "unplaceable",
                 f"nothing here can run `{plan.name}`: {plan.considered:,} pools considered, none can ever fit",
+                reasons=plan.reasons,
                 hints=("tieline find ''  # everything that is offered",),
             )

@@ -148,7 +148,7 @@ def _state(each: SiteView) -> str:
 
 def _show(each: SiteView) -> None:
     readings = ", ".join(f"{name} {value:,}" for name, value in each.readings.items()) or "-"
-    for name, text in (
+    rows = [
         ("site", each.id),
         ("state", _state(each)),
         ("owner", each.owner),
@@ -157,8 +157,8 @@ def _show(each: SiteView) -> None:
         ("declared_by", each.declared_by or "-"),
         ("runs", str(each.runs)),
         ("readings", readings),
-    ):
-        click.echo(f"{words.say('col_' + name)}\t{text}")
+    ]
+    table.pairs([(words.say("col_" + name), text) for name, text in rows])
     columns = ("pool", "accelerators", "free", "cores", "memory", "price", "network", "sandbox", "evidence")
     if each.pools:
         table.show(columns, [_pool(pool) for pool in each.pools], right=(5,))

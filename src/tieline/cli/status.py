@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tieline.cli import words
+from tieline.cli import table, words
 from tieline.cli.face import Face, as_json, pass_face, show_json, verb
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def status(face: Face, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    for name, text in _lines(found, me, url):
-        click.echo(f"{words.say('status_' + name)}\t{text}")
+    table.pairs([(words.say("status_" + name), text) for name, text in _lines(found, me, url)])
+    click.echo(words.say("status_limits"))
+    table.pairs([(f"  {name}", _limit(name, value)) for name, value in found.limits.items()])
 
 
 def _lines(found: StatusView, me: MeView, url: str) -> list[tuple[str, str]]:
@@ -49,7 +50,23 @@ def _lines(found: StatusView, me: MeView, url: str) -> list[tuple[str, str]]:
         ("records", f"{found.records:,}"),
         ("events", f"{found.events:,}  {found.head[:16]}"),
         ("queue", f"{found.queue_depth:,}"),
-        ("store", ", ".join(f"{words.word(name)} {show_size(size)}" for name, size in found.store.items())),
+        ("store", ", ".join(f"{words.word(name)} {show_size(size)}" for name, size in _sizes(found.store))),
         ("collected", counted(found.collected)),
-        ("limits", ", ".join(f"{name} {value:,}" for name, value in found.limits.items())),
     ]
+
+
+def _sizes(store: dict[str, int]) -> list[tuple[str, int]]:
+    return [(name.removesuffix("_bytes"), size) for name, size in store.items()]
+
+
+def _limit(name: str, value: int) -> str:
+    """A limit with the unit that ends its name."""
+    from tieline.model.quantity import show_duration, show_size
+
+    if name.endswith("_bytes"):
+        return show_size(value)
+    if name.endswith("_ms"):
+        return show_duration(value * 1_000)
+    if name.endswith("_s") and "_per_" not in name:
+        return show_duration(value * 1_000_000)
+    return f"{value:,}"

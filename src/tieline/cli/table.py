@@ -77,6 +77,14 @@ def show(
         click.echo("\t".join(clean(each) for each in row))
 
 
+def pairs(rows: Sequence[tuple[str, str]]) -> None:
+    """Names with their values: aligned on a terminal, tab-separated in a pipe."""
+    most = max((width(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        gap = " " * (most - width(name) + 2) if is_terminal() else "\t"
+        click.echo(f"{name}{gap}{clean(text)}".rstrip())
+
+
 def short(identifier: str) -> str:
     """The name without its prefix, for people; whole in a pipe."""
     return identifier.rpartition("/")[2] if is_terminal() else identifier

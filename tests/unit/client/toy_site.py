@@ -37,10 +37,12 @@ class ToySite:
 
     def stop(self) -> None:
         self.is_over.set()
-        self.http.close()
-        self.thread.join(10)
+        for process in self.processes.values():
+            process.terminate()
         for worker in self.workers:
             worker.join(10)
+        self.thread.join(10)
+        self.http.close()
 
     def _listen(self) -> None:
         """Reconnects every moment, so that `stop` is seen."""
