@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.row import Row
 from tieline.drivers.clock import SystemClock, SystemIds
+from tieline.drivers.garbage import collect_rarely
 from tieline.drivers.stores.store import Store
 from tieline.drivers.stores.writer import Writer
 from tieline.exchange.commands import CreateExchange, SubmitJobs

@@ -23,6 +23,7 @@ from tieline.api.app import make_app
 from tieline.api.platform import Platform
 from tieline.api.serve import address_of, bound, make_server, serve
 from tieline.drivers.clock import SystemClock, SystemIds
+from tieline.drivers.garbage import collect_rarely
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.disk import Disk, private_folder
 from tieline.drivers.stores.logs import Logs
@@ -229,6 +230,7 @@ def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scop
         options.host, options.port, has_tls=bool(options.certificate), is_plain_allowed=options.is_plain_allowed
     )
     exchange = Exchange(folder, identity_of(folder, prefix, name, scope))
+    collect_rarely()
     url = address_of(listener, has_tls=bool(options.certificate))
     write_private(folder / "address", url.encode())
     try:
