@@ -46,7 +46,7 @@ def collect_outputs(folder: str, patterns: Sequence[str], bounds: Bounds | None 
     ``**`` spans folders. Patterns that leave the folder, and more than ``bounds`` allows, raise TielineError.
     """
     most = bounds or Bounds()
-    wanted = [_pattern(pattern) for pattern in patterns]
+    wanted = [(_pattern(pattern), _start(pattern)) for pattern in patterns]
     found: list[Collected] = []
     total = 0
     for path in sorted(_files(folder, wanted, most), key=lambda path: path.encode("utf-8", "surrogateescape")):
@@ -91,8 +91,8 @@ def open_inside(folder: str, path: str) -> int:
         os.close(at)
 
 
-def _files(folder: str, wanted: Sequence[re.Pattern[str]], most: Bounds) -> Iterator[str]:
-    """Paths of regular files that match, by name and kind alone."""
+def _files(folder: str, wanted: Sequence[tuple[re.Pattern[str], str]], most: Bounds) -> Iterator[str]:
+    """Paths of regular files that match, by name and kind alone; folders where nothing can match are not entered."""
     waiting = [""]
     looked = 0
     while waiting:
@@ -109,9 +109,11 @@ def _files(folder: str, wanted: Sequence[re.Pattern[str]], most: Bounds) -> Iter
                         raise TielineError("too_large", f"the work folder holds more than {most.entries:,} entries")
                     path = f"{below}/{entry.name}" if below else entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        if path.count("/") < most.depth:
+                        within = f"{path}/"
+                        may_match = any(within.startswith(start) or start.startswith(within) for _, start in wanted)
+                        if may_match and path.count("/") < most.depth:
                             waiting.append(path)
-                    elif entry.is_file(follow_symlinks=False) and any(pattern.match(path) for pattern in wanted):
+                    elif entry.is_file(follow_symlinks=False) and any(pattern.match(path) for pattern, _ in wanted):
                         yield path
         except NotADirectoryError:
             continue
@@ -136,6 +138,13 @@ def _pattern(text: str) -> re.Pattern[str]:
     if parts[-1] == "**":
         return re.compile(expression + r"[^/]+\Z", re.DOTALL)
     return re.compile(expression[:-1] + r"(?:/|\Z)", re.DOTALL)
+
+
+def _start(text: str) -> str:
+    """The folders that a pattern names before its first wildcard, with a slash at the end; empty: anywhere."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    fixed = next((index for index, part in enumerate(parts) if "*" in part or "?" in part), len(parts))
+    return "".join(f"{part}/" for part in parts[:fixed])
 
 
 def _piece(piece: str) -> str:

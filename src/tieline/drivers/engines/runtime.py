@@ -68,9 +68,10 @@ class _Call:
     def __init__(self, words: Sequence[str]) -> None:
         self._said = os.memfd_create("answer", os.MFD_CLOEXEC)
         actions = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 2)]
-        actions.append((os.POSIX_SPAWN_DUP2, self._said, 1))
         environment = {"PATH": os.environ.get("PATH", os.defpath), **client_environment()}
-        self._pid = os.posix_spawn(words[0], list(words), environment, file_actions=actions)
+        self._pid = os.posix_spawn(
+            words[0], list(words), environment, file_actions=[*actions, (os.POSIX_SPAWN_DUP2, self._said, 1)]
+        )
         self.code: int | None = None
 
     @property

@@ -14,6 +14,7 @@ namespace, which the wrapper and the engine kill when the run has ended.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -197,6 +198,11 @@ def found() -> Sandbox:
         networks=tuple(network for network in ("none", "host") if network not in why_not),
         why_not=why_not,
     )
+
+
+async def boxed() -> bool:
+    """Whether a sandbox works here, asked without holding up the event loop."""
+    return (await asyncio.to_thread(found)).works
 
 
 def _trial(candidate: Sandbox, network: str) -> str:
