@@ -128,6 +128,7 @@ def opened(folder: Path) -> tuple[Store, Writer[View]]:
             id="cn.demo/exchange/main", prefix="cn.demo", public=keys.key.public, admin_token_sha256="0" * 64
         )
     ).result(30)
+    collect_rarely()  # as the process of an exchange does
     return store, writer
 
 
