@@ -88,9 +88,15 @@ def refusal_answer(error: TielineError, request_id: str, headers: Headers = ()) 
     elif status == 413:
         more.append((b"connection", b"close"))  # what was not read is not wanted
     if status in (429, 503) and error.transient:
-        wait_s = error.wait_s if isinstance(error, ThrottledError) else 1.0
+        wait_s = error.wait_s if isinstance(error, ThrottledError) else _wait_s(error)
         more.append((b"retry-after", str(max(1, math.ceil(wait_s))).encode()))
     return json_answer(envelope, status, more)
+
+
+def _wait_s(error: TielineError) -> float:
+    """The time after which a full queue asks to be asked again."""
+    waits = (reason.values.get("wait_us") for reason in error.reasons)
+    return max((wait_us / 1e6 for wait_us in waits if isinstance(wait_us, int)), default=1.0)
 
 
 def allowed_by(error: MethodNotAllowedException) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tieline.api.openapi import BODIES, CHANGES, EVERY, PATHS, SECURED
-from tieline.model.error import CODES
 from tieline.model.party import Role
 
 COMMON = frozenset((*EVERY, *SECURED, *PATHS, *BODIES, *CHANGES))
@@ -15,7 +14,8 @@ HEAD = """# The HTTP API
 
 Made from the OpenAPI document (`GET /v1/openapi.json`) by `python -m tieline.api.reference`; a test compares both.
 
-- Every answer that is no success carries one envelope: `code`, `message`, `where`, `reasons`, `hints`, `request_id`.
+- Every answer that is no success carries one envelope: `code`, `message`, `where`, `reasons`, `hints`, `request_id`
+  ([errors](errors.md)). The bounds of what is sent are [limits](limits.md).
 - Identifiers contain slashes: in a path they are written with `~` (or `%2F`) for `/`. A job's short name is accepted
   wherever its identifier is.
 - `Authorization: Bearer <token>`. What a caller may not see does not exist for it: 404.
@@ -34,7 +34,7 @@ Made from the OpenAPI document (`GET /v1/openapi.json`) by `python -m tieline.ap
 
 def page(document: Mapping[str, Any]) -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_operations(document), *_roles(document), *_codes(), *_schemas(document), ""])
+    return "\n".join([HEAD, *_operations(document), *_roles(document), *_schemas(document), ""])
 
 
 def _each(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -136,14 +136,6 @@ def _roles(document: Mapping[str, Any]) -> Iterator[str]:
         held = operation["x-roles"]
         marks = ["yes" if role in held or not held else "" for role in (*roles, "")]
         yield f"| `{operation['operationId']}` | {' | '.join(marks)} |"
-    yield ""
-
-
-def _codes() -> Iterator[str]:
-    yield "## Refusals\n"
-    yield "| code | HTTP | exit code | retry can help | meaning |\n|---|---|---|---|---|"
-    for code, row in CODES.items():
-        yield f"| `{code}` | {row.status} | {row.exit} | {'yes' if row.transient else 'no'} | {row.meaning} |"
     yield ""
 
 

@@ -187,7 +187,14 @@ async def beat(call: Call, body: Signed) -> Beaten:
     return beaten
 
 
-@operation("POST", "/v1/site/runs/{run}/log", tag="site side", takes=BYTES, errors=("storage_full",))
+@operation(
+    "POST",
+    "/v1/site/runs/{run}/log",
+    tag="site side",
+    takes=BYTES,
+    errors=("storage_full",),
+    example="epoch 1: accuracy 0.97\n",
+)
 async def store_run_log(call: Call, run: str, query: RunLogQuery) -> LogKept:
     """Bytes of a run's output. The answer states how much is kept; the site goes on from there."""
     platform, site, name = call.platform, call.actor.name, named(run)

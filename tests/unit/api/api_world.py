@@ -55,8 +55,11 @@ class World:
     limits: Limits = field(default_factory=lambda: Limits(requests_per_s=1_000_000, requests_burst=1_000_000))
     clock: FakeClock = field(default_factory=lambda: FakeClock(at_ms=NOW_MS))
     tick_ms: int = 0
+    is_new: bool = True
+    is_stopped: bool = False
 
-    def start(self) -> World:
+    def prepare(self) -> World:
+        """Everything but the thread that serves."""
         self.keys = ExchangeKeys(Key(seeded("exchange")), PREFIX)
         disk = Disk(self.folder, 0)
         self.store = Store(f"sqlite:///{self.folder}/tieline.db").open()
@@ -87,19 +90,25 @@ class World:
             sealing_key=seeded("sealing"),
             started_ms=NOW_MS,
         )
-        self.do(
-            CreateExchange(
-                id=EXCHANGE,
-                prefix=PREFIX,
-                public=self.keys.key.public,
-                admin_token_sha256=hashlib.sha256(ADMIN.encode()).hexdigest(),
+        if self.is_new:
+            self.do(
+                CreateExchange(
+                    id=EXCHANGE,
+                    prefix=PREFIX,
+                    public=self.keys.key.public,
+                    admin_token_sha256=hashlib.sha256(ADMIN.encode()).hexdigest(),
+                )
             )
-        )
         self.app = make_app(self.platform)
         self.server = make_server(self.app, self.platform)
         self.listener = bound("127.0.0.1", 0)
         self.url = address_of(self.listener)
         self.platform.url = self.url
+        return self
+
+    def start(self) -> World:
+        """Serve in a thread, and wait until it answers."""
+        self.prepare()
         self._thread = threading.Thread(target=self._serve, name="api-world")
         self._thread.start()
         self.http = httpx.Client(base_url=self.url, timeout=30)
@@ -112,6 +121,9 @@ class World:
         asyncio.run(self.server.serve(sockets=[self.listener]))
 
     def stop(self) -> None:
+        if self.is_stopped:
+            return
+        self.is_stopped = True
         for client in self._clients:
             client.close()
         self.server.should_exit = True

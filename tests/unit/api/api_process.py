@@ -1,0 +1,22 @@
+"""An exchange in a process of its own, for the tests of its end: `api_process.py FOLDER`. Says its address on stderr."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from api_world import World
+
+
+def main() -> None:
+    world = World(Path(sys.argv[1]))
+    world.prepare()
+    print(world.url, file=sys.stderr, flush=True)
+    asyncio.run(world.server.serve(sockets=[world.listener]))
+    print(f"signals {world.server.signals}", file=sys.stderr)
+    assert world.writer.close()
+    world.store.close()
+    world.listener.close()
+
+
+if __name__ == "__main__":
+    main()
