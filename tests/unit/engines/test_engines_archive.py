@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,8 +80,8 @@ def test_a_folder_comes_back_as_it_was_and_packs_to_the_same_bytes_wherever_and_
 
 def test_a_packed_folder_is_read_by_others(tmp_path: Path) -> None:
     packed = b"".join(pack(str(make_folder(tmp_path / "made"))))
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(tmp_path / "theirs", filter="data")
+    (tmp_path / "theirs").mkdir()
+    subprocess.run(["tar", "-xf", "-", "-C", str(tmp_path / "theirs")], input=packed, check=True)
     assert laid_out(tmp_path / "theirs") == laid_out(tmp_path / "made")
 
 

@@ -7,7 +7,11 @@ own tests.
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 from tieline.drivers.engines import cgroups
 from tieline.drivers.engines.cgroups import Cgroups
@@ -117,11 +121,41 @@ def test_use_is_read_from_either_version(tmp_path: Path) -> None:
     assert cgroups.spent((str(tmp_path / "gone"),)) == cgroups.Spent()
 
 
+def test_on_this_machine_a_group_is_made_joined_counted_and_removed() -> None:
+    found = Cgroups.found()
+    if "pids" not in found.hierarchies:
+        pytest.skip(f"no control group can be made here: {found.missing['pids']}")
+    folders = found.create(f"test-{os.getpid()}", memory_bytes=50_000_000, processes=9, is_accounted=True)
+    try:
+        join = "".join(f"echo 0 >{folder}/cgroup.procs;" for folder in folders)
+        child = subprocess.Popen(["/bin/sh", "-c", f"{join} exec sleep 60"])
+        while cgroups.processes_in(folders) != [child.pid]:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+        assert cgroups.processes_in(folders) == []
+    finally:
+        while not cgroups.remove(folders):
+            time.sleep(0.01)
+
+
 def test_members_never_include_the_numbers_that_mean_many(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("0\n1\n77\n")
     assert cgroups.processes_in((str(tmp_path),)) == [77]
     assert cgroups.processes_in((str(tmp_path / "gone"),)) == []
     assert cgroups.processes_in(()) == []
+
+
+def test_groups_that_nobody_concluded_are_tidied_away_once_they_are_old_and_empty(tmp_path: Path) -> None:
+    proc, home = version_2(tmp_path)
+    for name, age_s in (("old", 7_200), ("new", 0), ("busy", 7_200)):
+        group = home / "tieline" / name
+        group.mkdir()
+        if name == "busy":
+            (group / "inside").mkdir()
+        os.utime(group, (time.time() - age_s, time.time() - age_s))
+    Cgroups.found(str(proc))
+    assert sorted(path.name for path in (home / "tieline").iterdir() if path.is_dir()) == ["busy", "new"]
 
 
 def test_removing_says_whether_all_are_gone(tmp_path: Path) -> None:

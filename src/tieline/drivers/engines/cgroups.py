@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 CONTROLLERS = ("pids", "memory", "cpu", "cpuacct")
 NO_LIMIT_BYTES = 1 << 60  # version 1 writes "no limit" as a number near 2^63
+STALE_S = 3_600
 PERIOD_US = 100_000  # of the CPU quota
 PARENT = "tieline"  # the group that holds one group per run
 OWN = "tieline-site"  # where the site process itself moves in version 2, which allows no processes in inner groups
@@ -75,6 +77,7 @@ class Cgroups:
         if not os.access(base, os.W_OK) or SPACE.search(base):
             self.missing[controller] = f"{base} is not writable"
             return
+        _tidy(base)
         self.hierarchies[controller] = Hierarchy(base, 1)
 
     def _try_v2(self, controller: str, mount: tuple[str, str], own: str) -> None:
@@ -92,6 +95,7 @@ class Cgroups:
             self.missing[controller] = f"{home}: {error.strerror}"
             return
         if is_delegated:
+            _tidy(str(base))
             self.hierarchies[controller] = Hierarchy(str(base), 2)
         else:
             self.missing[controller] = f"{home}: `{controller}` is not delegated to this process"
@@ -261,6 +265,16 @@ def _delegate(home: Path, controller: str) -> None:
         except OSError:
             (home / "cgroup.procs").write_text(own)
             raise
+
+
+def _tidy(base: str) -> None:
+    """Remove groups whose runs nobody concluded: empty ones (the kernel checks) that are not about to be used."""
+    before_s = time.time() - STALE_S
+    with os.scandir(base) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False) and entry.stat().st_mtime < before_s:
+                    Path(entry.path).rmdir()
 
 
 def _number(file: Path) -> int:

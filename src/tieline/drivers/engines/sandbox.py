@@ -158,6 +158,8 @@ def _mounts(view: View) -> list[str]:
                 made.add(parent)
                 words += ["--perms", "0755", "--dir", parent]  # passable for user 65534
         words += mount
+    for path in (*(path for path in wanted if "--tmpfs" in wanted[path]), "/dev"):
+        words += ["--remount-ro", path]  # what hides something is not a place to fill memory with
     return words
 
 
