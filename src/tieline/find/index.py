@@ -180,22 +180,22 @@ class Index:
     def _post(self, row: int) -> None:
         """Let a row stand in its posting, at its price."""
         kind = self.table.texts("kind").get(row) or ""
-        posting = self._posting(kind, self.table.texts("accelerator").get(row) or "" if kind == "pool" else "")
+        name = kind, (self.table.texts("accelerator").get(row) or "") if kind == "pool" else ""
         key = int(self._keys(np.array([row], np.int64))[0])
         held = self._posting_of.get(row)
-        if held is posting and posting.key_of(row, self._places) == key:
-            posting.refresh_row(row, self._places)
-            return
         if held is not None:
+            if held.name == name and held.key_of(row, self._places) == key:
+                held.refresh_row(row, self._places)
+                return
             self._unpost(row)
-        self._posting_of[row] = posting
+        posting = self._posting_of[row] = self._posting(*name)
         posting.add(row, key, self._places)
 
     def _unpost(self, row: int) -> None:
         posting = self._posting_of.pop(row)
         posting.remove(row, self._places)
         if not len(posting):
-            del self.postings[posting.kind, posting.accelerator]
+            del self.postings[posting.name]
 
     def _posting(self, kind: str, accelerator: str) -> Posting:
         posting = self.postings.get((kind, accelerator))

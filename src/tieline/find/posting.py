@@ -62,6 +62,11 @@ class Posting:
     def __len__(self) -> int:
         return len(self.rows) - self.gaps + len(self.tail)
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """Kind and accelerator."""
+        return self.kind, self.accelerator
+
     # -- change -------------------------------------------------------------------------------------------------------
 
     def add(self, row: int, key: int, places: Integers) -> None:

@@ -19,7 +19,7 @@ from tieline.model.reason import Relaxation
 
 Integers = NDArray[np.int64]
 _INCLUSIVE = {"<": "<=", ">": ">="}
-REPLACED, DROPPED = 1.0, 2.0  # how great a change another word is, and leaving a term out
+REPLACED, DROPPED, VOIDED = 1.0, 2.0, 3.0  # how great a change another word is, no term, a bound that says nothing
 
 
 def relax(
@@ -86,7 +86,8 @@ def _change(term: Term, values: Integers, table: Table) -> tuple[float, Relaxati
             needed=f"{_INCLUSIVE.get(node.op, node.op)} {show(node.ref.type, found)}",
             admits=admits,
         )
-        return min(abs(found - asked) / max(abs(asked), 1), 0.999), change
+        is_nothing = found <= 0 and node.op in (">", ">=")  # `npu >= 0` asks for no NPU at all
+        return VOIDED if is_nothing else min(abs(found - asked) / max(abs(asked), 1), DROPPED), change
     if isinstance(node, Compare | Among) and node.ref.type is Type.TEXT and not node.ref.is_function:
         column = table.texts(node.ref.name)
         is_positive = isinstance(node, Among) or node.op == "=="
