@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Integers: TypeAlias = NDArray[np.int64]
     Flags: TypeAlias = NDArray[np.bool_]
-    Kept: TypeAlias = tuple[Integers, Flags, tuple[int, int]]
+    Kept: TypeAlias = tuple[list[str], Integers, Flags]
     # (function, point, sites) -> (values, known), one of each per site: microseconds for `rtt`, bit/s for `bandwidth`
     Readings: TypeAlias = Callable[[str, str, Sequence[str]], tuple[Integers, Flags]]
 
@@ -26,25 +26,25 @@ class Context:
 
     sets: Mapping[str, Collection[str]] = field(default_factory=dict)
     readings: Readings | None = None
-    _kept: dict[tuple[str, str], Kept] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[tuple[str, str, int], Kept] = field(default_factory=dict, repr=False, compare=False)
 
-    def reading(self, function: str, point: str, sites: Sequence[str], generation: int = 0) -> tuple[Integers, Flags]:
-        """(values, known) for each of ``sites``, the words of a table's site column in the order of their codes.
+    def reading(self, function: str, point: str, sites: list[str]) -> tuple[Integers, Flags]:
+        """(values, known) for each of ``sites``: the words of a table's site column in the order of their codes.
 
-        They are asked again when the column has more words, or (another ``generation``) gave them other codes.
+        They are kept for that very list (another table gives other codes), and asked again when it has grown.
         """
         import numpy as np
 
-        kept = self._kept.get((function, point))
-        if kept is not None and kept[2] == (len(sites), generation):
-            return kept[0], kept[1]
+        kept = self._kept.get((function, point, id(sites)))
+        if kept is not None and kept[0] is sites and len(kept[1]) == len(sites):
+            return kept[1], kept[2]
         if self.readings is None:
             answer = np.zeros(len(sites), np.int64), np.zeros(len(sites), np.bool_)
         else:
             values, known = self.readings(function, point, sites)
             answer = np.asarray(values, np.int64), np.asarray(known, np.bool_).copy()
             answer[1][:1] = False  # code 0 is no site
-        self._kept[function, point] = (*answer, (len(sites), generation))
+        self._kept[function, point, id(sites)] = (sites, *answer)
         return answer
 
 

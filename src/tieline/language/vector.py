@@ -183,7 +183,7 @@ def _reading(node: Node, table: Table, context: Context) -> Bound:
 
 def _readings(ref: Ref, table: Table, context: Context) -> tuple[Integers, Flags]:
     column = table.texts("site")
-    return context.reading(ref.name, ref.argument, column.texts, column.generation)
+    return context.reading(ref.name, ref.argument, column.texts)
 
 
 def _lookup(name: str, yes: Flags, unknown: Flags | None) -> Bound:

@@ -140,6 +140,21 @@ def test_readings_are_asked_once_per_point_and_again_when_there_are_new_sites():
     assert len(calls) == 4
 
 
+def test_one_context_serves_tables_that_give_their_sites_other_codes():
+    context = Context(
+        readings=lambda _function, _point, sites: (
+            np.array([500 if site == "near" else 5_000 for site in sites]),
+            [True] * len(sites),
+        )
+    )
+    query = compile_query("rtt(x) < 1ms")
+    for keys in (("near", "far"), ("far", "near"), ("near", "far")):
+        table = Table(OFFER)
+        for key in keys:
+            table.put(key, {"site": key})
+        assert query.evaluate(table, None, context).yes.tolist() == [key == "near" for key in keys]
+
+
 def test_a_value_of_another_type_is_unknown_to_a_policy_and_never_admits():
     policy = compile_policy("cores <= 4 and user == alice and signed and gpu_ in data_class or priority > 3")
     assert policy.decide({"cores": "2", "user": 7, "signed": 1, "data_class": "gpu_", "priority": True}) is None
