@@ -1,4 +1,4 @@
-"""An exchange in a process of its own, for the tests of its end: `api_process.py FOLDER`. Says its address on stderr."""
+"""An exchange in a process of its own, for the tests of how it ends. Says its address on standard error."""
 
 import asyncio
 import sys

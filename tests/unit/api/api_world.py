@@ -144,10 +144,13 @@ class World:
         secret = f"tl-{name}-{'-'.join(roles)}-secret"
         sha256 = hashlib.sha256(secret.encode()).hexdigest()
         if sha256 not in self.writer.view.tokens:
-            self.do(
-                CreateToken(actor=SYSTEM, sha256=sha256, name=name, roles=roles, owner=owner, ttl_s=ttl_s, uses=uses)
-            )
+            self.token_with(secret, name, roles, owner=owner, ttl_s=ttl_s, uses=uses)
         return secret
+
+    def token_with(self, secret: str, name: str, roles: tuple[Role, ...], **fields: Any) -> None:
+        """A token with this very secret."""
+        sha256 = hashlib.sha256(secret.encode()).hexdigest()
+        self.do(CreateToken(actor=SYSTEM, sha256=sha256, name=name, roles=roles, **fields))
 
     def bearer(self, secret: str) -> httpx.Client:
         """A client with this token."""
@@ -230,21 +233,26 @@ class Site:
         self.http = self.world.bearer(self.welcome.bearer)
         return self
 
-    def record(self, kind: str, name: str, spec: dict[str, Any], **fields: Any) -> httpx.Response:
+    def envelope(self, kind: str, name: str, spec: dict[str, Any], **fields: Any) -> str:
+        """The next revision of a record, signed with the owner's key."""
         identifier = f"{self.prefix}/{kind}/{name}"
         rev, prev = self.revs.get(identifier, (0, ""))
         now_s = self.world.clock.now_ms() // 1000
         record = Record(
             id=identifier, kind=kind, rev=rev + 1, prev=prev, nb=now_s - 60, exp=now_s + 86_400, spec=spec, **fields
         )
-        envelope = sign(record, self.key, f"{self.prefix}#join").decode()
-        answer = self.http.post("/v1/records", json={"envelope": envelope})
+        return sign(record, self.key, f"{self.prefix}#join").decode()
+
+    def record(self, kind: str, name: str, spec: dict[str, Any], **fields: Any) -> httpx.Response:
+        identifier = f"{self.prefix}/{kind}/{name}"
+        answer = self.http.post("/v1/records", json={"envelope": self.envelope(kind, name, spec, **fields)})
         if answer.status_code == 201:
-            self.revs[identifier] = (rev + 1, answer.json()["sha256"])
+            self.revs[identifier] = (self.revs.get(identifier, (0, ""))[0] + 1, answer.json()["sha256"])
         return answer
 
-    def offer(self, **pool: Any) -> Site:
-        """Register the site and one pool of cores, and say that all of it is free."""
+    def records(self, **pool: Any) -> list[tuple[str, str, dict[str, Any]]]:
+        """The site, and one pool of cores."""
+        public = {"public": self.site_key.public, "sealing": sealing_public(self.sealing), "tier": "edge"}
         spec = {
             "site": self.id,
             "core_count": 8,
@@ -256,16 +264,18 @@ class Site:
             "sandbox": "bubblewrap",
             **pool,
         }
-        public = {"public": self.site_key.public, "sealing": sealing_public(self.sealing), "tier": "edge"}
-        for answer in (
-            self.record("site", self.name, public),
-            self.record("pool", f"{self.name}-cpu", spec),
-        ):
+        return [("site", self.name, public), ("pool", f"{self.name}-cpu", spec)]
+
+    def offer(self, **pool: Any) -> Site:
+        """Register the site and one pool of cores, and say that all of it is free."""
+        for record in self.records(**pool):
+            answer = self.record(*record)
             assert answer.status_code == 201, answer.text
         self.beat()
         return self
 
-    def beat(self, runs: tuple[str, ...] = ()) -> httpx.Response:
+    def beat_statement(self, runs: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> str:
+        """The next heartbeat: everything is free."""
         self.beats += 1
         said = Beat(
             site=self.id,
@@ -274,7 +284,11 @@ class Site:
             pools=(PoolBeat(pool=self.pool, cores=8, memory_bytes=16 * 10**9),),
             runs=runs,
         )
-        answer = self.http.post("/v1/site/heartbeat", json={"statement": self.statement("site-beat", said)})
+        shown = {"load_millionths": 0, "health": "ok", **msgspec.to_builtins(said)}
+        return self.statement("site-beat", {name: value for name, value in shown.items() if name not in without})
+
+    def beat(self, runs: tuple[str, ...] = ()) -> httpx.Response:
+        answer = self.http.post("/v1/site/heartbeat", json={"statement": self.beat_statement(runs)})
         assert answer.status_code == 200, answer.text
         return answer
 
