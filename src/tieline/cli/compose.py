@@ -42,6 +42,7 @@ from tieline.model.error import TielineError
 from tieline.model.limits import Limits, conflicts
 from tieline.registry import Key
 
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound
 SWITCH_S = 0.0005  # the writer and the loop hand over to each other often: a batch must not wait 5 ms for its turn
 
 
@@ -63,6 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str = ""
     key: str = ""
     is_plain_allowed: bool = False
+    public_url: str = ""  # what sites and users call, where it is not the address that is listened on
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -182,7 +184,7 @@ class Exchange:
             keys=self.keys,
             sealing_key=base64.b64decode(self.identity.sealing),
             started_ms=self.clock.now_ms(),
-            url=address_of(listener, has_tls=bool(options.certificate)),
+            url=options.public_url or address_of(listener, has_tls=bool(options.certificate)),
             scope=self.identity.scope,
             collected=lambda: sweeper.collected,
         )
@@ -226,6 +228,13 @@ def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scop
 
     log_to()
     sys.setswitchinterval(SWITCH_S)
+    if options.host in EVERYWHERE and not options.public_url:
+        raise TielineError(
+            "invalid_request",
+            f"`{options.host}` is no address that a site can call: join tokens would carry it",
+            where="host",
+            hints=("tieline up --host 0.0.0.0 --public-url https://exchange.example",),
+        )
     listener = bound(
         options.host, options.port, has_tls=bool(options.certificate), is_plain_allowed=options.is_plain_allowed
     )

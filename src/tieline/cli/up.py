@@ -23,12 +23,13 @@ STATE = "up.json"
 @option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="up_config")
 @option("--tls-cert", default="", help="up_tls_cert")
 @option("--tls-key", default="", help="up_tls_key")
+@option("--public-url", default="", help="up_public_url")
 @option("--insecure-bind", is_flag=True, help="up_insecure")
 @option("--no-site", is_flag=True, help="up_no_site")
 @as_json
 def up(
     folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
-    tls_key: str, insecure_bind: bool, no_site: bool, as_json: bool,
+    tls_key: str, public_url: str, insecure_bind: bool, no_site: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start both, wait until they answer, and make this exchange the current one. Starting again changes nothing."""
     import asyncio
@@ -39,6 +40,7 @@ def up(
     folder = folder or context.home() / "up"
     options = ["--host", host, "--port", str(port), "--prefix", prefix]
     options += ["--tls-cert", tls_cert, "--tls-key", tls_key] if tls_cert else []
+    options += ["--public-url", public_url] if public_url else []
     options += ["--insecure-bind"] if insecure_bind else []
     url, token = _exchange(folder, options)
     context.keep("local", context.Context(url=url, token=token))
