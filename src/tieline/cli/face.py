@@ -110,9 +110,14 @@ class Face:
 
     def client(self) -> AsyncClient:
         """A client of the chosen exchange. Raises TielineError when none is known."""
+        from tieline.cli.oneshot import OneShot
         from tieline.client.asynchronous import AsyncClient
+        from tieline.client.context import chosen
 
-        return AsyncClient(context=self.exchange)
+        known = chosen(self.exchange)
+        client = AsyncClient.of(known)
+        client.http = OneShot(known.url, bearer=known.token, ca_file=known.ca_file)
+        return client
 
     def call(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T] | Awaitable[T]]) -> T:
         """Run ``work`` with a client, on a loop of its own."""

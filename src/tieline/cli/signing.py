@@ -12,7 +12,7 @@ import msgspec
 
 from tieline.model.error import TielineError
 from tieline.model.identifier import Identifier
-from tieline.model.record import Delegation, Link, Record, Status
+from tieline.model.record import MAX_RECORD_DEPTH, Delegation, Link, Record, Status
 from tieline.registry import Key, opened, sign
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ def _tree(text: bytes) -> Any:
     import yaml
 
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth = 0
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_RECORD_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_RECORD_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent):
                 line = event.start_mark.line + 1 if event.start_mark else 0
                 raise ValueError(f"line {line}: an alias cannot stand in a record")  # noqa: TRY004 - no programmer error
@@ -75,7 +79,7 @@ def key_of(file: Path | None, folder: Path | None) -> Key:
             hints=("tieline id register FILE --site FOLDER", "... --key FILE"),
         )
     if folder is not None:
-        from tieline.cli.sitefolder import owner_seed
+        from tieline.drivers.siteprocess import owner_seed
 
         return Key(owner_seed(folder))
     assert file is not None

@@ -72,9 +72,9 @@ def show(face: Face, name: str, as_json: bool) -> None:
 @pass_face
 def join(_face: Face, where: str, folder: Path, config: Path | None, owner: str, name: str, as_json: bool) -> None:
     """Join an exchange; keys and data of the site stay in FOLDER."""
-    from tieline.cli.sitefolder import join_site
+    from tieline.drivers import siteprocess
 
-    joined = join_site(where, folder, config=config, owner=owner, name=name)
+    joined = siteprocess.join(where, folder, config=config, owner=owner, name=name)
     if as_json:
         show_json(joined)
         return
@@ -124,9 +124,9 @@ def leave(face: Face, name: str, yes: bool, as_json: bool) -> None:
 
 def _change(face: Face, name: str, what: str, as_json: bool) -> None:
     if what != "accept" and Path(name).is_dir():
-        from tieline.cli.sitefolder import change_folder
+        from tieline.drivers import siteprocess
 
-        found = change_folder(Path(name), what)
+        found = siteprocess.change(Path(name), what)
     else:
         found = face.call(lambda client: client.change_site(name, what))
     if as_json:

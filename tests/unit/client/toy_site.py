@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -27,6 +28,7 @@ class ToySite:
         self.id, self.prefix, self.key = self.site.id, self.site.prefix, self.site.key
         self.counter_micro_cny = 0
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.stopped: set[str] = set()
         self.is_over = threading.Event()
         self.workers: list[threading.Thread] = []
         self.http = httpx.Client(
@@ -37,12 +39,17 @@ class ToySite:
 
     def stop(self) -> None:
         self.is_over.set()
-        for process in self.processes.values():
-            process.terminate()
+        for run in list(self.processes):
+            self._end(run)
         for worker in self.workers:
             worker.join(10)
         self.thread.join(10)
         self.http.close()
+
+    def _end(self, run: str) -> None:
+        if run in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.processes[run].pid, signal.SIGTERM)
 
     def _listen(self) -> None:
         """Reconnects every moment, so that `stop` is seen."""
@@ -67,8 +74,9 @@ class ToySite:
                 self.workers[-1].start()
             elif isinstance(order, Ask):
                 self._quote(order)
-            elif isinstance(order, Stop) and order.run in self.processes:
-                self.processes[order.run].terminate()
+            elif isinstance(order, Stop):
+                self.stopped.add(order.run)
+                self._end(order.run)
 
     def _report(self, *reports: dict[str, object]) -> None:
         answer = self.http.post("/v1/site/reports", json={"reports": list(reports)})
@@ -93,8 +101,11 @@ class ToySite:
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             self.processes[order.run] = process
+            if order.run in self.stopped:
+                self._end(order.run)
             said = process.communicate()[0]
             for node in range(order.task.nodes):
                 self._log(order.run, node, said)
