@@ -41,12 +41,13 @@ def spawn(name: str, arguments: list[str], log: Path) -> Started:
 
 @dataclass
 class PlainWorld:
-    """Everything is below ``folder``. The modules name what is started as the exchange and as a site."""
+    """Everything is below ``folder``. The commands are modules with
+    arguments: what is started as the exchange and as a site."""
 
     folder: Path
     limits: dict[str, int] = field(default_factory=dict)
-    exchange_module: str = "tieline.cli"
-    site_module: str = "bench.plain_site"
+    exchange_command: tuple[str, ...] = ("tieline.cli",)
+    site_command: tuple[str, ...] = ("bench.plain_site",)
     url: str = ""
     admin: str = ""
     exchange: Started | None = None
@@ -65,7 +66,7 @@ class PlainWorld:
         (self.home / "address").unlink(missing_ok=True)
         port = self.url.rpartition(":")[2] or "0"
         log = self.folder / "exchange.log"
-        arguments = [self.exchange_module, "exchange-process", str(self.home), "--prefix", PREFIX, "--port", port]
+        arguments = [*self.exchange_command, "exchange-process", str(self.home), "--prefix", PREFIX, "--port", port]
         self.exchange = spawn("exchange", arguments, log)
         self.url = await_file(self.home / "address", self.exchange, log)
         self.admin = (self.home / "admin.token").read_text().strip()
@@ -88,7 +89,7 @@ class PlainWorld:
     def start_site(self, name: str) -> None:
         """Start the process of a site that has joined."""
         home = self.folder / "sites" / name
-        self.sites[name] = spawn(name, [self.site_module, str(home)], self.folder / f"{name}.log")
+        self.sites[name] = spawn(name, [*self.site_command, str(home)], self.folder / f"{name}.log")
 
     def kill_site(self, name: str) -> None:
         """SIGKILL; its runs go on."""

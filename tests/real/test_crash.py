@@ -1,0 +1,57 @@
+"""SIGKILL of the exchange and its sites at random points under load: nothing lost, nothing twice, nothing oversold.
+
+Everything is a process of its own on loopback: the product's exchange, and plain sites (`bench.plain_site`: the
+product's decisions and process engine in a small shell) that run small processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from crash_world import CrashWorld
+
+KILLS = 50
+SEED = 20_261_121
+PLANTED_KILLS = 14
+
+
+def played(folder: Path, kills: int, **planted: tuple[str, ...]) -> CrashWorld:
+    """A world after its story and its books; ends every process that it started."""
+    world = CrashWorld(folder, SEED, **planted)
+    try:
+        asyncio.run(world.play(kills))
+        world.check()
+    finally:
+        world.world.close()
+    return world
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_after_fifty_kills_under_load_the_books_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = played(tmp_path, KILLS)
+    with capsys.disabled():
+        print(f"\n{world.summary()}")
+    assert sum(world.faults.values()) == KILLS
+    assert min(world.faults.values()) >= 5
+    assert len(world.books.acknowledged) > 100
+    assert world.ledger.checked["no pool is oversold"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("mistake", "found_by"),
+    [
+        ("answers-before-commit", "no acknowledged job is lost"),
+        ("fences-nothing", "nothing is billed before it has ended|every acknowledged job ends well|billed"),
+        ("starts-unconfirmed", "nothing starts before it is confirmed"),
+    ],
+)
+def test_a_planted_mistake_is_found_by_the_same_books(tmp_path: Path, mistake: str, found_by: str) -> None:
+    command = ("tests.real.crash_planted", mistake)
+    planted = {"site" if mistake == "starts-unconfirmed" else "exchange": command}
+    with pytest.raises(AssertionError, match=found_by):
+        played(tmp_path, PLANTED_KILLS, **planted)
