@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tieline.drivers.engines import folder, members
+from tieline.drivers.engines import folder, members, spawn
 from tieline.drivers.engines.process import ProcessEngine
 from tieline.model.error import TielineError
 from tieline.ports import Ending
@@ -164,6 +164,35 @@ def test_two_site_processes_that_start_the_same_run_at_once_run_it_once(site: Si
         await other.close()
 
     site.do(story)
+
+
+def test_a_site_process_that_comes_late_to_a_start_does_not_undo_what_was_written(site: Site) -> None:
+    launch = site.launch("exit 5")
+
+    async def story(engine: ProcessEngine) -> Ending:
+        await engine.start(launch)
+        while folder.exited(launch.folder) is None:  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.01)
+        spawn.spawn(launch, engine.way)  # as if it had looked before the first one was there
+        return await engine.wait(launch.folder)
+
+    assert site.do(story).exit_code == 5
+
+
+def test_a_start_that_was_cut_off_before_anything_ran_is_made_good(site: Site) -> None:
+    (site.base / "r1").mkdir()
+    (site.base / "r1/run.sh").write_text("exi")
+    (site.base / "r1/exit").write_text("")
+    before_ms = time.time_ns() // 1_000_000
+    ending = site.run("exit 5")
+    assert ending.exit_code == 5
+    (site.base / "r2").mkdir()
+    for path in (site.base / "r1").iterdir():
+        if path.name in ("launch", "run.sh", "exit"):
+            path.rename(site.base / "r2" / path.name)
+            os.utime(site.base / "r2" / path.name, (1, 1))
+    (site.base / "r2/exit").unlink()
+    assert site.run("exit 5", name="r2").started_ms >= before_ms - 20, "not when the first attempt was made"
 
 
 def test_a_run_survives_the_death_of_the_site_process_and_is_adopted_with_its_exit_code(site: Site) -> None:

@@ -10,8 +10,9 @@
     launch      what the engine must know to adopt it (JSON; no environment, so no secrets)
     identity    process number and start time of the wrapper (JSON); whoever creates it runs the task. Then, a line
                 each: the task's process number, and the shell's two lines of CPU times
-    exit        two slots of 256 bytes, set aside before the start so that a full disk loses neither: what the wrapper
-                wrote when the task ended (JSON), and the `Ending` that the engine wrote when nothing was left (JSON)
+    exit        two slots of 256 bytes, each written at once into space that was set aside before the start: what the
+                wrapper says when the task ended (JSON), and the `Ending` that the engine composed when nothing was
+                left (JSON)
     limit, phase, stopping, sandbox, oom
                 small notes between wrapper and engine, only where there is something to tell
 """
@@ -159,7 +160,8 @@ def began_ms(folder: str) -> int:
 
 def exited_ms(folder: str) -> int:
     """When the wrapper wrote the exit code, in ms since the epoch; 0 before that."""
-    return _written_ms(folder, "exit")
+    wrote_ms = _written_ms(folder, "exit")  # laid out before `launch`: read only what changed since
+    return wrote_ms if wrote_ms >= began_ms(folder) and exited(folder) is not None else 0
 
 
 def exited(folder: str) -> Exit | None:
@@ -194,7 +196,7 @@ def close(folder: str, known: Setting, spent: Spent, *, cpu_ms: int = 0, max_mem
         phase=(left.phase if left else _phase(folder, known)),
         limit=limit if limit in LIMITS else "",
         started_ms=began_ms(folder),
-        ended_ms=_written_ms(folder, "exit", "log"),
+        ended_ms=_written_ms(folder, "exit" if left else "log", "launch"),
         cpu_ms=max(cpu_ms, told_ms, spent.cpu_ms),
         max_memory_bytes=max(max_memory_bytes, spent.max_memory_bytes),
     )
@@ -205,9 +207,6 @@ def close(folder: str, known: Setting, spent: Spent, *, cpu_ms: int = 0, max_mem
 
 
 def _keep(folder: str, ending: Ending) -> None:
-    if not note(folder, "exit"):
-        with contextlib.suppress(OSError):  # the wrapper did not come to it
-            os.replace(f"{folder}/exit.part", f"{folder}/exit")  # noqa: PTH105
     with contextlib.suppress(OSError):
         descriptor = os.open(f"{folder}/exit", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "r+b", buffering=0) as file:

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from tieline.drivers.engines.folder import EXIT_SPACE, Setting, writable
+from tieline.drivers.engines.folder import EXIT_SPACE, Setting, identity, writable
 from tieline.model.error import TielineError
 from tieline.ports import Launch
 
@@ -109,13 +109,25 @@ def _lay_out(launch: Launch, way: Way, known: Setting) -> None:
     way.prepare(launch)
     for name, content in scripts(launch).items():
         _write(f"{folder}/{name}", content.encode("utf-8", "surrogateescape"), 0o644)
-    _write(f"{folder}/exit.part", EXIT_SPACE, 0o600)
+    _write(f"{folder}/exit", EXIT_SPACE, 0o600)
     os.close(os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     _write(f"{folder}/launch", msgspec.json.encode(known), 0o600)
+    if identity(folder) is None:
+        os.utime(f"{folder}/launch")  # its time is when the run began, also when an earlier attempt left it
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    """Write a file that is not there yet. One that an earlier attempt left is kept if it is whole: it may be in use."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        if os.stat(path).st_size == len(content):  # noqa: PTH116
+            return
+        descriptor = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb", buffering=0) as file:
+            file.write(content)
+        os.replace(f"{path}.part", path)  # noqa: PTH105
+        return
     with open(descriptor, "wb", buffering=0) as file:
         file.write(content)
 

@@ -135,9 +135,8 @@ times >>"$folder/identity"
 { read -r pid; read -r pid; read -r user; read -r user system; } <"$folder/identity"
 phase=run
 [ -z "$has_setup" ] || { read -r phase <"$folder/phase" && [ "$phase" = run ]; } || phase=setup
-# Into space that was set aside, so that a full disk does not lose it.
-printf '{"exit_code":%d,"phase":"%s","user":"%s","system":"%s"}\n' "$code" "$phase" "$user" "$system" 1<>"$folder/exit.part"
-mv -f "$folder/exit.part" "$folder/exit"
+# One write into space that was set aside: it is there whole or not at all, and a full disk does not lose it.
+printf '{"exit_code":%d,"phase":"%s","user":"%s","system":"%s"}\n' "$code" "$phase" "$user" "$system" 1<>"$folder/exit"
 exec 7>&-
 [ -z "$contained" ] || container rm --force "$contained" >/dev/null 2>&1
 if ! wait "$copier" && [ "$(wc -c <"$folder/log")" -ge $((log_blocks * 512)) ]; then
