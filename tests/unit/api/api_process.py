@@ -8,7 +8,8 @@ from api_world import World
 
 
 def main() -> None:
-    world = World(Path(sys.argv[1]))
+    folder, *tls = map(Path, sys.argv[1:])
+    world = World(folder, tls=(tls[0], tls[1]) if tls else None)
     world.prepare()
     print(world.url, file=sys.stderr, flush=True)
     asyncio.run(world.server.serve(sockets=[world.listener]))

@@ -57,6 +57,7 @@ class World:
     tick_ms: int = 0
     is_new: bool = True
     is_stopped: bool = False
+    tls: tuple[Path, Path] | None = None  # certificate and key
 
     def prepare(self) -> World:
         """Everything but the thread that serves."""
@@ -100,9 +101,10 @@ class World:
                 )
             )
         self.app = make_app(self.platform)
-        self.server = make_server(self.app, self.platform)
+        certificate, key = self.tls or (None, None)
+        self.server = make_server(self.app, self.platform, certificate=certificate, key=key)
         self.listener = bound("127.0.0.1", 0)
-        self.url = address_of(self.listener)
+        self.url = address_of(self.listener, has_tls=self.tls is not None)
         self.platform.url = self.url
         return self
 

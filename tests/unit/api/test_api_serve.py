@@ -3,8 +3,11 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
@@ -86,3 +89,54 @@ def test_a_connection_that_says_nothing_is_closed(fresh, monkeypatch):
         assert slow.recv(10) == b""
     with httpx.Client(base_url=world.url, timeout=10) as client:
         assert client.get("/healthz").status_code == 200
+
+
+def test_tls_is_served_with_the_given_certificate(tmp_path):
+    certificate, key = self_signed(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "api_process.py"), str(tmp_path), str(certificate), str(key)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    try:
+        url = process.stderr.readline().strip()
+        assert url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        with httpx.Client(base_url=url, verify=trusting, timeout=20) as client:
+            assert client.get("/v1/exchange").status_code == 200
+        with pytest.raises(httpx.ConnectError), httpx.Client(base_url=url, timeout=20) as client:
+            client.get("/v1/exchange")
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def self_signed(folder):
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "exchange")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
