@@ -82,7 +82,7 @@ class Stage:
         made = await client.create_token(f"join-{actor.name}", [Role.JOIN], owner=actor.owner, ttl_s=600, uses=1)
         actor.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.copy(actor.configuration, actor.folder / "site.yaml")
-        await join_site(actor.folder, token=made.secret)
+        await join_site(actor.folder, token=made.secret, owner=actor.owner, name=actor.name)
         self.start_site(actor)
 
     def start_site(self, actor: Actor) -> None:

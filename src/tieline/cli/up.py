@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tieline.cli.processes import Started
 
 STATE = "up.json"
+OWNER, SITE = "me", "here"
 
 
 @verb("up")
@@ -102,8 +103,8 @@ async def _site(folder: Path, url: str, token: str, config: Path | None) -> None
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
             if config is not None:
                 shutil.copy(config, home / "site.yaml")
-            made = await client.create_token("join-me", [Role.JOIN], owner="me", ttl_s=600, uses=1)
-            await join_site(home, token=made.secret)
+            made = await client.create_token("join-me", [Role.JOIN], owner=OWNER, ttl_s=600, uses=1)
+            await join_site(home, token=made.secret, owner=OWNER, name=SITE)
         processes = running(folder)
         if "site" not in processes:
             processes["site"] = spawn("site", ["site-process", str(home)], folder / "site.log")
