@@ -52,6 +52,10 @@ class Verb(click.Command):
         with formatter.indentation():
             formatter.write_text(words.say(f"do_{self.help}"))
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """`--help`, in the reader's language."""
+        return spoken(super().get_help_option(ctx))
+
     def get_short_help_str(self, _limit: int = 45) -> str:
         """Its line in the list of its group."""
         return words.say(f"do_{self.help}")
@@ -69,6 +73,10 @@ class Verbs(click.Group):
 
     command_class = Verb
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """`--help`, in the reader's language."""
+        return spoken(super().get_help_option(ctx))
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """In the order in which they are written."""
         return list(self.commands)
@@ -78,6 +86,13 @@ class Verbs(click.Group):
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(words.say(f"do_{self.help}"))
+
+
+def spoken(option: click.Option | None) -> click.Option | None:
+    """Click's own option with its help in the reader's language."""
+    if option is not None:
+        option.help = words.say("opt_help")
+    return option
 
 
 def verb(name: str, key: str = "") -> Callable[[Callable[..., Any]], Verb]:

@@ -17,7 +17,7 @@ import click
 
 from tieline import __version__
 from tieline.cli import words
-from tieline.cli.face import Face, Flag, Option, Table, complain
+from tieline.cli.face import Face, Flag, Option, Table, complain, spoken
 
 COMMANDS: Table = {
     # verb: (where it is, key of its help line); an empty help line hides it
@@ -76,6 +76,10 @@ class Tieline(click.Group):
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             raise click.UsageError(words.say("no_such_verb", verb=args[0]) + (f"; {near[0]}?" if near else ""), ctx)
         return super().resolve_command(ctx, args)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """`--help`, in the reader's language."""
+        return spoken(super().get_help_option(ctx))
 
     def format_help_text(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What Tieline is."""

@@ -98,6 +98,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "do_token_revoke": ("make a token worthless", "吊销令牌"),
     # -- options -------------------------------------------------------------------------------------------------------
     "opt_lang": ("language of what is said to people", "提示语言"),
+    "opt_help": ("show this and exit", "显示本帮助并退出"),
     "opt_version": ("print the version", "显示版本"),
     "opt_exchange": ("which exchange: a name from `tieline login`, or a URL", "使用哪个平台：`tieline login` 中的名字或网址"),
     "opt_up_host": ("address that the exchange listens on", "平台监听的地址"),
