@@ -24,6 +24,7 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True):
     url: Annotated[str, msgspec.Meta(max_length=500)]
     fingerprint: Annotated[str, msgspec.Meta(max_length=200)]
     secret: Annotated[str, msgspec.Meta(max_length=200)]
+    owner: Annotated[str, msgspec.Meta(max_length=200)] = ""  # prefix of the owner that it is for; empty: not said
 
     def __str__(self) -> str:
         return MARK + base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
