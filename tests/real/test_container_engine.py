@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tieline.drivers.engines import folder, runtime
+from tieline.drivers.engines import run_folder, runtime
 from tieline.drivers.engines.container import ContainerEngine
 from tieline.model.error import TielineError
 from tieline.ports import Ending, Launch
@@ -100,7 +100,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     yield Site(tmp_path)
-    known = folder.setting(str(tmp_path / "r1"))
+    known = run_folder.setting(str(tmp_path / "r1"))
     left = subprocess.run(
         FOUND.words("ps", "--all", "--format", "{{.Names}}"), capture_output=True, text=True, check=True
     )
@@ -135,7 +135,7 @@ def test_an_image_that_is_nowhere_fails_and_says_so(site: Site) -> None:
 
 def seen_outside(site: Site) -> list[str]:
     """All argument vectors, what podman tells of the container, and every file of the run but its log."""
-    known = folder.setting(str(site.base / "r1"))
+    known = run_folder.setting(str(site.base / "r1"))
     assert known is not None
     told = subprocess.run(FOUND.words("inspect", known.container), capture_output=True, text=True, check=True)
     vectors = [path.read_bytes().decode("utf-8", "replace") for path in Path("/proc").glob("[0-9]*/cmdline")]
@@ -251,7 +251,7 @@ def test_a_container_survives_the_death_of_the_site_process_and_is_adopted(site:
     launch = site.launch("echo never")
 
     async def story(engine: ContainerEngine) -> Ending:
-        assert folder.exited(launch.folder) is None
+        assert run_folder.exited(launch.folder) is None
         await engine.start(launch)
         return await engine.wait(launch.folder)
 
@@ -271,7 +271,7 @@ def test_a_killed_wrapper_is_137_and_its_container_is_removed(site: Site) -> Non
     async def story(engine: ContainerEngine) -> Ending:
         await engine.start(launch)
         await until(site.work / "begun")
-        who = folder.identity(launch.folder)
+        who = run_folder.identity(launch.folder)
         assert who is not None
         os.kill(who.pid, signal.SIGKILL)
         return await engine.wait(launch.folder)

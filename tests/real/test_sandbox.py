@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tieline.drivers.engines import folder, members, sandbox
+from tieline.drivers.engines import members, run_folder, sandbox
 from tieline.drivers.engines.cgroups import Cgroups
 from tieline.drivers.engines.outputs import collect_outputs
 from tieline.drivers.engines.process import ProcessEngine
@@ -269,8 +269,8 @@ def test_no_descriptor_of_the_wrapper_is_left_open_and_no_disk_is_a_device_here(
 
 def seen_outside(where: str) -> list[str]:
     """The environment of every process of the run that is not the task's, and all argument vectors."""
-    who = folder.identity(where)
-    outside = [folder.task(where), folder.sandbox_init(where), who.pid if who else 1]
+    who = run_folder.identity(where)
+    outside = [run_folder.task(where), run_folder.sandbox_init(where), who.pid if who else 1]
     vectors = [Path(f"/proc/{pid}/cmdline") for pid in members.table()]
     return [
         *(Path(f"/proc/{pid}/environ").read_text() for pid in outside),
@@ -347,7 +347,7 @@ def test_a_sandboxed_run_whose_wrapper_is_killed_leaves_nothing(site: Site) -> N
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
         await until(site.work / "begun")
-        who = folder.identity(launch.folder)
+        who = run_folder.identity(launch.folder)
         assert who is not None
         os.kill(who.pid, signal.SIGKILL)
         return await engine.wait(launch.folder)
@@ -384,7 +384,7 @@ def test_a_sandboxed_run_survives_the_death_of_the_site_process_and_is_adopted(s
     launch = site.launch("echo never")
 
     async def story(engine: ProcessEngine) -> Ending:
-        assert folder.exited(launch.folder) is None
+        assert run_folder.exited(launch.folder) is None
         await engine.start(launch)
         return await engine.wait(launch.folder)
 
@@ -395,7 +395,7 @@ def test_a_sandboxed_run_survives_the_death_of_the_site_process_and_is_adopted(s
 def test_the_time_limit_of_a_sandboxed_run_holds_while_no_site_process_lives(site: Site) -> None:
     start_and_die(site, ": >begun; trap '' TERM; (setsid sleep 888.9 &); while :; do sleep 888.9; done", duration_s=1)
     deadline = time.monotonic() + 20
-    while folder.exited(str(site.base / "runs/r1")) is None and time.monotonic() < deadline:
+    while run_folder.exited(str(site.base / "runs/r1")) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert living("888.9") == []
     ending = site.do(lambda engine: engine.wait(str(site.base / "runs/r1")))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tieline.drivers.engines import folder, runtime
+from tieline.drivers.engines import run_folder, runtime
 from tieline.drivers.engines.cgroups import Cgroups
 from tieline.drivers.engines.container import ContainerEngine
 from tieline.drivers.engines.runtime import Runtime
@@ -137,7 +137,7 @@ def test_a_server_is_told_every_limit_and_gives_as_little_as_works(docker: Clien
     text = " ".join(call[: call.index("-c")])
     base = tmp_path / "r1"
     for words in (
-        f"--name {folder.setting(str(base)).container} --interactive --log-driver none",  # type: ignore[union-attr]
+        f"--name {run_folder.setting(str(base)).container} --interactive --log-driver none",  # type: ignore[union-attr]
         "--network none --hostname run",
         "--cap-drop ALL --security-opt no-new-privileges --pids-limit 500",
         "--memory 1000000000 --memory-swap 1000000000",
@@ -195,7 +195,7 @@ def test_stop_signals_through_the_client_and_takes_the_container_away(docker: Cl
         return await engine.stop(asked.folder, 10)
 
     assert do(docker, story).exit_code == 0
-    name = folder.setting(asked.folder).container  # type: ignore[union-attr]
+    name = run_folder.setting(asked.folder).container  # type: ignore[union-attr]
     assert ["kill", "--signal", "15", name] in docker.calls
     assert docker.calls[-1] == ["rm", "--force", name]
 

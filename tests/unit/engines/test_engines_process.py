@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tieline.drivers.engines import folder, members, spawn
+from tieline.drivers.engines import members, run_folder, spawn
 from tieline.drivers.engines.process import ProcessEngine
 from tieline.model.error import TielineError
 from tieline.ports import Ending
@@ -171,7 +171,7 @@ def test_a_site_process_that_comes_late_to_a_start_does_not_undo_what_was_writte
 
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
-        while folder.exited(launch.folder) is None:  # noqa: ASYNC110 - another process writes it
+        while run_folder.exited(launch.folder) is None:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.01)
         spawn.spawn(launch, engine.way)  # as if it had looked before the first one was there
         return await engine.wait(launch.folder)
@@ -200,7 +200,7 @@ def test_a_run_survives_the_death_of_the_site_process_and_is_adopted_with_its_ex
     launch = site.launch("echo never")
 
     async def story(engine: ProcessEngine) -> Ending:
-        assert folder.exited(launch.folder) is None
+        assert run_folder.exited(launch.folder) is None
         await engine.start(launch)
         return await engine.wait(launch.folder)
 
@@ -212,7 +212,7 @@ def test_a_run_survives_the_death_of_the_site_process_and_is_adopted_with_its_ex
 def test_a_run_that_ended_while_no_site_process_lived_tells_its_exit_code(site: Site) -> None:
     start_and_die(site, "exit 11")
     deadline = time.monotonic() + 20
-    while folder.exited(str(site.base / "r1")) is None and time.monotonic() < deadline:
+    while run_folder.exited(str(site.base / "r1")) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert site.do(lambda engine: engine.wait(str(site.base / "r1"))).exit_code == 11
 
@@ -220,7 +220,7 @@ def test_a_run_that_ended_while_no_site_process_lived_tells_its_exit_code(site: 
 def test_the_time_limit_holds_while_no_site_process_lives(site: Site) -> None:
     start_and_die(site, "trap '' TERM; sleep 777.1 & wait; sleep 777.1", duration_s=1)
     deadline = time.monotonic() + 20
-    while folder.exited(str(site.base / "r1")) is None and time.monotonic() < deadline:
+    while run_folder.exited(str(site.base / "r1")) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert living("777.1") == []
     ending = site.do(lambda engine: engine.wait(str(site.base / "r1")))
@@ -234,7 +234,7 @@ def test_a_killed_wrapper_is_137_and_nothing_of_the_run_is_left(site: Site) -> N
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
         await until(site.work() / "begun")
-        who = folder.identity(launch.folder)
+        who = run_folder.identity(launch.folder)
         assert who is not None
         os.kill(who.pid, signal.SIGKILL)
         return await engine.wait(launch.folder)
@@ -253,7 +253,7 @@ def test_a_process_that_got_the_number_of_a_dead_wrapper_is_neither_adopted_nor_
     try:
         site.run("echo hello")
         (site.base / "r1" / "exit").unlink()
-        folder.put(str(site.base / "r1"), "identity", b'{"pid":%d,"start_ticks":1}' % innocent.pid)
+        run_folder.put(str(site.base / "r1"), "identity", b'{"pid":%d,"start_ticks":1}' % innocent.pid)
         assert site.do(lambda engine: engine.wait(str(site.base / "r1"))).exit_code == 137
         assert innocent.poll() is None
     finally:

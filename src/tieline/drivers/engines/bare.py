@@ -12,7 +12,7 @@ from functools import lru_cache
 from tieline.drivers.engines import seccomp
 from tieline.drivers.engines.cgroups import Cgroups
 from tieline.drivers.engines.environment import SEARCH_PATH, device_environment, shell_exports
-from tieline.drivers.engines.folder import Setting, boot, writable
+from tieline.drivers.engines.run_folder import Setting, boot, writable
 from tieline.drivers.engines.sandbox import NOBODY, Sandbox, View, device_files, has_own_files
 from tieline.drivers.engines.spawn import Entrance, scripts, text
 from tieline.model.error import TielineError

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tieline.drivers.engines import cgroups, folder, members, runtime
+from tieline.drivers.engines import cgroups, members, run_folder, runtime
 from tieline.drivers.engines.cgroups import Cgroups, Spent
 from tieline.drivers.engines.environment import SEARCH_PATH, device_environment, shell_exports
-from tieline.drivers.engines.folder import Setting, boot, writable
 from tieline.drivers.engines.process import processes_most
+from tieline.drivers.engines.run_folder import Setting, boot, writable
 from tieline.drivers.engines.runtime import Runtime, command
 from tieline.drivers.engines.sandbox import device_files
 from tieline.drivers.engines.spawn import Entrance, scripts, text
@@ -202,13 +202,13 @@ class ContainerEngine(WatchedEngine):
         """Runtime -> why it does not work, where none does."""
         return self.way.runtime.why_not
 
-    def _send(self, where: str, watch: Watch, number: int) -> int:
+    def _send(self, folder: str, watch: Watch, number: int) -> int:
         if not watch.known.container:
-            return super()._send(where, watch, number)
+            return super()._send(folder, watch, number)
         if watch.ended.done():
             return 0
         words = self.way.runtime.words("kill", "--signal", str(number), watch.known.container)
-        client = folder.task(where) if number in (signal.SIGTERM, signal.SIGKILL) else 0
+        client = run_folder.task(folder) if number in (signal.SIGTERM, signal.SIGKILL) else 0
         self._keep(watch, self._tell(words, client))
         return 1
 
@@ -217,18 +217,18 @@ class ContainerEngine(WatchedEngine):
         if (await command(words))[0] != 0 and client and members.process(client):
             members.send([client], signal.SIGTERM, is_sandboxed=False)
 
-    async def _clear(self, where: str, cpu_ms: int) -> Ending:
-        known = folder.setting(where)
-        if known is not None and known.container and folder.ended(where) is None:
+    async def _clear(self, folder: str, cpu_ms: int) -> Ending:
+        known = run_folder.setting(folder)
+        if known is not None and known.container and run_folder.ended(folder) is None:
             await command(self.way.runtime.words("rm", "--force", known.container))
-        return await super()._clear(where, cpu_ms)
+        return await super()._clear(folder, cpu_ms)
 
     def _spent(self, known: Setting) -> Spent:
         self._accounts.pop(known.container, None)
         return self._peaks.pop(known.container, Spent()) if known.container else super()._spent(known)
 
-    def _look_at(self, where: str, watch: Watch) -> None:
-        super()._look_at(where, watch)
+    def _look_at(self, folder: str, watch: Watch) -> None:
+        super()._look_at(folder, watch)
         name = watch.known.container
         if not name or watch.ended.done():
             return

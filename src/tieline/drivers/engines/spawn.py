@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from tieline.drivers.engines.folder import EXIT_SPACE, Setting, identity, writable
+from tieline.drivers.engines.run_folder import EXIT_SPACE, Setting, identity, writable
 from tieline.model.error import TielineError
 from tieline.ports import Launch
 
@@ -74,7 +74,8 @@ def spawn(launch: Launch, way: Way) -> tuple[Setting, int]:
     name = hashlib.sha256(os.path.realpath(launch.folder).encode("utf-8", "surrogateescape")).hexdigest()[:24]
     try:
         known = way.setting(launch, name)
-        _lay_out(launch, way, known)
+        if identity(launch.folder) is None:  # else somebody was faster, and this wrapper will leave
+            _lay_out(launch, way, known)
         return known, _start(launch, way, known)
     except OSError as error:
         raise _refusal(error, launch) from error
@@ -112,16 +113,15 @@ def _lay_out(launch: Launch, way: Way, known: Setting) -> None:
     _write(f"{folder}/exit", EXIT_SPACE, 0o600)
     os.close(os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     _write(f"{folder}/launch", msgspec.json.encode(known), 0o600)
-    if identity(folder) is None:
-        os.utime(f"{folder}/launch")  # its time is when the run began, also when an earlier attempt left it
+    os.utime(f"{folder}/launch")  # its time is when the run began, also when an earlier attempt left it
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
-    """Write a file that is not there yet. One that an earlier attempt left is kept if it is whole: it may be in use."""
+    """Write a file that is not there yet; one that an earlier attempt left, and that differs, is replaced whole."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
-        if os.stat(path).st_size == len(content):  # noqa: PTH116
+        if Path(path).read_bytes() == content:
             return
         descriptor = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with open(descriptor, "wb", buffering=0) as file:
