@@ -15,14 +15,14 @@ from tieline.model.error import CODES
 
 HEAD = """# Command line
 
-Data goes to stdout; plans, questions, progress and errors go to stderr. On a terminal a list is an aligned table
-with relative times; in a pipe it is tab-separated without a header, with whole identifiers and RFC 3339 times. `--json`
-gives the model's own structs, never translated. `--lang zh`, `TIELINE_LANG=zh` or a Chinese locale makes the rest Chinese.
-`NO_COLOR` is honoured.
+Data goes to stdout; plans, questions, progress and errors go to stderr. On a terminal a list is an aligned table with
+relative times; in a pipe it is tab-separated without a header, with whole identifiers and RFC 3339 times. `--json`
+gives the model's own structs, never translated. `--lang zh`, `TIELINE_LANG=zh` or a Chinese locale makes the rest
+Chinese. `NO_COLOR` is honoured.
 
-Which exchange is asked: `--exchange NAME|URL`, else `TIELINE_EXCHANGE`, else the one that `tieline login` or
-`tieline up` chose. `TIELINE_TOKEN` replaces the stored token; `TIELINE_HOME` moves the folder that contexts are kept in, which is
-`~/.config/tieline`.
+Which exchange is asked: `--exchange NAME|URL`, else `TIELINE_EXCHANGE`, else the one that `tieline login` or `tieline
+up` chose. `TIELINE_TOKEN` replaces the stored token; `TIELINE_HOME` moves the folder that contexts are kept in, which
+is `~/.config/tieline`.
 
 | exit code | means |
 |---|---|
