@@ -47,6 +47,7 @@ def size(request, monkeypatch):
             "count.CHUNK": 7,
             "prepared.CHUNK": 9,
             "prepared.LEAST_SPAN": 2,
+            "prepared.KEPT_AFTER": 2,
             "order.SLACK": 0,
         }.items():
             monkeypatch.setattr(f"tieline.find.{place}", value)

@@ -96,8 +96,9 @@ def _pass(frame: Frame, bounds: list[Bound], result: Count, first: int) -> Integ
         if left == current.length:
             continue
         result.false[at] += current.length - left
-        lost = np.flatnonzero(~possible)
-        result.nearest[at].see(Picked(frame, lost if kept is None else kept[lost]))
+        if not result.nearest[at].is_settled:
+            lost = np.flatnonzero(~possible)
+            result.nearest[at].see(Picked(frame, lost if kept is None else kept[lost]))
         stay = np.flatnonzero(possible)
         kept = stay if kept is None else kept[stay]
         if not left:

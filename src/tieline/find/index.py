@@ -33,6 +33,7 @@ class Index:
         self.table = Table(OFFER, capacity)
         self.words = Words()
         self.postings: dict[tuple[str, str], Posting] = {}
+        self.shape = 0  # grows when a posting comes or goes
         self.ties: Integers = np.zeros(self.table.capacity, np.int64)
         self._places: Integers = np.full(self.table.capacity, -1, np.int64)
         self._posting_of: dict[int, Posting] = {}
@@ -196,11 +197,13 @@ class Index:
         posting.remove(row, self._places)
         if not len(posting):
             del self.postings[posting.name]
+            self.shape += 1
 
     def _posting(self, kind: str, accelerator: str) -> Posting:
         posting = self.postings.get((kind, accelerator))
         if posting is None:
             posting = self.postings[kind, accelerator] = Posting(self.table, kind, accelerator)
+            self.shape += 1
         return posting
 
     def _keys(self, rows: Integers) -> Integers:

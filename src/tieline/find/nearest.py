@@ -37,6 +37,15 @@ class Nearest:
         self.is_number = isinstance(node, Compare) and node.ref.type in NUMERIC and node.op != "!="
         self._read = integers_of(node.ref, table, context) if self.is_number and isinstance(node, Compare) else None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing nearer can be seen: a whole number that only just fails."""
+        node = self.term.node
+        if self.best is None or not isinstance(node, Compare):
+            return False
+        asked = int(node.value)
+        return self.best == {"<": asked, "<=": asked + 1, ">": asked, ">=": asked - 1}.get(node.op)
+
     def see(self, losers: Frame) -> None:
         """Look at rows for which the term is false."""
         if self._is_text:

@@ -15,6 +15,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from tieline.find.shown import FREE
 from tieline.language.column import FlagColumn, IntegerColumn
 from tieline.language.table import Table
 from tieline.language.vector import AnyCodes
@@ -58,6 +59,7 @@ class Posting:
         self.tail: dict[int, int] = {}  # row -> key
         self._tail: tuple[Integers, Integers] | None = None
         self._projections: dict[str, Projection] = {}
+        self.version = 0  # grows when a slow value of the sorted part, or its order, changes
 
     def __len__(self) -> int:
         return len(self.rows) - self.gaps + len(self.tail)
@@ -115,13 +117,18 @@ class Posting:
         self.rows, self.keys, self.gone = rows, keys, gone
         self.gaps = int(gone.sum())
         self._projections.clear()
+        self.version += 1
         places[rows[~gone]] = np.flatnonzero(~gone)
 
     def refresh(self, row: int, name: str, places: Integers) -> None:
         """A value of a row changed in the table: change its copy."""
-        projection = self._projections.get(name)
         at = int(places[row])
-        if projection is None or at < 0:
+        if at < 0:
+            return
+        if name not in FREE:
+            self.version += 1
+        projection = self._projections.get(name)
+        if projection is None:
             return
         column = self.table.columns[name]
         if isinstance(column, IntegerColumn):
@@ -138,6 +145,7 @@ class Posting:
 
     def refresh_row(self, row: int, places: Integers) -> None:
         """Any value of a row may have changed."""
+        self.version += 1
         for name in self._projections:
             self.refresh(row, name, places)
 

@@ -56,6 +56,11 @@ class Table:
         """The key of ``row``, empty for a removed one."""
         return self._keys[row]
 
+    def keys_of(self, rows: Integers) -> list[str]:
+        """The keys of some rows."""
+        keys = self._keys
+        return [keys[row] for row in rows.tolist()]
+
     def rows(self) -> Integers:
         """Every live row, ascending."""
         return np.flatnonzero(self.live[: self.high]).astype(np.int64, copy=False)
