@@ -107,10 +107,10 @@ def _show(quote: Quote) -> None:
     rows = [
         (
             quote.id,
-            words.say("quote_countered" if quote.is_countered else f"quote_{quote.state}"),
+            words.term("quote", "countered" if quote.is_countered else quote.state),
             quote.pool,
             quote.owner,
-            f"{quote.unit_count} {words.say(f'unit_{quote.unit}')}",
+            f"{quote.unit_count} {words.term('unit', quote.unit)}",
             show_money(quote.listed_price_micro_cny_per_unit_hour),
             show_money(quote.asked_price_micro_cny_per_unit_hour) if quote.asked_price_micro_cny_per_unit_hour else "-",
             show_money(quote.price_micro_cny_per_unit_hour),

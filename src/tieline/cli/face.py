@@ -179,7 +179,7 @@ def note(text: str = "") -> None:
 def hint(*commands: str) -> None:
     """The next useful command."""
     for command in commands:
-        note(coloured("hint: ", YELLOW, sys.stderr) + f"`{command}`")
+        note(coloured("hint: ", YELLOW, sys.stderr) + command)
 
 
 def confirmed(question: str, is_yes: bool) -> None:

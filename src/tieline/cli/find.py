@@ -114,4 +114,4 @@ def _free(said: dict[str, object]) -> str:
 def _evidence(offer: Offer) -> str:
     """The evidence of its values, the weakest told by name: a table has room for one word each."""
     kinds = sorted(set(offer.evidence.values()))
-    return ", ".join(words.say(f"evidence_{each}") for each in kinds) or "-"
+    return ", ".join(words.term("evidence", each) for each in kinds) or "-"

@@ -46,12 +46,12 @@ def usage(face: Face, job: str, limit: int, as_json: bool) -> None:
             line.run,
             line.user,
             line.pool,
-            words.say(f"unit_{line.unit}"),
+            words.term("unit", line.unit),
             f"{line.unit_seconds:,}",
             show_duration(line.duration_ms * 1000),
             show_money(line.price_micro_cny_per_unit_hour),
             show_money(line.charge_micro_cny),
-            words.say(f"evidence_{line.evidence}"),
+            words.term("evidence", line.evidence),
         )
         for line in lines
     ]
@@ -89,10 +89,10 @@ def _show(bill: Bill) -> None:
         (
             line.run,
             line.owner if bill.side == "user" else line.user,
-            f"{line.unit_seconds:,} {words.say(f'unit_{line.unit}')}-s",
+            f"{line.unit_seconds:,} {words.term('unit', line.unit)}-s",
             show_money(line.price_micro_cny_per_unit_hour),
             show_money(line.charge_micro_cny),
-            words.say(f"evidence_{line.evidence}"),
+            words.term("evidence", line.evidence),
         )
         for line in bill.lines
     ]

@@ -127,7 +127,7 @@ def _candidate_row(each: Candidate) -> tuple[str, ...]:
         show_duration(each.data_us) if each.data_us else "-",
         each.network or "-",
         each.sandbox or words.say("none"),
-        words.say(f"evidence_{each.evidence}"),
+        words.term("evidence", each.evidence),
     )
 
 

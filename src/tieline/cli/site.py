@@ -36,7 +36,7 @@ def ls(face: Face, as_json: bool) -> None:
             each.id,
             _state(each),
             each.owner,
-            words.say(f"tier_{each.tier}") if each.tier else "-",
+            words.term("tier", each.tier) if each.tier else "-",
             each.region or "-",
             str(len(each.pools)),
             str(each.runs),
@@ -152,7 +152,7 @@ def _show(each: SiteView) -> None:
         ("site", each.id),
         ("state", _state(each)),
         ("owner", each.owner),
-        ("tier", words.say(f"tier_{each.tier}") if each.tier else "-"),
+        ("tier", words.term("tier", each.tier) if each.tier else "-"),
         ("region", each.region or "-"),
         ("declared_by", each.declared_by or "-"),
         ("runs", str(each.runs)),
@@ -167,7 +167,7 @@ def _show(each: SiteView) -> None:
 def _pool(pool: PoolView) -> tuple[str, ...]:
     from tieline.model.quantity import show_money, show_size
 
-    evidence = ", ".join(words.say(f"evidence_{each}") for each in sorted(set(pool.evidence.values())))
+    evidence = ", ".join(words.term("evidence", each) for each in sorted(set(pool.evidence.values())))
     is_cores = not pool.accelerator_count
     free, total = (pool.cores_free, pool.core_count) if is_cores else (pool.accelerators_free, pool.accelerator_count)
     return (

@@ -38,6 +38,12 @@ def word(name: str) -> str:
     return str(name) if row is None else row[language() == "zh"]
 
 
+def term(group: str, name: str) -> str:
+    """A word of one of the model's lists (evidence, unit, tier, quote) in the reader's language; itself if unknown."""
+    row = WORDS.get(f"{group}_{name}")
+    return name if row is None else row[language() == "zh"]
+
+
 WORDS: dict[str, tuple[str, str]] = {
     # key: (English, Chinese)
     # -- the whole -----------------------------------------------------------------------------------------------------

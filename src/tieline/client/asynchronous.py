@@ -172,9 +172,12 @@ class AsyncClient:
             if view.job.state in JOB_ENDED:
                 return view
 
-    async def jobs(self, state: str = "", user: str = "", before: str = "", limit: int = 100) -> api.JobPage:
+    async def jobs(
+        self, state: str = "", user: str = "", before: str = "", limit: int = 100, *, pipeline: str = ""
+    ) -> api.JobPage:
         """Jobs, newest first."""
-        return await self._get("/v1/jobs", api.JobPage, state=state, user=user, before=before, limit=limit)
+        asked = {"state": state, "user": user, "pipeline": pipeline, "before": before}
+        return await self._get("/v1/jobs", api.JobPage, limit=limit, **asked)
 
     async def stop(self, name: str, why: str = "") -> Job:
         """Stop a job."""
@@ -210,9 +213,9 @@ class AsyncClient:
         """Usage lines that the caller may see."""
         return await self._get("/v1/usage", api.UsagePage, job=job, after=after, limit=limit)
 
-    async def bills(self, side: str = "user") -> tuple[Bill, ...]:
-        """Bills: of users (what they owe) or of owners (what they earned)."""
-        return (await self._get("/v1/bills", api.BillPage, side=side)).bills
+    async def bills(self, side: str = "user", *, from_ms: int = 0, until_ms: int = 0) -> tuple[Bill, ...]:
+        """Bills of runs that ended between two times (0: no bound): of users (owed) or of owners (earned)."""
+        return (await self._get("/v1/bills", api.BillPage, side=side, from_ms=from_ms, until_ms=until_ms)).bills
 
     async def events(self, after: int = 0, limit: int = 1000, job: str = "") -> api.EventPage:
         """A page of the event log."""
@@ -333,7 +336,7 @@ class AsyncClient:
         for output in view.job.outputs:
             parts = [f"node-{output.node}"] if output.node else []
             target = root.joinpath(*parts, output.path).resolve()
-            if not target.is_relative_to(root):
+            if target == root or not target.is_relative_to(root):
                 raise TielineError("check_failed", f"output `{output.path}` leads out of `{folder}`")
             await self.download(output.sha256, target)
             written.append(target)
@@ -344,12 +347,12 @@ class AsyncClient:
         mounts = list(task.mounts)
         folder = None
         if workdir is not None:
-            with packed(workdir) as archive:
+            with await asyncio.to_thread(packed, workdir) as archive:
                 kept = await self.upload(archive)
             folder = Mount(path=".", sha256=kept.sha256, size_bytes=kept.size_bytes, is_archive=True)
         for target, source in files:
             if source.is_dir():
-                with packed(source) as archive:
+                with await asyncio.to_thread(packed, source) as archive:
                     kept = await self.upload(archive)
             elif source.is_file():
                 with open(source, "rb") as file:  # noqa: ASYNC230 - opened here, read in a thread

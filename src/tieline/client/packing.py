@@ -64,12 +64,26 @@ def packed(folder: Path) -> IO[bytes]:
             info = archive.gettarinfo(path, relative.as_posix())
             if info is None or not (info.isreg() or info.issym()):
                 continue
+            if info.issym():
+                _check_link(folder, relative, info.linkname)
             size += info.size
             if size > MOST_BYTES:
                 raise _too_large(folder, f"more than {MOST_BYTES >> 20:,} MiB")
             _add(archive, info, path)
     target.seek(0)
     return target
+
+
+def _check_link(folder: Path, relative: Path, target: str) -> None:
+    """Refuse a link that leads out of the folder: at a site there is nothing behind it."""
+    inside = os.path.normpath(relative.parent / target)
+    if os.path.isabs(target) or inside == ".." or inside.startswith("../"):  # noqa: PTH117 - a name, not a file here
+        raise TielineError(
+            "invalid_task",
+            f"`{folder / relative}` is a link to `{target}`, which leads out of what is sent",
+            hints=(f"list `{relative.as_posix()}` in `.tielineignore`, or put the file itself there",),
+            where="workdir",
+        )
 
 
 def _add(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_option_that_is_not_there_is_a_usage_error(call):
     done = call("ps", "--wrong")
     assert done.exit_code == 2
     assert "--wrong" in done.stderr
-    assert "`tieline ps --help`" in done.stderr
+    assert "hint: tieline ps --help" in done.stderr
 
 
 def test_without_an_exchange_the_way_to_one_is_told(call):

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -336,3 +339,22 @@ def test_check_fails_when_the_exchange_that_is_known_does_not_answer(call, monke
 
 def test_json_is_never_translated(admin):
     assert admin("ps", "--json").stdout == admin("--lang", "zh", "ps", "--json").stdout
+
+
+def test_an_interruption_leaves_the_job_running_and_tells_the_way_back(admin):
+    code = "from tieline.cli.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", "-y", "--", "sleep 60"], stderr=subprocess.PIPE, text=True
+    )
+    said = ""
+    while "submitted" not in said:
+        said += process.stderr.readline()
+    job = re.search(r"submitted (j-\w+)", said)[1]
+    while job not in ok(admin("ps", "--state", "running")).stdout:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert f"hint: tieline logs -f {job}" in rest
+    assert data(admin("why", job, "--json"))["state"] == "running"
+    ok(admin("stop", "-y", job))
