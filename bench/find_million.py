@@ -141,7 +141,8 @@ def priced(index: Index, context: Context, case: Case, lite: Ask, pg: Ask, beat:
             figure=round(ours.p99_us / 1_000, 4),
             unit="ms",
             target="0.5 ms",
-            note=f"prepared, heartbeats between; p50 {ours.p50_us:.1f} us, CPU {ours.cpu_us:.1f}, p99 {ours.cpu_p99_us:.1f} us; as SQL's",
+            note=f"prepared, heartbeats between; p50 {ours.p50_us:.1f} us, CPU mean {ours.cpu_us:.1f} us and "
+            f"p99 {ours.cpu_p99_us:.1f} us; answers identical to SQL's",
         )
     ]
     for word, other in (("SQLite, covering index", of_lite), ("PostgreSQL, covering index", of_pg)):
@@ -153,7 +154,7 @@ def priced(index: Index, context: Context, case: Case, lite: Ask, pg: Ask, beat:
                 anchor=round(other.p50_us, 1),
                 anchor_name=word,
                 ratio=round(other.p50_us / ours.p50_us, 1),
-                target="30x",
+                target="30x" if case.one_in == 600 else "",
                 note=f"same run; mean {ours.mean_us:.1f} against {other.mean_us:.1f} us, p99 {other.p99_us:.0f} us",
             )
         )
