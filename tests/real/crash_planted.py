@@ -14,16 +14,18 @@ import msgspec
 
 
 def answers_before_commit() -> None:
-    """The writer answers, and keeps a moment later."""
+    """The writer answers who submits, and keeps it a moment later."""
     from tieline.drivers.stores import writer
+    from tieline.exchange.commands import SubmitJobs
 
     keep = writer.Writer._commit
 
     def early(self: Any, items: Any, draft: Any) -> None:
-        writer.deliver(draft.answers)
-        if draft.answers and draft.entries:
+        hasty = [answer for answer in draft.answers if isinstance(answer[0].command, SubmitJobs)]
+        writer.deliver(hasty)
+        draft.answers = [answer for answer in draft.answers if answer not in hasty]
+        if hasty:
             time.sleep(0.05)
-        draft.answers = []
         keep(self, items, draft)
 
     writer.Writer._commit = early  # type: ignore[method-assign]

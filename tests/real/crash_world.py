@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from bench.plain_world import PREFIX, PlainWorld
 
+from tieline.cli.processes import is_alive
 from tieline.drivers.stores.log import LogRow, verify
 from tieline.drivers.stores.store import Store
 from tieline.model import event as fact
@@ -23,11 +26,10 @@ sys.path.append(str(Path(__file__).parents[1] / "unit" / "exchange"))
 from exchange_ledger import Ledger
 
 SITES = (("lab7", "gz1"), ("lab8", "sh1"), ("lab9", "bj1"))
-CORES = 4
+CORES = 6
 MEMORY_BYTES = 8 * 10**9
 LIMITS = {"lease_ms": 1_500, "beat_ms": 300, "tick_ms": 100, "offer_ttl_ms": 1_500}
 SUBMITTERS = 4
-MOST_LIVE = 60
 SETTLE_S = 90
 SLACK_MS = 2  # the shell's clock is read in milliseconds, rounded down
 
@@ -45,8 +47,18 @@ class Books:
 class CrashWorld:
     """One exchange and three sites under load, killed at random points of a seeded story."""
 
-    def __init__(self, folder: Path, seed: int, *, exchange: tuple[str, ...] = (), site: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        exchange: tuple[str, ...] = (),
+        site: tuple[str, ...] = (),
+        exchange_share: float = 0.4,
+        long_share: float = 0.2,
+    ) -> None:
         self.pick = random.Random(seed)
+        self.exchange_share, self.long_share = exchange_share, long_share  # of the kills; of the jobs
         self.lines = folder / "lines"
         self.world = PlainWorld(
             folder,
@@ -70,6 +82,7 @@ class CrashWorld:
             for owner, name in SITES:
                 await self.world.add(client, owner, name, cores=CORES, memory_bytes=MEMORY_BYTES)
         load = [asyncio.create_task(self.submit(number)) for number in range(SUBMITTERS)]
+        load.append(asyncio.create_task(self.freeze()))
         try:
             for _ in range(kills):
                 await asyncio.sleep(self.pick.uniform(0.05, 0.5))
@@ -81,7 +94,7 @@ class CrashWorld:
 
     async def kill(self) -> None:
         """One SIGKILL. The exchange comes back at once, a site at its time: half of them after their lease."""
-        if self.pick.random() < 0.4:
+        if self.pick.random() < self.exchange_share:
             self.faults["exchange killed"] += 1
             self.world.kill_exchange()
             await asyncio.to_thread(self.world.open)
@@ -100,6 +113,19 @@ class CrashWorld:
             await task
         return None
 
+    async def freeze(self) -> None:
+        """Now and then a site stands still for longer than its lease, and then goes on as if nothing had happened."""
+        pick = random.Random(self.pick.random())
+        while not self.is_over:
+            await asyncio.sleep(pick.uniform(0.5, 2.0))
+            started = self.world.sites[pick.choice(SITES)[1]]
+            if is_alive(started):
+                self.faults["site frozen"] += 1
+                os.kill(started.pid, signal.SIGSTOP)
+                await asyncio.sleep(pick.uniform(1.8, 2.6))
+                if is_alive(started):
+                    os.kill(started.pid, signal.SIGCONT)
+
     async def bring_back(self, name: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
         self.world.start_site(name)
@@ -113,8 +139,9 @@ class CrashWorld:
             while not self.is_over:
                 count += 1
                 name = f"t{number}-{count}"
+                seconds = pick.uniform(1.5, 3.0) if pick.random() < self.long_share else pick.uniform(0.05, 0.8)
                 script = (
-                    f'echo "$TIELINE_RUN start $(date +%s%3N)" >>{self.lines}; sleep {pick.uniform(0.05, 0.8):.2f}; '
+                    f'echo "$TIELINE_RUN start $(date +%s%3N)" >>{self.lines}; sleep {seconds:.2f}; '
                     f'echo "$TIELINE_RUN end $(date +%s%3N)" >>{self.lines}'
                 )
                 resources = (Resources(core_count=pick.randint(1, 2)),)

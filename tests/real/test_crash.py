@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crash_world import CrashWorld
@@ -17,9 +18,9 @@ SEED = 20_261_121
 PLANTED_KILLS = 14
 
 
-def played(folder: Path, kills: int, **planted: tuple[str, ...]) -> CrashWorld:
+def played(folder: Path, kills: int, **story: Any) -> CrashWorld:
     """A world after its story and its books; ends every process that it started."""
-    world = CrashWorld(folder, SEED, **planted)
+    world = CrashWorld(folder, SEED, **story)
     try:
         asyncio.run(world.play(kills))
         world.check()
@@ -34,7 +35,7 @@ def test_after_fifty_kills_under_load_the_books_are_right(tmp_path: Path, capsys
     world = played(tmp_path, KILLS)
     with capsys.disabled():
         print(f"\n{world.summary()}")
-    assert sum(world.faults.values()) == KILLS
+    assert sum(count for fault, count in world.faults.items() if "killed" in fault) == KILLS
     assert min(world.faults.values()) >= 5
     assert len(world.books.acknowledged) > 100
     assert world.ledger.checked["no pool is oversold"] > 100
@@ -43,15 +44,21 @@ def test_after_fifty_kills_under_load_the_books_are_right(tmp_path: Path, capsys
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("mistake", "found_by"),
+    ("mistake", "found_by", "story"),
     [
-        ("answers-before-commit", "no acknowledged job is lost"),
-        ("fences-nothing", "nothing is billed before it has ended|every acknowledged job ends well|billed"),
-        ("starts-unconfirmed", "nothing starts before it is confirmed"),
+        ("answers-before-commit", "no acknowledged job is lost", {"exchange_share": 0.8}),
+        (
+            "fences-nothing",
+            "nothing is billed before it has ended|every acknowledged job ends well",
+            {"exchange_share": 0.1, "long_share": 0.7},
+        ),
+        ("starts-unconfirmed", "nothing starts before it is confirmed", {}),
     ],
 )
-def test_a_planted_mistake_is_found_by_the_same_books(tmp_path: Path, mistake: str, found_by: str) -> None:
+def test_a_planted_mistake_is_found_by_the_same_books(
+    tmp_path: Path, mistake: str, found_by: str, story: dict[str, float]
+) -> None:
     command = ("tests.real.crash_planted", mistake)
     planted = {"site" if mistake == "starts-unconfirmed" else "exchange": command}
     with pytest.raises(AssertionError, match=found_by):
-        played(tmp_path, PLANTED_KILLS, **planted)
+        played(tmp_path, PLANTED_KILLS, **planted, **story)
