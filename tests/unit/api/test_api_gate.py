@@ -251,3 +251,33 @@ def test_a_defect_is_answered_without_its_details_and_logged_with_its_traceback(
     defect = next(record for record in caplog.records if record.getMessage() == "defect in list_tokens")
     assert defect.exc_info is not None
     assert defect.request == body["request_id"]
+
+
+def test_a_sender_beyond_its_rate_of_bytes_is_slowed_down_and_then_refused(fresh, monkeypatch):
+    monkeypatch.setattr("tieline.api.call.MOST_WAIT_S", 0.0)
+    world = fresh(limits=Limits(upload_bytes_per_s=65_536))
+    admin, content = world.admin, b"x" * 65_000
+    binary = {"Content-Type": "application/octet-stream"}
+    assert admin.post("/v1/blobs", content=content, headers=binary).status_code == 201
+    answer = admin.post("/v1/blobs", content=content, headers=binary)
+    refused(answer, "rate_limited")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert world.blobs.count == 1
+
+
+def test_numbers_without_a_fraction_are_whole_however_they_are_written(world):
+    world.site("lab8", "log2")
+    answer = world.admin.post(
+        "/v1/plans",
+        content=b'{"tasks": [{"run": "x", "nodes": 1.0, "deadline_s": 6e1}]}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 200, answer.text
+    half = world.admin.post("/v1/plans", json={"tasks": [{"run": "x", "nodes": 1.5}]})
+    refused(half, "invalid_request", "tasks[0].nodes")
+
+
+def test_a_path_says_which_methods_it_has(world):
+    for path, methods in (("/v1/jobs", "GET, OPTIONS, POST"), (f"/v1/blobs/{'0' * 64}", "GET, HEAD, OPTIONS")):
+        answer = world.http.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (204, methods)

@@ -1,5 +1,6 @@
 """Streams: nothing is lost, nothing is shown to whom it does not concern, and none of them keeps the process alive."""
 
+import asyncio
 import base64
 import json
 import threading
@@ -10,6 +11,8 @@ import pytest
 from test_api_gate import refused
 from test_api_jobs import HELLO, finish, run_of, short, submit
 
+from tieline.api.call import Call
+from tieline.api.stream import EventStream, frame
 from tieline.model.limits import Limits
 from tieline.model.party import Role
 
@@ -286,3 +289,46 @@ def test_a_site_may_not_write_the_log_of_another_sites_run(busy):
         f"/v1/site/runs/{run['id']}/log", content=b"x", headers={"Content-Type": "application/octet-stream"}
     )
     refused(answer, "not_found")
+
+
+def test_a_quiet_stream_says_that_it_lives_and_moves_its_cursor_past_what_is_not_shown(fresh, monkeypatch):
+    monkeypatch.setattr("tieline.api.log.PING_S", 0.05)
+    world = fresh()
+    world.token("x", Role.USER)
+    head = world.writer.position[0] + 1  # the token of bob below, which bob may not see
+    with world.as_("bob", Role.USER).stream("GET", "/v1/events/stream") as answer:
+        raw = b""
+        for piece in answer.iter_raw():
+            raw += piece
+            if raw.count(b":\n\n") >= 2:
+                break
+    assert raw.startswith(f"id: {head}\n\n".encode())
+    assert b"data:" not in raw
+
+
+def test_a_reader_that_takes_nothing_is_let_go(world, monkeypatch):
+    monkeypatch.setattr("tieline.api.stream.SEND_S", 0.05)
+
+    async def story():
+        sent, gone = [], asyncio.Event()
+
+        async def send(message):
+            sent.append(message)
+            if len(sent) > 3:
+                await asyncio.sleep(60)
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def endless():
+            while True:
+                yield frame(b"{}")
+
+        call = Call(world.platform, {"headers": [], "client": None})
+        call.meter = world.platform.rates.meter("slow")
+        await asyncio.wait_for(EventStream(call, endless, lambda: None)({}, receive, send), 5)
+        assert len(sent) == 4
+        assert (call.meter.streams, world.platform.rates.streams) == (0, 0)
+
+    asyncio.run(story())
