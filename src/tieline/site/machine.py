@@ -41,7 +41,8 @@ def step(state: SiteState, stimulus: Stimulus, now_ms: int) -> tuple[SiteState, 
 def next_ms(state: SiteState) -> int | None:
     """When `Ticked` next has something to do; None: never."""
     times = [held.stop_at_ms for held in state.runs.values() if held.may_run and not held.is_stopping]
-    times += [_hold_until_ms(state, held) for held in state.runs.values() if _is_unanswered(held)]
+    if state.is_connected:
+        times += [_hold_until_ms(state, held) for held in state.runs.values() if _is_unanswered(held)]
     return min((time for time in times if time), default=None)
 
 
@@ -274,6 +275,16 @@ def _handed_over(turn: Turn, over: seen.HandedOver) -> None:
         turn.end(held, report_of(held, over.endings, over.outputs, over.failure))
 
 
+def _not_journalled(turn: Turn, failed: seen.NotJournalled) -> None:
+    """What is not on the disk is not accepted."""
+    held = turn.state.runs.get(failed.run)
+    if held is None or not _is_unanswered(held):
+        return
+    turn.drop(held)
+    reason = Reason(code="offer_wrong", values={"why": failed.why[:500]})
+    turn.do(Send(report=Refused(run=held.run, epoch=held.offer.epoch, reason=reason)))
+
+
 # -- what the owner and the clock do -----------------------------------------------------------------------------------
 
 
@@ -315,6 +326,7 @@ HANDLERS: dict[type[Stimulus], Callable[[Turn, Any], None]] = {
     seen.NodesEnded: _nodes_ended,
     seen.CheckpointKept: _checkpoint_kept,
     seen.HandedOver: _handed_over,
+    seen.NotJournalled: _not_journalled,
     seen.OwnerDrained: _owner_drained,
     seen.OwnerStopped: _owner_stopped,
     seen.Ticked: _ticked,

@@ -82,6 +82,13 @@ class HandedOver(Stimulus, frozen=True, kw_only=True):
     failure: Reason | None = None
 
 
+class NotJournalled(Stimulus, frozen=True, kw_only=True):
+    """The disk did not take what must be there before a run is accepted."""
+
+    run: str
+    why: str
+
+
 class OwnerDrained(Stimulus, frozen=True, kw_only=True):
     """The owner takes no new runs, or takes them again."""
 

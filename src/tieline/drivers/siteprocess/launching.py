@@ -1,0 +1,118 @@
+"""Launching: what an engine is told for each node of a run. Secrets are opened here, in memory, and go nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tieline.drivers.engines.environment import DEFAULT_PORT, SEARCH_PATH, promised_environment
+from tieline.drivers.siteprocess.results import checkpoint_folder
+from tieline.model.error import TielineError
+from tieline.ports import Launch
+from tieline.registry import unseal
+from tieline.site import Held, Pool
+from tieline.site.configuration import SiteLimits
+
+secrets_in = msgspec.json.Decoder(dict[str, str])
+PYTHON = os.path.dirname(sys.executable)  # noqa: PTH120 - text, as PATH wants it; links of a venv are kept
+INTERPRETERS = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))  # seen read-only in a sandbox: tasks run on them
+LATE_S = 1  # the engine's own time limit comes after the site's, which takes a checkpoint first
+
+
+def opened_secrets(held: Held, sealed: str, private: bytes) -> dict[str, str]:
+    """The task's secrets. Raises TielineError `check_failed` when they are not there or do not open."""
+    names = held.offer.task.secrets
+    if not names:
+        return {}
+    try:
+        content = unseal(private, base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)))
+        values = secrets_in.decode(content)
+    except (binascii.Error, ValueError, msgspec.MsgspecError, TielineError):
+        raise TielineError("check_failed", "the task's secrets do not open with this site's key") from None
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise TielineError("check_failed", f"the secret `{missing[0]}` did not come along")
+    return {name: values[name] for name in names}
+
+
+def launches(
+    held: Held, folder: str, pool: Pool | None, limits: SiteLimits, secrets: dict[str, str], *, holds_memory: bool
+) -> list[Launch]:
+    """One launch per node, in rank order. ``folder`` is the run's; ``pool`` None: the owner took it away since."""
+    offer = held.offer
+    task, nodes = offer.task, held.nodes
+    resources = task.resources[offer.alternative]
+    addresses = node_addresses(nodes)
+    port = master_port(folder) if nodes > 1 else DEFAULT_PORT
+    memory = offer.memory_bytes // nodes
+    if not memory and pool is not None and holds_memory:
+        memory = pool.memory_bytes  # what is not asked for is still bounded by what is sold
+    made = []
+    for node, where in enumerate(node_folders(folder, nodes)):
+        checkpoint = checkpoint_folder(where, task.checkpoint.path) if task.checkpoint else ""
+        envs = promised_environment(
+            job=offer.job,
+            run=offer.run,
+            node=node,
+            addresses=addresses,
+            master_port=port,
+            accelerators_per_node=offer.accelerator_count // nodes,
+            workdir=f"{where}/work",
+            temporary=f"{where}/tmp",  # noqa: S108 - the run's own
+            checkpoint=checkpoint,
+            site=os.environ,
+            path=f"{PYTHON}:{SEARCH_PATH}",
+        )
+        made.append(
+            Launch(
+                run=offer.run,
+                node=node,
+                folder=where,
+                setup=task.setup,
+                script=task.run,
+                envs={**envs, "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
+                devices=held.devices_of(node),
+                vendor=pool.vendor if pool is not None else "",
+                core_count=offer.core_count // nodes,
+                memory_bytes=memory,
+                disk_bytes=resources.disk_bytes or limits.disk_bytes,
+                duration_s=offer.stop_after_s + LATE_S if offer.stop_after_s else 0,
+                grace_s=task.grace_s,
+                network=held.network,
+                sandbox=held.sandbox,
+                image=resources.image,
+                log_bytes=limits.log_bytes,
+                readable=INTERPRETERS,
+            )
+        )
+    return made
+
+
+def node_folders(folder: str, nodes: int) -> list[str]:
+    """The engine's folder of each node."""
+    return [f"{folder}/node-{node}" for node in range(nodes)]
+
+
+def node_addresses(nodes: int) -> Sequence[str]:
+    """One loopback address per node: all of 127.0.0.0/8 is this machine (RFC 1122, section 3.2.1.3)."""
+    return [f"127.{node >> 16 & 255}.{node >> 8 & 255}.{node & 255}" for node in range(1, nodes + 1)]
+
+
+def master_port(folder: str) -> int:
+    """A port for the gang to meet on, free when it is chosen; the same again for a run that is adopted."""
+    path = Path(folder, "port")
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    path.write_text(str(port))
+    return port

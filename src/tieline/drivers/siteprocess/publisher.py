@@ -1,0 +1,168 @@
+"""Publisher: the owner's records, signed here, renewed before their lease ends, withdrawn when they are over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tieline.drivers.http import HttpClient
+from tieline.drivers.siteprocess.home import Home, Identity
+from tieline.model.api import RecordBody, RecordView
+from tieline.model.error import TielineError
+from tieline.model.record import Status
+from tieline.model.spec import PoolSpec
+from tieline.ports import Clock
+from tieline.registry import Key, opened, sign
+from tieline.site.configuration import FrontConfig
+from tieline.site.fronted import MOST_BYTES, from_csv, from_json
+from tieline.site.records import Head, Statement, due, front_site, front_statements, record_of
+
+log = logging.getLogger("tieline.site")
+LOOK_S = 300.0  # how often leases are looked at; a change wakes it
+AGAIN_S = 5.0
+
+
+class Publisher:
+    """``statements`` says what the owner says now; what is fronted for comes beside it."""
+
+    def __init__(
+        self,
+        client: HttpClient,
+        home: Home,
+        identity: Identity,
+        key: Key,
+        clock: Clock,
+        is_open: asyncio.Event,
+        *,
+        lease_s: int,
+        fronts: Sequence[FrontConfig],
+        statements: Callable[[], list[Statement]],
+    ) -> None:
+        self.client = client
+        self.home = home
+        self.identity = identity
+        self.key = key
+        self.clock = clock
+        self.is_open = is_open
+        self.lease_s = lease_s
+        self.fronts = fronts
+        self.statements = statements
+        self.heads = home.heads()
+        self.said = asyncio.Event()  # everything has been said once in this session
+        self._fronted: dict[str, tuple[Statement, ...]] = {}
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something may have to be said."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Say what is due, for ever."""
+        while True:
+            await self.is_open.wait()
+            self._wake.clear()
+            is_said = await self._publish()
+            if is_said:
+                self.said.set()
+            try:
+                await asyncio.wait_for(self._wake.wait(), LOOK_S if is_said else AGAIN_S)
+            except TimeoutError:
+                continue
+
+    async def follow(self, front: FrontConfig) -> None:
+        """Look at one front's list for ever; what cannot be read leaves the last good list standing."""
+        while True:
+            try:
+                specs = await self._listed(front)
+                said = front_statements(front, self.identity.owner, self.identity.owner, specs)
+                if self._fronted.get(front.name) != said:
+                    self._fronted[front.name] = said
+                    self.wake()
+            except (TielineError, OSError) as error:
+                log.warning("a front cannot be read", extra={"site": front.name, "why": str(error)})
+            await asyncio.sleep(front.every_s)
+
+    async def _listed(self, front: FrontConfig) -> dict[str, PoolSpec]:
+        place = front_site(front, self.identity.owner)
+        if front.file:
+            path = Path(self.home.folder, front.file)
+            return from_csv(await asyncio.to_thread(_head_of, path), str(path), place)
+        base, slash, rest = front.url.partition("://")[2].partition("/")
+        scheme = front.url.partition("://")[0]
+        async with HttpClient(f"{scheme}://{base}", proxy=self.client.proxy, limit_bytes=MOST_BYTES) as client:
+            return from_json(await client.raw("GET", slash + rest or "/"), front.url, place)
+
+    async def _publish(self) -> bool:
+        """Sign and send what is due; whether everything was taken."""
+        now_s = self.clock.now_ms() // 1000
+        fronted = [said for front in self.fronts for said in self._fronted.get(front.name, ())]
+        wanted = [*self.statements(), *fronted, *self._standing()]
+        is_said = True
+        for said in due(wanted, self.heads, now_s, self.lease_s):
+            try:
+                await self._say(said, now_s)
+            except TielineError as error:
+                is_said = False
+                log.warning("a record is not taken", extra={"site": said.id, "code": error.code, "why": error.message})
+                if error.transient or error.code == "unauthenticated":
+                    break
+        return is_said
+
+    def _standing(self) -> list[Statement]:
+        """What was said of fronts whose list was not read yet since the start stands as it was."""
+        unread = {front.name for front in self.fronts if front.name not in self._fronted}
+        places = {f"{self.identity.owner}/site/{name}" for name in unread}
+        return [
+            Statement(id=head.id, kind=head.id.split("/")[1], spec=head.spec, status=head.status)
+            for head in self.heads.values()
+            if (head.id in places or head.spec.get("site") in places) and head.status is not Status.WITHDRAWN
+        ]
+
+    async def _say(self, said: Statement, now_s: int) -> None:
+        head = self.heads.get(said.id)
+        try:
+            await self._send(said, head, now_s)
+        except TielineError as error:
+            if error.code not in ("record_refused", "conflict"):
+                raise
+            known = await self._known(said.id)  # our own memory may be older than what we signed once
+            if known is None or (head is not None and known.rev == head.rev and known.sha256 == head.sha256):
+                raise
+            await self._send(said, known, now_s)
+
+    async def _send(self, said: Statement, head: Head | None, now_s: int) -> None:
+        envelope = sign(record_of(said, head, now_s, self.lease_s), self.key, self.identity.kid)
+        body = RecordBody(envelope=envelope.decode())
+        await self.client.call("POST", "/v1/records", RecordView, body=body)
+        parcel = opened(envelope)
+        record = parcel.record
+        self.heads[said.id] = Head(
+            id=said.id, rev=record.rev, sha256=parcel.sha256.hex(), exp=record.exp, spec=said.spec, status=said.status
+        )
+        self.home.keep_heads(self.heads)
+
+    async def _known(self, identifier: str) -> Head | None:
+        """The newest revision that the exchange has."""
+        try:
+            view = await self.client.call("GET", f"/v1/records/{identifier.replace('/', '~')}", RecordView)
+            parcel = opened(view.envelope.encode())
+        except TielineError:
+            return None
+        record = parcel.record
+        return Head(
+            id=record.id,
+            rev=record.rev,
+            sha256=parcel.sha256.hex(),
+            exp=record.exp,
+            spec=msgspec.json.decode(msgspec.json.encode(record.spec)),
+            status=record.status,
+        )
+
+
+def _head_of(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST_BYTES + 1)
