@@ -127,7 +127,7 @@ def found() -> Runtime:
 
 
 def _podman(program: str) -> Runtime | str:
-    why = ""
+    said: list[str] = []
     files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1 << 20)
     limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=32768:32768")
     plain = ("--runtime", "runc", "--cgroup-manager=cgroupfs", "--events-backend=file")
@@ -140,7 +140,8 @@ def _podman(program: str) -> Runtime | str:
             why = _said_no(candidate.words(*verb, "--rootfs", root, "/usr/bin/true"))
         if not why:
             return Runtime("podman", program, _version(program), general, running, ("host", "none"))
-    return why
+        said.append(why)
+    return "; ".join(dict.fromkeys(said))
 
 
 def _docker(program: str) -> Runtime | str:
