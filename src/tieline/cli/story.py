@@ -22,7 +22,7 @@ from tieline.cli.stage import PREFIX, Actor, Stage
 from tieline.client import AsyncClient
 from tieline.model.api import JobView
 from tieline.model.error import TielineError
-from tieline.model.job import Job, JobState, RunState
+from tieline.model.job import Job, JobState
 from tieline.model.party import Role
 from tieline.model.quantity import show_money
 from tieline.model.reason import sentence
@@ -129,7 +129,7 @@ class Story:
         answer = await self.user.find(query, kind="pool")
         self.say("2. tieline find '{query}'", None, query=query)
         for offer in answer.offers:
-            price = show_money(int(offer.attributes.get("price", 0)))
+            price = show_money(int(offer.attributes.get("price_micro_cny", 0)))
             self.say(
                 "   {id:<30} {price} CNY per core-hour", "   {id:<30} 每核小时 {price} 元", id=offer.id, price=price
             )
@@ -227,7 +227,7 @@ class Story:
             await asyncio.sleep(0.05)
         run = view.runs[-1]
         actor = next(each for each in self.stage.sites.values() if each.id == run.site)
-        cut = time.monotonic()
+        cut_ms = time.time_ns() // 1_000_000
         self.stage.power_cut(actor)
         self.say(
             "5. SIGKILL of {site} while `long` runs there with checkpoint {sha256}",
@@ -236,11 +236,11 @@ class Story:
         )  # fmt: skip
         view = await self.wait(long)
         state = json.loads(await self.output(view, "result.json"))
-        resumed_s = (view.runs[-1].started_ms - self.offset_ms(view)) / 1000
-        self.facts["lost"] = {"site": run.site, "lives": state["lives"], "seconds_to_end": time.monotonic() - cut}
+        resumed_s = (view.runs[-1].started_ms - cut_ms) / 1000
+        self.facts["lost"] = {"site": run.site, "lives": state["lives"], "seconds_to_resume": resumed_s}
         self.say(
-            "   found silent and placed on {site} after {wait:.1f} s; went on from step {at} of {all}, did not start over",
-            "   判定失联并改派到 {site}，用时 {wait:.1f} 秒；从第 {at}/{all} 步继续，没有重来",
+            "   {wait:.1f} s later it ran on {site}, from step {at} of {all}: it did not start over",
+            "   {wait:.1f} 秒后在 {site} 上继续，从第 {at}/{all} 步开始，没有重来",
             site=view.runs[-1].site, wait=resumed_s, at=state["lives"][-1]["from"], all=state["at"],
         )  # fmt: skip
         self.check(view.job.state is JobState.SUCCEEDED, "long succeeded")
@@ -248,15 +248,16 @@ class Story:
         self.check(view.runs[-1].site != run.site, "long finished elsewhere")
         await self.returned(actor, run.id)
 
-    @staticmethod
-    def offset_ms(view: JobView) -> int:
-        """When the exchange found the first run lost."""
-        return next(run.ended_ms for run in view.runs if run.state is RunState.LOST)
-
     async def returned(self, actor: Actor, run: str) -> None:
         """The killed site comes back: it finds its fenced run, stops it, and nobody is billed for it."""
         self.stage.start_site(actor)
         await self.stage.await_sites(self.admin)
+        for _ in range(100):
+            if not await asyncio.to_thread(_alive_below, actor.folder / "runs" / run):
+                break
+            await asyncio.sleep(0.1)
+        left = await asyncio.to_thread(_alive_below, actor.folder / "runs" / run)
+        self.check(not left, f"the fenced run was stopped ({left} processes left)")
         lines = (await self.user.usage()).lines
         self.check(all(line.run != run for line in lines), "the lost run is on no bill")
         self.say(
@@ -386,9 +387,9 @@ class Story:
             )  # fmt: skip
         total = sum(bill.charge_micro_cny for bill in owners)
         self.say(
-            "   ada owes {charge} CNY: {equal} the sum of the owners' bills", "   ada 应付 {charge} 元：与各主体账单之和{equal}",
+            "   ada owes {charge} CNY; the owners' bills add up to {total}", "   ada 应付 {charge} 元；各主体账单之和为 {total} 元",
             charge=show_money(mine.charge_micro_cny),
-            equal="equals" if total == mine.charge_micro_cny else "DIFFERS FROM",
+            total=show_money(total),
         )  # fmt: skip
         self.check(total == mine.charge_micro_cny, "the bills add up")
         billed = [line.run for bill in owners for line in bill.lines]
@@ -398,8 +399,9 @@ class Story:
         chain = await self.admin.verify_log()
         self.check(chain.is_verified, "the event log's chain verifies")
         self.say(
-            "   event log: {events} entries, hash chain {state}, head {head}", "   事件日志：{events} 条，哈希链{state}，头部 {head}",
-            events=chain.events, state="verified" if chain.is_verified else "BROKEN", head=chain.head[:16],
+            "   event log: {events} entries, hash chain verified up to {head}" if chain.is_verified else "   event log: BROKEN",
+            "   事件日志：{events} 条，哈希链已验证至 {head}" if chain.is_verified else "   事件日志：哈希链断裂",
+            events=chain.events, head=chain.head[:16],
         )  # fmt: skip
         self.facts["bills"] = {
             "owners": {bill.party: bill.charge_micro_cny for bill in owners}, "ada": mine.charge_micro_cny,
@@ -435,6 +437,17 @@ def digits_file() -> Path:
             hints=("pip install 'tieline[demo]'",),
         )
     return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+
+
+def _alive_below(folder: Path) -> int:
+    """How many processes work in ``folder`` or were started with a path below it."""
+    import psutil
+
+    count = 0
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        said = [process.info["cwd"] or "", *(process.info["cmdline"] or ())]
+        count += any(str(folder) in word for word in said)
+    return count
 
 
 def _counted(words: list[str]) -> list[str]:
