@@ -13,6 +13,7 @@ entry or hold back another. Only orders are handed on, since they are made from 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from tieline.drivers.stores.draft import Committed, Ordered
 
 T = TypeVar("T")
-SITE_MEMORY = 256  # orders of one site that a broken stream can be resumed over; its mailbox holds no more either
+MAILBOX = 16_384  # orders that one site may be behind: many passes of placing
+SITE_MEMORY = 1_024  # orders of one site that a broken stream can be resumed over
+SITE_MEMORY_S = 60.0  # and for how long: an offer is void long before
 HEAD = "head"  # the name to wait for when any entry will do
 
 
@@ -50,7 +53,7 @@ class Mailbox:
 
     def put(self, order: Ordered) -> None:
         """Leave one order."""
-        if len(self.items) >= SITE_MEMORY:
+        if len(self.items) >= MAILBOX:
             self.close("this stream fell behind")
         if not self.why:
             self.items.append(order)
@@ -89,23 +92,24 @@ class SiteLine:
 
     def __init__(self, floor: int) -> None:
         self.floor = floor  # a cursor below this cannot be resumed: orders after it were forgotten
-        self.recent: deque[Ordered] = deque()
+        self.recent: deque[tuple[float, Ordered]] = deque()
         self.mailbox: Mailbox | None = None
         self.session = 0
         self.opened_seq = 0
 
-    def add(self, order: Ordered) -> None:
-        """Remember an order and hand it on."""
-        self.recent.append(order)
-        if len(self.recent) > SITE_MEMORY:
-            self.floor = self.recent.popleft()[0]
+    def add(self, order: Ordered, now_s: float) -> None:
+        """Remember an order for a while and hand it on."""
+        recent = self.recent
+        recent.append((now_s, order))
+        while len(recent) > SITE_MEMORY or recent[0][0] < now_s - SITE_MEMORY_S:
+            self.floor = recent.popleft()[1][0]
         if self.mailbox is not None:
             self.mailbox.put(order)
 
     def opened(self, session: int, seq: int) -> None:
         """A session began: what came before is in its welcome."""
         self.session, self.opened_seq = session, seq
-        self.recent = deque(order for order in self.recent if order[0] > seq)
+        self.recent = deque(each for each in self.recent if each[1][0] > seq)
         self.floor = max(self.floor, seq)
         if self.mailbox is not None:
             self.mailbox.close("a newer session was opened")
@@ -115,7 +119,8 @@ class SiteLine:
 class Hub:
     """One for each exchange process."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.head = 0  # position of the newest entry that was told here
         self.is_closed = False
@@ -178,10 +183,11 @@ class Hub:
 
     def tell_orders(self, orders: Sequence[Ordered]) -> None:
         """Let sites know."""
+        now_s = self.clock()
         for order in orders:
             line = self.line(order[1])
             if order[0] > line.opened_seq:
-                line.add(order)
+                line.add(order, now_s)
 
     def line(self, site: str) -> SiteLine:
         """What is remembered of ``site``; a site that is not known yet can be resumed from now on."""
@@ -199,7 +205,7 @@ class Hub:
         if not line.floor <= after <= self.head or self.is_closed:
             return False
         line.mailbox = mailbox
-        for order in line.recent:
+        for _, order in line.recent:
             if order[0] > after:
                 mailbox.put(order)
         return True

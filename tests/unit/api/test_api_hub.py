@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tieline.api.hub import HEAD, SITE_MEMORY, Hub, Mailbox, OverError, end_name
+from tieline.api.hub import HEAD, MAILBOX, SITE_MEMORY, Hub, Mailbox, OverError, end_name
 from tieline.drivers.stores.draft import Committed
 from tieline.model import event as fact
 from tieline.model.job import JobState
@@ -157,13 +157,41 @@ def test_a_stream_that_falls_behind_is_ended_and_its_memory_is_bounded():
         hub = hub_at(0)
         mailbox = Mailbox()
         assert hub.open_line(SITE, 0, mailbox)
-        for seq in range(1, 3 * SITE_MEMORY):
+        for seq in range(1, MAILBOX + 2):
             hub.head = seq
             hub.tell_orders([order(seq)])
         with pytest.raises(OverError, match="fell behind"):
             await mailbox.take(1)
         assert len(hub.line(SITE).recent) == SITE_MEMORY
         assert not hub.open_line(SITE, 1, Mailbox())
+
+    asyncio.run(story())
+
+
+def test_a_burst_of_offers_does_not_end_a_stream_that_is_read():
+    async def story():
+        hub = hub_at(0)
+        mailbox = Mailbox()
+        assert hub.open_line(SITE, 0, mailbox)
+        hub.head = 5_000
+        hub.tell_orders([order(seq) for seq in range(1, 5_001)])
+        assert len(await mailbox.take(1)) == 5_000
+
+    asyncio.run(story())
+
+
+def test_orders_are_not_remembered_for_longer_than_they_can_matter():
+    async def story():
+        now = [1_000.0]
+        hub = hub_at(2)
+        hub.clock = lambda: now[0]
+        hub.line(SITE)
+        for seq, at_s in ((3, 1_000.0), (4, 1_050.0), (5, 1_070.0)):
+            now[0], hub.head = at_s, seq
+            hub.tell_orders([order(seq)])
+        assert [each[0] for _, each in hub.line(SITE).recent] == [4, 5]
+        assert not hub.open_line(SITE, 2, Mailbox())
+        assert hub.open_line(SITE, 3, Mailbox())
 
     asyncio.run(story())
 
