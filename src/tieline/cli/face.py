@@ -176,10 +176,15 @@ def note(text: str = "") -> None:
     click.echo(text, err=True)
 
 
+def marked(mark: str) -> str:
+    """`error: ` or `hint: ` in the reader's language and its colour, for stderr."""
+    return coloured(words.say(mark), RED if mark == "error" else YELLOW, sys.stderr)
+
+
 def hint(*commands: str) -> None:
     """The next useful command."""
     for command in commands:
-        note(coloured("hint: ", YELLOW, sys.stderr) + command)
+        note(marked("hint") + command)
 
 
 def confirmed(question: str, is_yes: bool) -> None:
@@ -224,13 +229,13 @@ def complain(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
-        note(coloured("error: ", RED, sys.stderr) + error.format_message())
+        note(marked("error") + error.format_message())
         if context is not None:
             hint(f"{context.command_path} --help")
         return error.exit_code
     if isinstance(error, OSError):
         named = f"`{error.filename}`: " if error.filename else ""
-        note(coloured("error: ", RED, sys.stderr) + f"{named}{error.strerror or error}")
+        note(marked("error") + f"{named}{error.strerror or error}")
         return 1
     raise error
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
     from tieline.model.plan import Answer, Offer
 
-EXPRESSION = re.compile(r"[<>=()!]|\b(and|or|not|in)\b")
+EXPRESSION = re.compile(r"[<>=()!]")
+MAYBE = re.compile(r"\b(and|or|not|in)\b")  # an expression, or words such as `models and agents`
 
 
 @verb("find")
@@ -37,10 +38,22 @@ def find(
     as_json: bool,
 ) -> None:
     """QUERY is an expression (`npu >= 8 and price < 20`) or words."""
+    from tieline.model.error import TielineError
+
     text = " ".join(query).strip()
     is_expression = form == "expression" or (form is None and EXPRESSION.search(text) is not None)
+    is_maybe = form is None and not is_expression and MAYBE.search(text) is not None
 
     async def work(client: AsyncClient) -> Answer:
+        if is_maybe:
+            try:
+                return await ask(client, True)
+            except TielineError as error:
+                if error.code != "invalid_expression":
+                    raise
+        return await ask(client, is_expression)
+
+    async def ask(client: AsyncClient, is_expression: bool) -> Answer:
         return await client.find(
             text if is_expression else "",
             words="" if is_expression else text,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from tieline.cli import words
-from tieline.cli.face import RED, YELLOW, coloured, note
+from tieline.cli.face import marked, note
 from tieline.cli.table import clean, show
 from tieline.model.error import TielineError
 from tieline.model.plan import Candidate, Plan
@@ -34,14 +33,14 @@ def said(reason: Reason) -> str:
 def show_error(error: TielineError) -> None:
     """``error: ...``, counted reasons, ``hint: ...``, on stderr."""
     message = error.message if words.language() == "en" else f"{words.say('code_' + error.code)}：{error.message}"
-    note(coloured("error: ", RED, sys.stderr) + clean(message))
+    note(marked("error") + clean(message))
     if error.where and f"`{error.where}`" not in error.message:
         note(f"  {words.say('where')} {clean(error.where)}")
     show_reasons(error.reasons)
     if error.hints:
         note()
     for each in error.hints:
-        note(coloured("hint: ", YELLOW, sys.stderr) + clean(each))
+        note(marked("hint") + clean(each))
 
 
 def show_reasons(reasons: Sequence[Reason], *, counted: bool = True) -> None:

@@ -54,6 +54,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "退出码：0 完成，1 失败，2 用法错误，3 无可行方案，4 不允许，130 中断。",
     ),
     "verbs": ("Verbs", "命令"),
+    "error": ("error: ", "错误："),
+    "hint": ("hint: ", "提示："),
     "no_such_verb": ("there is no verb `{verb}`", "没有命令 `{verb}`"),
     "needs_yes": ("nobody can be asked here: add `-y`", "此处无法询问：请加 `-y`"),
     "declined": ("nothing was changed", "未做任何更改"),

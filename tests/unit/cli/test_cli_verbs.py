@@ -83,6 +83,12 @@ def test_find_ranks_what_fits_and_counts_what_does_not(admin):
     assert data(admin("find", "npu >= 8", "--json"))["matched"] == 0
 
 
+def test_find_takes_words_that_look_like_an_expression_as_words(admin):
+    assert "found" in ok(admin("find", "models and agents")).stderr
+    assert admin("find", "--as", "expression", "models and agents").exit_code == 2
+    assert ok(admin("find", "owner in ('cn.demo.lab7')", "--kind", "pool")).stdout
+
+
 def test_find_says_where_an_expression_is_wrong(admin):
     done = admin("find", "price <")
     assert done.exit_code == 2
@@ -358,3 +364,23 @@ def test_an_interruption_leaves_the_job_running_and_tells_the_way_back(admin):
     assert f"hint: tieline logs -f {job}" in rest
     assert data(admin("why", job, "--json"))["state"] == "running"
     ok(admin("stop", "-y", job))
+
+
+def test_the_log_is_followed_until_interrupted(admin):
+    code = "from tieline.cli.main import main; main()"
+    words = [sys.executable, "-c", code, "events", "-f", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert [json.loads(process.stdout.readline())["seq"] for _ in range(3)] == [1, 2, 3]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+def test_a_reader_that_goes_away_is_no_traceback(admin):
+    code = "from tieline.cli.main import main; main()"
+    words = [sys.executable, "-c", code, "events", "--limit", "1000", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(20)

@@ -112,3 +112,27 @@ def test_a_process_that_dies_is_an_error_with_the_way_to_its_output(executor):
     error = executor.submit(die).exception(30)
     assert isinstance(error, TielineError)
     assert "tieline logs j-" in error.hints[0]
+
+
+def test_closing_the_client_stops_what_runs_and_every_future_ends(exchange):
+    from api_world import ADMIN
+
+    from tieline.client import Client
+
+    def forever():
+        import time
+
+        time.sleep(60)
+
+    client = Client(exchange.url, ADMIN)
+    executor = Executor(client, in_flight=1)
+    running, waiting = executor.submit(forever), executor.submit(forever)
+    while not client.jobs(state="running").jobs:
+        pass
+    job = client.jobs(state="running").jobs[0]
+    client.close()
+    assert waiting.cancelled()
+    error = running.exception(10)
+    assert isinstance(error, TielineError)
+    with Client(exchange.url, ADMIN) as other:
+        assert other.wait(job.id, 20).job.state == "cancelled"
