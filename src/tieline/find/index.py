@@ -38,6 +38,8 @@ class Index:
         self._places: Integers = np.full(self.table.capacity, -1, np.int64)
         self._posting_of: dict[int, Posting] = {}
         self._sites: dict[str, SiteSpec] = {}
+        self._stands: dict[str, tuple[str, bool]] = {}  # site -> its status now, and whether it is heard
+        self._said: dict[str, str] = {}  # the status in the record, where it is not active
         self._pools_of: dict[str, dict[str, None]] = {}  # site -> its pools, in the order in which they came
         self._expiry: list[tuple[int, str]] = []
         self._expires: dict[str, int] = {}
@@ -61,13 +63,17 @@ class Index:
     ) -> None:
         """Add or replace the record of a findable thing. What is free of a pool stays as it was.
 
-        A pool is joined with its site's record, whichever comes first. ``expires_ms`` 0: no lease.
+        A pool is joined with its site's record and standing, whichever comes first. ``expires_ms`` 0: no lease.
         """
-        site = self._sites.get(getattr(spec, "site", ""))
-        values = offer_values(id, spec, status=status, site=site, updated_ms=updated_ms)
+        site = getattr(spec, "site", "")
+        values = offer_values(id, spec, site=self._sites.get(site), updated_ms=updated_ms)
         row = self.table.row(id)
         if row is not None:
             values |= {name: self.table.value(name, row) for name in FREE}
+        self._said.pop(id, None)
+        if status != "active":
+            self._said[id] = status
+        values |= self._standing(id, site or id)
         description = getattr(spec, "description", "")
         self.put(values, description, expires_ms=expires_ms)
         if isinstance(spec, SiteSpec):
@@ -112,8 +118,8 @@ class Index:
         self._unpost(row)
         self.words.remove(row)
         self.table.remove(key)
-        self._sites.pop(key, None)
-        del self._expires[key]
+        for held in (self._sites, self._stands, self._said, self._expires):
+            held.pop(key, None)
         return True
 
     def expire(self, now_ms: int) -> tuple[str, ...]:
@@ -140,10 +146,13 @@ class Index:
                 self._posting_of[row].refresh(row, name, self._places)
 
     def set_status(self, site: str, status: str, *, is_heard: bool = True) -> None:
-        """Set the status of a site and its pools. What is free of a site that is not heard is unknown."""
+        """Say how a site stands now: active, draining or silent. What is free of one that is not heard is unknown.
+
+        A pool that its own record calls draining stays so; a silent site's pools are silent.
+        """
+        self._stands[site] = status, is_heard
         for key in (site, *self._pools_of.get(site, ())):
-            values: dict[str, Any] = {"status": status}
-            self.update(key, values if is_heard else values | dict.fromkeys(FREE))
+            self.update(key, self._standing(key, site))
 
     # -- many at once -------------------------------------------------------------------------------------------------
 
@@ -177,6 +186,13 @@ class Index:
         """The postings of some kinds, in the order in which they came to be."""
         wanted = frozenset(kinds)
         return [posting for (kind, _), posting in self.postings.items() if kind in wanted]
+
+    def _standing(self, key: str, site: str) -> dict[str, Any]:
+        """The status of a row, the worse of its record's and its site's; nothing is known free where nobody is heard."""
+        status, is_heard = self._stands.get(site, ("active", True))
+        said = self._said.get(key, "active")
+        values: dict[str, Any] = {"status": said if status == "active" else status}
+        return values if is_heard else values | dict.fromkeys(FREE)
 
     def _post(self, row: int) -> None:
         """Let a row stand in its posting, at its price."""

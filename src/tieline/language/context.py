@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Readings: TypeAlias = Callable[[str, str, Sequence[str]], tuple[Integers, Flags]]
 
 
+RESTS_ON = {"rtt": "measured", "bandwidth": "declared"}  # a round trip is known by measuring it only
+
+
 @dataclass(frozen=True)
 class Context:
     """One asker's view at one time. Readings are asked once per function and point; new readings: a new Context.
@@ -26,6 +29,9 @@ class Context:
 
     sets: Mapping[str, Collection[str]] = field(default_factory=dict)
     readings: Readings | None = None
+    evidence: Mapping[str, str] = field(
+        default_factory=lambda: dict(RESTS_ON)
+    )  # what the readings of a function rest on
     _kept: dict[tuple[str, str, int], Kept] = field(default_factory=dict, repr=False, compare=False)
 
     def reading(self, function: str, point: str, sites: list[str]) -> tuple[Integers, Flags]:

@@ -65,6 +65,24 @@ def test_a_silent_site_shows_as_such_and_what_is_free_there_is_unknown():
     assert ids(index, "status == active and free >= 1") == ["cn.a/pool/p"]
 
 
+def test_a_record_that_is_renewed_does_not_wake_a_silent_site_nor_end_a_drain():
+    index = Index()
+    index.put_record("cn.a/site/s", SiteSpec())
+    index.set_status("cn.a/site/s", "silent", is_heard=False)
+    index.put_record("cn.a/pool/p", pool(5, site="cn.a/site/s"), status="draining")
+    assert sorted(ids(index, "status == silent")) == ["cn.a/pool/p", "cn.a/site/s"]
+    index.set_free(["cn.a/pool/p"], free=[8])
+    index.put_record("cn.a/pool/p", pool(5, site="cn.a/site/s"), status="draining")
+    assert find(index, "free >= 1").reasons[0].code == "query_unknown"
+    index.set_status("cn.a/site/s", "active")
+    assert ids(index, "status == draining") == ["cn.a/pool/p"]
+    index.set_status("cn.a/site/s", "draining")
+    index.put_record("cn.a/pool/p", pool(5, site="cn.a/site/s"))
+    assert len(ids(index, "status == draining")) == 2
+    index.set_status("cn.a/site/s", "active")
+    assert ids(index, "status == active", kind="pool") == ["cn.a/pool/p"]
+
+
 def test_removed_and_expired_things_are_found_no_more():
     index = Index()
     for number in range(4):
