@@ -188,7 +188,7 @@ class Index:
         return [posting for (kind, _), posting in self.postings.items() if kind in wanted]
 
     def _standing(self, key: str, site: str) -> dict[str, Any]:
-        """The status of a row, the worse of its record's and its site's; nothing is known free where nobody is heard."""
+        """The status of a row, the worse of its record's and its site's; unheard, nothing is known free."""
         status, is_heard = self._stands.get(site, ("active", True))
         said = self._said.get(key, "active")
         values: dict[str, Any] = {"status": said if status == "active" else status}
