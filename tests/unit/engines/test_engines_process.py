@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -417,6 +418,28 @@ def test_a_full_disk_does_not_lose_the_exit_code(site: Site) -> None:
     told = (site.base / "r1" / "exit").read_text()
     assert len(told) == 512, "the space was set aside before the start"
     assert told.startswith('{"exit_code":6,')
+
+
+SHELLS = [path for path in map(shutil.which, ("dash", "bash", "busybox")) if path]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_wrapper_keeps_its_promises_under_every_shell_that_is_called_sh(
+    site: Site, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setattr(spawn, "SHELL", shell)
+    ending = site.run('echo "$A"; exit 7', setup="echo first", envs={"A": "two\nlines", "UID": "1"})
+    assert (ending.exit_code, ending.phase) == (7, "run")
+    assert site.log() == "first\ntwo\nlines\n"
+    assert site.run("true", setup="exit 3", name="r2").phase == "setup"
+    cut = site.run("head -c 100000 /dev/zero | tr '\\0' x", log_bytes=4096, name="r3")
+    assert cut.exit_code == 0
+    assert site.log("r3").endswith("x\n[tieline] the log is cut here, at its limit of 4096 bytes\n")
+    late = site.run("sleep 777.9 & sleep 777.9", duration_s=1, grace_s=1, name="r4")
+    assert (late.exit_code, late.limit) == (143, "time")
+    assert living("777.9") == []
+    assert site.run("kill -KILL $$", name="r5").exit_code == 137
+    assert site.run("head -c 9000000 /dev/zero >big", disk_bytes=1_000_000, name="r6").limit == "disk"
 
 
 def test_closing_the_engine_leaves_runs_alone(site: Site) -> None:

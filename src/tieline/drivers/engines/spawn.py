@@ -27,6 +27,7 @@ from tieline.drivers.engines.run_folder import EXIT_SPACE, Setting, identity, wr
 from tieline.model.error import TielineError
 from tieline.ports import Launch
 
+SHELL = "/bin/sh"
 BLOCK_BYTES = 512  # the unit of `ulimit -f`
 FIRST_FREE = 20  # descriptors are moved up here before they are laid on 3 and 6 to 9
 DEFAULTS = tuple(
@@ -171,7 +172,7 @@ def _start(launch: Launch, way: Way, known: Setting) -> int:
         _keep_to_ourselves()
         with _on_cores(entrance.core_count):
             return os.posix_spawn(
-                "/bin/sh",
+                SHELL,
                 ["/bin/sh", "/proc/self/fd/3", launch.folder],  # the last word is for people who list processes
                 {"PATH": "/usr/bin:/bin"},
                 file_actions=[*opens, *moves],
