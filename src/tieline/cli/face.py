@@ -13,6 +13,7 @@ from tieline.cli import words
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
+    from tieline.client.context import Context
     from tieline.model.error import TielineError
 
 T = TypeVar("T")
@@ -125,14 +126,9 @@ class Face:
 
     def client(self) -> AsyncClient:
         """A client of the chosen exchange. Raises TielineError when none is known."""
-        from tieline.cli.oneshot import OneShot
-        from tieline.client.asynchronous import AsyncClient
         from tieline.client.context import chosen
 
-        known = chosen(self.exchange)
-        client = AsyncClient.of(known)
-        client.http = OneShot(known.url, bearer=known.token, ca_file=known.ca_file)
-        return client
+        return client_of(chosen(self.exchange))
 
     def call(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T] | Awaitable[T]]) -> T:
         """Run ``work`` with a client, on a loop of its own."""
@@ -143,6 +139,16 @@ class Face:
                 return await work(client)
 
         return asyncio.run(whole())
+
+
+def client_of(known: Context) -> AsyncClient:
+    """A client of one context, for a process that makes a few calls and ends."""
+    from tieline.cli.oneshot import OneShot
+    from tieline.client.asynchronous import AsyncClient
+
+    client = AsyncClient.of(known)
+    client.http = OneShot(known.url, bearer=known.token, ca_file=known.ca_file)
+    return client
 
 
 pass_face: Decorator = click.make_pass_decorator(Face)

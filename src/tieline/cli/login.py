@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tieline.cli import table, words
-from tieline.cli.face import Face, as_json, as_tieline, hint, note, option, pass_face, show_json, usage, verb
+from tieline.cli.face import Face, as_json, as_tieline, client_of, hint, note, option, pass_face, show_json, usage, verb
 
 if TYPE_CHECKING:
     from tieline.client.context import Context, Contexts
@@ -37,7 +37,7 @@ def login(_face: Face, url: str, token: str, name: str, fingerprint: str, ca_fil
         note(words.say("uses", name=url))
         return
     token = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 - no password: the mark for stdin
-    known = _pinned(context.Context(url=url, token=token, ca_file=ca_file), fingerprint)
+    known = pinned(context.Context(url=url, token=token, ca_file=ca_file), fingerprint)
     name = name or known.prefix
     before = stored.contexts.get(name)
     if before is not None and before.fingerprint and before.fingerprint != known.fingerprint:
@@ -54,18 +54,17 @@ def login(_face: Face, url: str, token: str, name: str, fingerprint: str, ca_fil
     hint("tieline status")
 
 
-def _pinned(known: Context, fingerprint: str) -> Context:
+def pinned(known: Context, fingerprint: str = "") -> Context:
     """``known`` with the exchange's key and prefix, which the exchange proved to be there and the token to be good."""
     import asyncio
 
     import msgspec
 
-    from tieline.client.asynchronous import AsyncClient
     from tieline.model.api import ExchangeView
     from tieline.registry import fingerprint as fingerprint_of
 
     async def work() -> ExchangeView:
-        async with AsyncClient.of(known) as client:
+        async with client_of(known) as client:
             found = await client.exchange()
             if known.token:
                 await client.me()
