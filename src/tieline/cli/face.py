@@ -45,7 +45,23 @@ class Flag(Option):
 
 
 class Verb(click.Command):
-    """A command whose ``help`` is a key of the catalogue; it knows whether ``--`` was written."""
+    """A command whose ``help`` is a key of the catalogue; it knows whether ``--`` was written.
+
+    ``--lang`` is understood after the verb as well as before it.
+    """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.params.append(
+            Option(
+                ["--lang"],
+                type=click.Choice(["en", "zh"]),
+                hidden=True,
+                is_eager=True,
+                expose_value=False,
+                callback=lambda _ctx, _option, lang: words.choose(lang) if lang else None,
+            )
+        )
 
     def format_help_text(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What it does, in the reader's language."""
