@@ -27,8 +27,8 @@ CONFIG = """
 hooks = "{hooks}"
 
 # 400 is also what a well-formed request is answered that means something impossible; the custom check of the hooks
-# holds that its code then says so. The others are refusals by state: 409 conflict, 410 expired, 416 no such range, 422 what does not
-# verify or can never be placed, 426 no common protocol.
+# holds that its code then says so. The others are refusals by state: 409 conflict, 410 expired, 416 no such range,
+# 422 what does not verify or can never be placed, 426 no common protocol.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409", "410", "416", "422", "426"]
 """
