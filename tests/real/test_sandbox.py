@@ -26,6 +26,7 @@ from tieline.ports import Ending, Launch
 BOX = sandbox.found()
 GROUPS = Cgroups.found()
 T = TypeVar("T")
+NAP = f"8{os.getpid()}"  # seconds that no other process on this machine sleeps: what is left of a run is found by it
 
 pytestmark = [
     pytest.mark.debian,
@@ -153,10 +154,10 @@ def test_nothing_outside_the_work_folder_can_be_written(site: Site) -> None:
 
 
 def test_processes_of_the_host_can_neither_be_seen_nor_killed(site: Site) -> None:
-    neighbour = subprocess.Popen(["sleep", "888.1"])
+    neighbour = subprocess.Popen(["sleep", f"{NAP}.1"])
     try:
         site.run(f"cat /proc/[0-9]*/cmdline | tr '\\0' ' '; kill -9 {neighbour.pid}; kill -9 -1")
-        assert "888.1" not in site.log
+        assert f"{NAP}.1" not in site.log
         assert neighbour.poll() is None
     finally:
         neighbour.kill()
@@ -192,20 +193,20 @@ def test_with_the_hosts_network_a_server_here_is_reached(site: Site) -> None:
 
 @needs("pids")
 def test_a_fork_bomb_is_bounded_and_ends_with_the_run(grouped_site: Site) -> None:
-    ending = grouped_site.run("exec sh -c 'while :; do sleep 888.2 & echo one; done'")
+    ending = grouped_site.run(f"exec sh -c 'while :; do sleep {NAP}.2 & echo one; done'")
     assert "Cannot fork" in grouped_site.log
     assert ending.exit_code != 0
     assert 30 < grouped_site.log.count("one") < 64
-    assert living("888.2") == []
+    assert living(f"{NAP}.2") == []
 
 
 @needs("memory")
 def test_a_memory_bomb_over_several_processes_is_killed_and_said_so(grouped_site: Site) -> None:
-    hog = "for i in 1 2 3 4; do (x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 888.3) & done; wait; exit 1"
+    hog = f"for i in 1 2 3 4; do (x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep {NAP}.3) & done; wait; exit 1"
     ending = grouped_site.run(hog, memory_bytes=64_000_000)
     assert ending.limit == "memory"
     assert "[tieline] ended by its memory limit of 64,000,000 bytes" in grouped_site.log
-    assert living("888.3") == []
+    assert living(f"{NAP}.3") == []
 
 
 @needs("memory")
@@ -216,15 +217,15 @@ def test_shared_memory_counts_and_is_bounded(grouped_site: Site) -> None:
 
 
 def test_a_double_forked_daemon_dies_with_the_run(site: Site) -> None:
-    ending = site.run("(setsid sh -c 'exec sleep 888.4' </dev/null >/dev/null 2>&1 &) ; sleep 0.05; exit 6")
+    ending = site.run(f"(setsid sh -c 'exec sleep {NAP}.4' </dev/null >/dev/null 2>&1 &) ; sleep 0.05; exit 6")
     assert ending.exit_code == 6
-    assert living("888.4") == []
+    assert living(f"{NAP}.4") == []
 
 
 def test_killing_everything_it_can_reach_a_task_kills_only_itself(site: Site) -> None:
-    ending = site.run("kill -9 0; kill -9 -1; kill -9 1; kill -9 $PPID; sleep 888.5")
+    ending = site.run(f"kill -9 0; kill -9 -1; kill -9 1; kill -9 $PPID; sleep {NAP}.5")
     assert ending.exit_code == 137
-    assert living("888.5") == []
+    assert living(f"{NAP}.5") == []
 
 
 def test_no_privilege_is_held_and_none_can_be_gained(site: Site) -> None:
@@ -279,7 +280,11 @@ def seen_outside(where: str) -> list[str]:
 
 
 def test_the_tasks_environment_acts_inside_only(site: Site) -> None:
-    envs = {"LD_PRELOAD": str(site.work / "evil.so"), "BASH_ENV": str(site.work / "evil.sh"), "SECRET": "value-888.6"}
+    envs = {
+        "LD_PRELOAD": str(site.work / "evil.so"),
+        "BASH_ENV": str(site.work / "evil.sh"),
+        "SECRET": f"value-{NAP}.6",
+    }
     launch = site.launch("echo >begun; sleep 60", envs=envs)
 
     async def story(engine: ProcessEngine) -> list[str]:
@@ -289,7 +294,7 @@ def test_the_tasks_environment_acts_inside_only(site: Site) -> None:
         await engine.stop(launch.folder, 5)
         return seen
 
-    assert [text for text in site.do(story) if "888.6" in text or "evil.so" in text] == []
+    assert [text for text in site.do(story) if f"{NAP}.6" in text or "evil.so" in text] == []
 
 
 def test_readable_folders_are_seen_and_cannot_be_written(site: Site) -> None:
@@ -330,7 +335,7 @@ def test_a_sandboxed_run_is_stopped_with_grace_and_a_checkpoint_signal_reaches_i
 
 
 def test_a_sandboxed_run_that_ignores_the_stop_is_killed(site: Site) -> None:
-    launch = site.launch("trap '' TERM; : >begun; while :; do sleep 888.7; done")
+    launch = site.launch(f"trap '' TERM; : >begun; while :; do sleep {NAP}.7; done")
 
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
@@ -338,11 +343,11 @@ def test_a_sandboxed_run_that_ignores_the_stop_is_killed(site: Site) -> None:
         return await engine.stop(launch.folder, 0.2)
 
     assert site.do(story).exit_code == 137
-    assert living("888.7") == []
+    assert living(f"{NAP}.7") == []
 
 
 def test_a_sandboxed_run_whose_wrapper_is_killed_leaves_nothing(site: Site) -> None:
-    launch = site.launch(": >begun; setsid sleep 888.8 & sleep 888.8")
+    launch = site.launch(f": >begun; setsid sleep {NAP}.8 & sleep {NAP}.8")
 
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
@@ -353,7 +358,7 @@ def test_a_sandboxed_run_whose_wrapper_is_killed_leaves_nothing(site: Site) -> N
         return await engine.wait(launch.folder)
 
     assert site.do(story).exit_code == 137
-    assert living("888.8") == []
+    assert living(f"{NAP}.8") == []
 
 
 OWNER = """
@@ -393,11 +398,13 @@ def test_a_sandboxed_run_survives_the_death_of_the_site_process_and_is_adopted(s
 
 
 def test_the_time_limit_of_a_sandboxed_run_holds_while_no_site_process_lives(site: Site) -> None:
-    start_and_die(site, ": >begun; trap '' TERM; (setsid sleep 888.9 &); while :; do sleep 888.9; done", duration_s=1)
+    start_and_die(
+        site, f": >begun; trap '' TERM; (setsid sleep {NAP}.9 &); while :; do sleep {NAP}.9; done", duration_s=1
+    )
     deadline = time.monotonic() + 20
     while run_folder.exited(str(site.base / "runs/r1")) is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert living("888.9") == []
+    assert living(f"{NAP}.9") == []
     ending = site.do(lambda engine: engine.wait(str(site.base / "runs/r1")))
     assert (ending.exit_code, ending.limit) == (137, "time")
 

@@ -22,6 +22,8 @@ from tieline.ports import Ending
 if TYPE_CHECKING:
     from tests.unit.engines.conftest import Site
 
+NAP = f"7{os.getpid()}"  # seconds that no other process on this machine sleeps: what is left of a run is found by it
+
 OWNER = """
 import asyncio, os, signal, sys
 from tieline.drivers.engines.cgroups import Cgroups
@@ -219,18 +221,18 @@ def test_a_run_that_ended_while_no_site_process_lived_tells_its_exit_code(site: 
 
 
 def test_the_time_limit_holds_while_no_site_process_lives(site: Site) -> None:
-    start_and_die(site, "trap '' TERM; sleep 777.1 & wait; sleep 777.1", duration_s=1)
+    start_and_die(site, f"trap '' TERM; sleep {NAP}.1 & wait; sleep {NAP}.1", duration_s=1)
     deadline = time.monotonic() + 20
     while run_folder.exited(str(site.base / "r1")) is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert living("777.1") == []
+    assert living(f"{NAP}.1") == []
     ending = site.do(lambda engine: engine.wait(str(site.base / "r1")))
     assert (ending.exit_code, ending.limit) == (137, "time")
     assert "[tieline] ended by its time limit of 1 s" in site.log()
 
 
 def test_a_killed_wrapper_is_137_and_nothing_of_the_run_is_left(site: Site) -> None:
-    launch = site.launch("sleep 777.2 & setsid sleep 777.2 & : >begun; wait")
+    launch = site.launch(f"sleep {NAP}.2 & setsid sleep {NAP}.2 & : >begun; wait")
 
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
@@ -241,16 +243,16 @@ def test_a_killed_wrapper_is_137_and_nothing_of_the_run_is_left(site: Site) -> N
         return await engine.wait(launch.folder)
 
     assert site.do(story).exit_code == 137
-    assert living("777.2") == []
+    assert living(f"{NAP}.2") == []
 
 
 def test_what_a_run_leaves_in_the_background_dies_with_it(site: Site) -> None:
-    assert site.run("sleep 777.3 & setsid sleep 777.3 >/dev/null 2>&1 & exit 0").exit_code == 0
-    assert living("777.3") == [] or not site.groups.hierarchies
+    assert site.run(f"sleep {NAP}.3 & setsid sleep {NAP}.3 >/dev/null 2>&1 & exit 0").exit_code == 0
+    assert living(f"{NAP}.3") == [] or not site.groups.hierarchies
 
 
 def test_a_process_that_got_the_number_of_a_dead_wrapper_is_neither_adopted_nor_killed(site: Site) -> None:
-    innocent = subprocess.Popen(["sleep", "777.4"], start_new_session=True)
+    innocent = subprocess.Popen(["sleep", f"{NAP}.4"], start_new_session=True)
     try:
         site.run("echo hello")
         (site.base / "r1" / "exit").unlink()
@@ -282,7 +284,7 @@ def test_stop_gives_the_whole_group_its_grace(site: Site) -> None:
 
 
 def test_stop_kills_what_ignores_it_after_the_grace(site: Site) -> None:
-    launch = site.launch("trap '' TERM; : >begun; sleep 777.5; sleep 777.5; sleep 777.5")
+    launch = site.launch(f"trap '' TERM; : >begun; sleep {NAP}.5; sleep {NAP}.5; sleep {NAP}.5")
 
     async def story(engine: ProcessEngine) -> Ending:
         await engine.start(launch)
@@ -290,11 +292,11 @@ def test_stop_kills_what_ignores_it_after_the_grace(site: Site) -> None:
         return await engine.stop(launch.folder, 0.2)
 
     assert site.do(story).exit_code == 137
-    assert living("777.5") == []
+    assert living(f"{NAP}.5") == []
 
 
 def test_stop_right_after_start_and_stop_of_what_ended_both_answer(site: Site) -> None:
-    launch = site.launch("sleep 777.6")
+    launch = site.launch(f"sleep {NAP}.6")
 
     async def story(engine: ProcessEngine) -> tuple[Ending, Ending]:
         await engine.start(launch)
@@ -344,9 +346,9 @@ def test_the_log_is_cut_at_its_limit_and_says_so_while_the_run_goes_on(site: Sit
 
 
 def test_a_stray_that_holds_the_log_open_does_not_hold_up_the_ending(site: Site) -> None:
-    ending = site.run("setsid sleep 777.7 & exit 4")
+    ending = site.run(f"setsid sleep {NAP}.7 & exit 4")
     assert ending.exit_code == 4
-    assert living("777.7") == []
+    assert living(f"{NAP}.7") == []
 
 
 def test_a_memory_bomb_ends_by_its_memory_limit(site: Site) -> None:
@@ -370,7 +372,7 @@ def test_memory_use_and_cpu_time_are_told(site: Site) -> None:
 
 def test_too_much_disk_ends_the_run(site: Site) -> None:
     ending = site.run(
-        "for i in 1 2 3; do head -c 600000 /dev/urandom >$i; done; sleep 777.8", disk_bytes=1_000_000, grace_s=1
+        f"for i in 1 2 3; do head -c 600000 /dev/urandom >$i; done; sleep {NAP}.8", disk_bytes=1_000_000, grace_s=1
     )
     assert (ending.exit_code, ending.limit) == (143, "disk")
     assert "ended by its disk limit of 1,000,000 bytes" in site.log()
@@ -435,9 +437,9 @@ def test_the_wrapper_keeps_its_promises_under_every_shell_that_is_called_sh(
     cut = site.run("head -c 100000 /dev/zero | tr '\\0' x", log_bytes=4096, name="r3")
     assert cut.exit_code == 0
     assert site.log("r3").endswith("x\n[tieline] the log is cut here, at its limit of 4096 bytes\n")
-    late = site.run("sleep 777.9 & sleep 777.9", duration_s=1, grace_s=1, name="r4")
+    late = site.run(f"sleep {NAP}.9 & sleep {NAP}.9", duration_s=1, grace_s=1, name="r4")
     assert (late.exit_code, late.limit) == (143, "time")
-    assert living("777.9") == []
+    assert living(f"{NAP}.9") == []
     assert site.run("kill -KILL $$", name="r5").exit_code == 137
     assert site.run("head -c 9000000 /dev/zero >big", disk_bytes=1_000_000, name="r6").limit == "disk"
 
