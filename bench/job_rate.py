@@ -1,6 +1,6 @@
 """Process jobs a second: `/bin/true` through HTTP submit, plan, two-phase booking, start, end, usage and a synced log.
 
-The exchange and one plain site are processes of their own; users are one client over loopback. The anchor is PSI/J's
+The exchange and one site are processes of their own; users are one client over loopback. The anchor is PSI/J's
 local executor on the same machine in the same run: it starts the same processes with no booking, no log and no sandbox.
 """
 
@@ -81,6 +81,7 @@ async def _measured(box: str) -> Rates:
         await asyncio.to_thread(world.open)
         async with world.client() as client:
             await world.add(client, "lab7", "gz1", cores=CORES, sandbox="" if box == "none" else box)
+            await world.await_sites(client)
             for number in range(SINGLE + 5):
                 began = perf_counter()
                 (job,) = await client.submit(task)

@@ -249,7 +249,7 @@ class PlainSite:
             folder=self.where(held.run),
             setup=task.setup,
             script=task.run,
-            envs={**task.envs, "TIELINE_RUN": held.run},
+            envs={**task.envs, "TIELINE_RUN_ID": held.run},
             sandbox=held.sandbox,
             network=held.network,
         )

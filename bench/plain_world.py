@@ -1,7 +1,11 @@
-"""An exchange of the product's own command line, and plain sites, as processes of their own in one folder."""
+"""An exchange and sites of the product's own command line as processes of their own in one folder.
+
+Sites may also be plain ones (`bench.plain_site`), where a mistake is to be planted in one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -14,10 +18,12 @@ import msgspec
 from bench.plain_site import Card, join
 from tieline.cli.processes import Started, await_file, end, is_alive, kill, start_of
 from tieline.client import AsyncClient
+from tieline.drivers.siteprocess import join_site
 from tieline.model.party import Role
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "cn.demo"
+SITES_S = 60
 OPEN_RATES = {"requests_per_s": 1_000_000, "requests_burst": 1_000_000}  # the caller is the only one here
 
 
@@ -39,6 +45,21 @@ def spawn(name: str, arguments: list[str], log: Path) -> Started:
     return Started(name=name, pid=process.pid, start=start_of(process.pid))
 
 
+def configuration(card: Card) -> str:
+    """The site.yaml of a card. Trusted work runs without a sandbox, other work in one."""
+    return f"""\
+tier: edge
+region: shanghai
+pools:
+  - name: {card.name}
+    cores: {card.cores}
+    memory: {card.memory_bytes // 10**9}GB
+    price: {card.price_micro_cny / 10**6}
+    sandbox: optional
+    policy: is_trusted or not is_trusted
+"""
+
+
 @dataclass
 class PlainWorld:
     """Everything is below ``folder``. The commands are modules with
@@ -47,7 +68,8 @@ class PlainWorld:
     folder: Path
     limits: dict[str, int] = field(default_factory=dict)
     exchange_command: tuple[str, ...] = ("tieline.cli",)
-    site_command: tuple[str, ...] = ("bench.plain_site",)
+    site_command: tuple[str, ...] = ("tieline.cli", "site-process")
+    is_plain: bool = False  # the sites are plain ones, and `site_command` starts one
     url: str = ""
     admin: str = ""
     exchange: Started | None = None
@@ -79,12 +101,25 @@ class PlainWorld:
         """A site that joins, and starts."""
         card = Card(url=self.url, prefix=PREFIX, owner=owner, name=name, **fields)  # type: ignore[arg-type]
         made = await client.create_token(f"join-{name}", [Role.JOIN], owner=owner, ttl_s=600, uses=1)
-        await join(card, made.secret)
         home = self.folder / "sites" / name
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (home / "site.json").write_bytes(msgspec.json.encode(card))
+        if self.is_plain:
+            await join(card, made.secret)
+            (home / "site.json").write_bytes(msgspec.json.encode(card))
+        else:
+            (home / "site.yaml").write_text(configuration(card))
+            await join_site(home, token=made.secret, owner=owner, name=name)
         self.cards[name] = card
         self.start_site(name)
+
+    async def await_sites(self, client: AsyncClient) -> None:
+        """Wait until every site that was added is heard and its pool is offered."""
+        for _ in range(SITES_S * 20):
+            found = {site.id: site for site in await client.sites()}
+            if all((site := found.get(card.id)) and site.pools and not site.is_silent for card in self.cards.values()):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"not all of {', '.join(self.cards)} are heard within {SITES_S} s")
 
     def start_site(self, name: str) -> None:
         """Start the process of a site that has joined."""

@@ -50,7 +50,8 @@ async def _measured() -> tuple[list[float], int, int]:
             await world.add(client, "safe", "safe", cores=64, price_micro_cny=9_000_000, is_log_sent=True)
             for number in range(VICTIMS):
                 await world.add(client, f"lab{number}", f"v{number}", cores=1, is_log_sent=True)
-            task = Task(name="steady", run=f'echo "$TIELINE_RUN"; sleep {RUN_S}', is_trusted=True)
+            await world.await_sites(client)
+            task = Task(name="steady", run=f'echo "$TIELINE_RUN_ID"; sleep {RUN_S}', is_trusted=True)
             jobs = [(await client.submit(task))[0].id for _ in range(VICTIMS)]
             first = await asyncio.gather(*(_until(client, job, 1) for job in jobs))
             sites = [(await client.job(job)).runs[-1].site.rpartition("/")[2] for job in jobs]

@@ -64,7 +64,7 @@ def starts_unconfirmed() -> None:
         def carry_out(self, one: do.Instruction) -> None:
             if isinstance(one, do.Send) and isinstance(one.report, Accepted):
                 held = self.state.runs[one.report.run]
-                envs = {**held.offer.task.envs, "TIELINE_RUN": held.run}
+                envs = {**held.offer.task.envs, "TIELINE_RUN_ID": held.run}
                 folder, script = self.where(held.run), held.offer.task.run
                 launch = Launch(run=held.run, node=0, folder=folder, setup="", script=script, envs=envs)
                 self.spawn(self.engine.start(launch))

@@ -64,7 +64,8 @@ class CrashWorld:
             folder,
             limits=LIMITS,
             exchange_command=exchange or ("tieline.cli",),
-            site_command=site or ("bench.plain_site",),
+            site_command=site or ("tieline.cli", "site-process"),
+            is_plain=bool(site),
         )
         self.books = Books()
         self.faults: Counter[str] = Counter()
@@ -81,6 +82,7 @@ class CrashWorld:
         async with self.world.client() as client:
             for owner, name in SITES:
                 await self.world.add(client, owner, name, cores=CORES, memory_bytes=MEMORY_BYTES)
+            await self.world.await_sites(client)
         load = [asyncio.create_task(self.submit(number)) for number in range(SUBMITTERS)]
         load.append(asyncio.create_task(self.freeze()))
         try:
@@ -141,8 +143,8 @@ class CrashWorld:
                 name = f"t{number}-{count}"
                 seconds = pick.uniform(1.5, 3.0) if pick.random() < self.long_share else pick.uniform(0.05, 0.8)
                 script = (
-                    f'echo "$TIELINE_RUN start $(date +%s%3N)" >>{self.lines}; sleep {seconds:.2f}; '
-                    f'echo "$TIELINE_RUN end $(date +%s%3N)" >>{self.lines}'
+                    f'echo "$TIELINE_RUN_ID start $(date +%s%3N)" >>{self.lines}; sleep {seconds:.2f}; '
+                    f'echo "$TIELINE_RUN_ID end $(date +%s%3N)" >>{self.lines}'
                 )
                 resources = (Resources(core_count=pick.randint(1, 2)),)
                 self.books.asked.add(name)

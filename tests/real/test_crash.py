@@ -1,7 +1,7 @@
 """SIGKILL of the exchange and its sites at random points under load: nothing lost, nothing twice, nothing oversold.
 
-Everything is a process of its own on loopback: the product's exchange, and plain sites (`bench.plain_site`: the
-product's decisions and process engine in a small shell) that run small processes.
+Everything is a process of its own on loopback, as the command line starts it, and runs small processes. A planted
+mistake is in a wrapper that is started instead; for the site's it is a plain site (`bench.plain_site`).
 """
 
 from __future__ import annotations
