@@ -34,7 +34,7 @@ Made from the OpenAPI document (`GET /v1/openapi.json`) by `python -m tieline.ap
 
 def page(document: Mapping[str, Any]) -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_operations(document), *_roles(document), *_schemas(document), ""])
+    return "\n".join([HEAD, *_operations(document), *_roles(document), *_schemas(document)]).rstrip("\n") + "\n"
 
 
 def _each(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

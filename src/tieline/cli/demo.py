@@ -28,6 +28,7 @@ def demo(keep: bool, as_json: bool) -> None:
 
     from tieline.cli import words
     from tieline.cli.face import show_json
+    from tieline.cli.login import pinned
     from tieline.cli.stage import Stage
     from tieline.cli.story import shown, temporary
     from tieline.client import context
@@ -54,7 +55,7 @@ def demo(keep: bool, as_json: bool) -> None:
     if as_json:
         show_json(summary)
     if keep:
-        context.keep("demo", context.Context(url=stage.url, token=stage.admin))
+        context.keep("demo", pinned(context.Context(url=stage.url, token=stage.admin)))
         say("   it goes on at {url}: tieline status", "   仍在运行：{url}，可用 tieline status", url=stage.url)
     good = not story.wrong
     say(

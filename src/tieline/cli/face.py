@@ -56,6 +56,7 @@ class Verb(click.Command):
             Option(
                 ["--lang"],
                 type=click.Choice(["en", "zh"]),
+                help="lang",
                 hidden=True,
                 is_eager=True,
                 expose_value=False,

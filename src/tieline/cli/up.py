@@ -35,6 +35,7 @@ def up(
     """Start both, wait until they answer, and make this exchange the current one. Starting again changes nothing."""
     import asyncio
 
+    from tieline.cli.login import pinned
     from tieline.cli.words import say
     from tieline.client import context
 
@@ -44,7 +45,7 @@ def up(
     options += ["--public-url", public_url] if public_url else []
     options += ["--insecure-bind"] if insecure_bind else []
     url, token = _exchange(folder, options)
-    context.keep("local", context.Context(url=url, token=token))
+    context.keep("local", pinned(context.Context(url=url, token=token)))
     if not no_site:
         asyncio.run(_site(folder, url, token, config))
     if as_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.exchange.commands import CreateExchange, CreateToken, Decision, RevokeToken
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
@@ -63,7 +65,8 @@ def revoke_token(view: View, command: RevokeToken, now_ms: int, ids: Ids) -> Dec
     token = view.tokens[sha256]
     if token.revoked_ms:
         return Decision((), token)
-    return Decision((TokenRevoked(id=token.id, at_ms=now_ms),), token)
+    revoked = msgspec.structs.replace(token, revoked_ms=now_ms)
+    return Decision((TokenRevoked(id=token.id, at_ms=now_ms),), revoked)
 
 
 def owner_prefix(view: View, owner: str) -> str:

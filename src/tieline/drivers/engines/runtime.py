@@ -177,9 +177,16 @@ def _fill(root: str) -> None:
 
 def _said_no(words: Sequence[str]) -> str:
     try:
-        trial = subprocess.run(
-            words, capture_output=True, text=True, timeout=TRIAL_S, check=False, stdin=subprocess.DEVNULL
-        )
+        with tempfile.TemporaryDirectory(prefix="tieline-trial-") as folder:  # conmon leaves a file where it stands
+            trial = subprocess.run(
+                words,
+                capture_output=True,
+                text=True,
+                timeout=TRIAL_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                cwd=folder,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"could not be run: {error}"
     if trial.returncode == 0:
