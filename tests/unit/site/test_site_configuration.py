@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieline.model.error import TielineError
-from tieline.site.configuration import FIELDS, PoolConfig, SiteConfig, json_schema, parse_site
+from tieline.site.configuration import PoolConfig, SiteConfig
 from tieline.site.found import Ability, Cards, Machine
 from tieline.site.offering import Offered, offered
 from tieline.site.pool import Counter
+from tieline.site.siteyaml import FIELDS, json_schema, parse_site
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "sites").glob("*.yaml"))
 OWNER, SITE = "cn.demo.lab7", "cn.demo.lab7/site/gz1"

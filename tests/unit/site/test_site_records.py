@@ -10,9 +10,10 @@ from tieline.model.error import TielineError
 from tieline.model.record import Record, Status
 from tieline.model.spec import PoolSpec, SiteSpec
 from tieline.registry import Key, opened, sign
-from tieline.site.configuration import FrontConfig, parse_site
+from tieline.site.configuration import FrontConfig
 from tieline.site.fronted import MOST_ROWS, from_csv, from_json
 from tieline.site.records import Head, Statement, due, front_statements, pool_statement, record_of, site_statement
+from tieline.site.siteyaml import parse_site
 
 NOW_S = 1_700_000_000
 LEASE_S = 86_400

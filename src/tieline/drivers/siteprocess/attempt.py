@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess.cache import Cache
 from tieline.drivers.siteprocess.launching import launches, node_folders, opened_secrets
+from tieline.drivers.siteprocess.patience import waited
 from tieline.drivers.siteprocess.results import (
     Listing,
     checkpoint_folder,
@@ -36,6 +36,7 @@ from tieline.site.instruction import Halt, HandOver
 
 log = logging.getLogger("tieline.site")
 CHECKPOINT_SHARE = 2  # of the grace, one part in so many may pass between the signal and SIGTERM
+LEAST_GRACE_S = 0.3  # for a node that was started a moment ago, until there is a process that a signal can reach
 LOOK_S = 0.1
 
 
@@ -140,7 +141,7 @@ class Attempt:
         except (TielineError, OSError, TimeoutError) as error:
             why = error.message if isinstance(error, TielineError) else str(error) or "it took too long"
             log.warning("could not start", extra={"run": self.run, "why": why})
-            await self._stop_nodes(0)
+            await self._stop_nodes(LEAST_GRACE_S)
             self.ground.tails.drop(self.run)
             values = {"pool": self.held.offer.pool, "why": why[:500]}
             self.ground.feel(seen.StartFailed(run=self.run, reason=Reason(code="start_failed", values=dict(values))))
@@ -213,7 +214,7 @@ class Attempt:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
             self._is_launching = False
-            endings = await self._stop_nodes(0)
+            endings = await self._stop_nodes(LEAST_GRACE_S)
             self.ground.feel(seen.NodesEnded(run=self.run, endings=endings))
             return
         if self._main is None:  # it may have been started before a crash
@@ -229,8 +230,8 @@ class Attempt:
     async def _stop_in_order(self, told: Halt) -> None:
         """A signal for a last checkpoint first, where there is time for one."""
         checkpoint = self.held.offer.task.checkpoint
-        grace_s = float(told.grace_s)
-        if checkpoint is not None and not told.is_fenced and grace_s > 0:
+        grace_s = max(float(told.grace_s), LEAST_GRACE_S)
+        if checkpoint is not None and not told.is_fenced and told.grace_s > 0:
             folder = checkpoint_folder(self.nodes[0], checkpoint.path)
             before = await asyncio.to_thread(listing_of, folder)
             for where in self.nodes:
@@ -282,8 +283,7 @@ class Attempt:
         checkpoint = self.held.offer.task.checkpoint
         assert checkpoint is not None
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), checkpoint.every_s)
+            await waited(self._wanted, checkpoint.every_s)
             self._wanted.clear()
             try:
                 await self._checkpoint()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable
 
 from tieline.drivers.http import HttpClient
+from tieline.drivers.siteprocess.patience import waited
 from tieline.model.error import TielineError
 from tieline.model.protocol import Beat, Beaten, PoolBeat, Signed
 from tieline.ports import Clock
@@ -59,12 +59,10 @@ class Beats:
         """Beat for ever."""
         while True:
             await self.is_open.wait()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.said.wait(), FIRST_S)
+            await waited(self.said, FIRST_S)
             self._soon.clear()
             await self.beat()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), self.every_ms / 1000)
+            await waited(self._soon, self.every_ms / 1000)
 
     async def beat(self) -> None:
         """Send one; a missed one is made up for by the next."""

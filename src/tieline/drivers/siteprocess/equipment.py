@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
+from tieline.drivers.siteprocess.look import has_nvidia, machine_of
+from tieline.model.error import TielineError
 from tieline.ports import Engine
-from tieline.site.found import Ability, Cards, Machine
+from tieline.site.found import Ability, Machine
 
 
 def engines_for(folder: Path, wanted: Sequence[str]) -> dict[str, Engine]:
@@ -37,24 +43,17 @@ def ability_of(engines: Mapping[str, Engine]) -> Ability:
     )
 
 
-def machine_of(folder: Path) -> Machine:
-    """What the kernel and the vendors' libraries say. Cards of one kind are counted together, by the least memory."""
-    from tieline.drivers.engines.inventory import take
-
-    found = take(str(folder))
-    cards: dict[str, Cards] = {}
-    for group in found.accelerators:
-        same = cards.get(group.kind)
-        cards[group.kind] = Cards(
-            kind=group.kind,
-            vendor=group.vendor,
-            memory_bytes=min(group.memory_bytes, same.memory_bytes) if same else group.memory_bytes,
-            devices=tuple(sorted((*(same.devices if same else ()), *group.indices))),
-        )
-    return Machine(
-        architecture=found.architecture,
-        core_count=found.core_count,
-        memory_bytes=found.memory_bytes,
-        disk_bytes=found.disk_bytes,
-        cards=tuple(cards.values()),
+async def machine_seen(folder: Path) -> Machine:
+    """This machine, measured. Raises TielineError `check_failed` when it cannot be looked at."""
+    if not has_nvidia():
+        return await asyncio.to_thread(machine_of, folder)
+    looking = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tieline.drivers.siteprocess.look", str(folder), stdout=asyncio.subprocess.PIPE
     )
+    said, _ = await looking.communicate()
+    try:
+        return msgspec.json.decode(said, type=Machine)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise TielineError(
+            "check_failed", f"the machine cannot be looked at: {error}", hints=("tieline check",)
+        ) from None

@@ -27,7 +27,7 @@ from typing import TypeVar
 import msgspec
 
 from tieline.model.error import TielineError
-from tieline.site.configuration import SiteConfig, parse_site
+from tieline.site.configuration import SiteConfig
 from tieline.site.records import Head
 
 SEED_BYTES = 32
@@ -103,7 +103,11 @@ class Home:
     def config(self) -> SiteConfig:
         """What ``site.yaml`` says; the defaults without one. Raises TielineError with the place of each mistake."""
         path = self.folder / "site.yaml"
-        return parse_site(path.read_bytes(), str(path)) if path.exists() else SiteConfig()
+        if not path.exists():
+            return SiteConfig()
+        from tieline.site.siteyaml import parse_site  # here: an owner without a file does not pay for its reader
+
+        return parse_site(path.read_bytes(), str(path))
 
     # -- what changes -------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from tieline.model.error import TielineError
 from tieline.model.jointoken import MARK, JoinToken
 from tieline.model.record import DelegatedKey, Root
 from tieline.registry import Key, fingerprint, opened, sealing_public, sign_statement, verify_chain
-from tieline.site.configuration import parse_site
+from tieline.site.siteyaml import parse_site
 
 LABEL = re.compile(r"[a-z0-9]+(?:-+[a-z0-9]+)*")
 KEY_NAME = "join"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -15,6 +16,14 @@ T = TypeVar("T")
 SESSION = ("unauthenticated", "forbidden")  # the bearer was another session's: the next one may do it
 FULL_TRIES = 20  # of a store that is full: about three minutes
 SESSION_TRIES = 8
+
+
+async def waited(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until ``event`` is set, at most so long; whether it is. `asyncio.wait_for` can lose a cancellation here."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 async def patiently(call: Callable[[], Awaitable[T]], is_open: asyncio.Event, what: str) -> T:

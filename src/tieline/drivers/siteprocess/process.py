@@ -7,7 +7,6 @@ journalled is on the disk before anything that follows from it is said or starte
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping
@@ -18,11 +17,12 @@ from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess.attempt import Attempt, Ground
 from tieline.drivers.siteprocess.beats import Beats
 from tieline.drivers.siteprocess.cache import Cache
-from tieline.drivers.siteprocess.equipment import ability_of, engines_for, machine_of
+from tieline.drivers.siteprocess.equipment import ability_of, engines_for, machine_seen
 from tieline.drivers.siteprocess.home import Home
 from tieline.drivers.siteprocess.journal import Journal
 from tieline.drivers.siteprocess.line import Line
 from tieline.drivers.siteprocess.outbox import Outbox
+from tieline.drivers.siteprocess.patience import waited
 from tieline.drivers.siteprocess.publisher import Publisher
 from tieline.drivers.siteprocess.tails import Tails
 from tieline.model.api import SiteView
@@ -110,9 +110,7 @@ class SiteProcess:
         engines = self._given_engines
         if engines is None:
             engines = await asyncio.to_thread(engines_for, home.folder, config.engines)
-        machine = self._given_machine
-        if machine is None:
-            machine = await asyncio.to_thread(machine_of, home.folder)
+        machine = self._given_machine or await machine_seen(home.folder)
         self.core_count = machine.core_count
         pools = offered(config, machine, ability_of(engines), identity.owner, identity.site)
         self.pool_statements = [pool_statement(each.pool.id, each.spec) for each in pools]
@@ -365,8 +363,7 @@ class SiteProcess:
             if self._due_ms is not None:
                 wait_s = min(LOOK_S, max(LEAST_S, (self._due_ms - self.clock.now_ms()) / 1000))
             self._retime.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retime.wait(), wait_s)
+            await waited(self._retime, wait_s)
             if self._due_ms is not None and self._due_ms <= self.clock.now_ms():
                 self.feel(seen.Ticked())
             if self.home.has("left"):

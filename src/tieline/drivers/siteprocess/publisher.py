@@ -11,6 +11,7 @@ import msgspec
 
 from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess.home import Home, Identity
+from tieline.drivers.siteprocess.patience import waited
 from tieline.model.api import RecordBody, RecordView
 from tieline.model.error import TielineError
 from tieline.model.record import Status
@@ -68,10 +69,7 @@ class Publisher:
             is_said = await self._publish()
             if is_said:
                 self.said.set()
-            try:
-                await asyncio.wait_for(self._wake.wait(), LOOK_S if is_said else AGAIN_S)
-            except TimeoutError:
-                continue
+            await waited(self._wake, LOOK_S if is_said else AGAIN_S)
 
     async def follow(self, front: FrontConfig) -> None:
         """Look at one front's list for ever; what cannot be read leaves the last good list standing."""
