@@ -22,9 +22,9 @@ CHANGING = (  # what differs from run to run, and what stands for it
     (re.compile(r"\bin [\d.,]+ (ms|s|min)\b"), "in TIME"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "HASH"),
     (re.compile(r"\bsandbox\b.*\bbubblewrap\b|\bbubblewrap\b|(?<=  )none(?=  )"), "BOX"),
-    (re.compile(r"^\s*\d+(?=\tTIME)", re.M), "  N"),
+    (re.compile(r"^\s*\d+(?=\tTIME)", re.MULTILINE), "  N"),
     (re.compile(r"\b\d+ events\b"), "N events"),
-    (re.compile(r"[ \t]+$", re.M), ""),
+    (re.compile(r"[ \t]+$", re.MULTILINE), ""),
 )
 JOB = re.compile(r"\bj-[0-9a-z]{12}\b")
 SITE = """\
