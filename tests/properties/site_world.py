@@ -21,7 +21,7 @@ from tieline.ports import Ending
 from tieline.site import instruction as told
 from tieline.site import machine, stimulus
 from tieline.site.pool import Pool
-from tieline.site.state import Done, Entry, SiteState
+from tieline.site.state import Done, Entry, Held, Progress, SiteState
 
 SITE = "cn.demo.lab7/site/gz1"
 CARDS = Pool(
@@ -101,7 +101,12 @@ class World:
     def obey(self, instruction: told.Instruction) -> None:
         match instruction:
             case told.Persist(held=held):
-                self.disk[held.run] = msgspec.json.decode(msgspec.json.encode(held), type=Entry)
+                before = self.disk.get(held.run)
+                if isinstance(before, Held):  # as the journal does: the offer once, then how far it has come
+                    step = msgspec.json.decode(msgspec.json.encode(Progress.of(held)), type=Progress)
+                    self.disk[held.run] = step.on(before)
+                else:
+                    self.disk[held.run] = msgspec.json.decode(msgspec.json.encode(held), type=Held)
             case told.Send(report=report):
                 if isinstance(report, Accepted):
                     assert report.run in self.disk, f"{report.run} is accepted and in no journal"

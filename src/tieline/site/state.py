@@ -6,7 +6,8 @@
         |                         |                                                                        ^
         +--------- fenced, withdrawn, could not start, stopped before it began -----------------------------+
 
-An entry of the journal is a `Held` or a `Done`; `recover` makes a `SiteState` of them after any crash.
+An entry of the journal is a `Held` or a `Done`; `recover` makes a `SiteState` of them after any crash. What
+happens to a run after its acceptance is journalled as its `Progress`.
 """  # noqa: E501 - the drawing
 
 from __future__ import annotations
@@ -81,6 +82,29 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="h
         """When its time is over; 0: never, or not yet known."""
         began = self.started_ms or self.launched_ms
         return began + self.offer.stop_after_s * 1000 if began and self.offer.stop_after_s else 0
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="progress"):
+    """What changes of a run after it was accepted: all of `Held` but the offer."""
+
+    phase: Phase
+    launched_ms: int = 0
+    started_ms: int = 0
+    is_stopping: bool = False
+    is_fenced: bool = False
+    reason: Reason | None = None
+    checkpoint: str = ""
+    checkpoint_bytes: int = 0
+    ended: Ended | None = None
+
+    @classmethod
+    def of(cls, held: Held) -> Progress:
+        """The progress of ``held``."""
+        return cls(**{name: getattr(held, name) for name in cls.__struct_fields__})
+
+    def on(self, held: Held) -> Held:
+        """``held`` as far as this."""
+        return msgspec.structs.replace(held, **{name: getattr(self, name) for name in self.__struct_fields__})
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):

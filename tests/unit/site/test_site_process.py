@@ -420,7 +420,7 @@ def test_a_checkpoint_goes_up_on_its_period_and_at_a_stop_and_comes_back(tmp_pat
     async def story() -> None:
         async with site(tmp_path) as (exchange, _):
             keeping = Checkpoint(path="ck", every_s=1)
-            exchange.order(offer(script=COUNTING, checkpoint=keeping))
+            exchange.order(offer(script=COUNTING, checkpoint=keeping, grace_s=1))
             first = (await exchange.until(lambda: exchange.of(CheckpointKept)))[0]
             assert first.sha256 in exchange.blobs
             exchange.order(Stop(run="j-1.1", epoch=1))
@@ -566,13 +566,13 @@ def test_a_full_disk_refuses_instead_of_accepting(tmp_path: Path):
             def full(*_: Any, **__: Any) -> None:
                 raise TielineError("storage_full", "the journal cannot be written: no space")
 
-            real, process.journal.write = process.journal.write, full  # type: ignore[method-assign]
+            real, process.journal.accept = process.journal.accept, full  # type: ignore[method-assign]
             exchange.order(offer())
             refused = (await exchange.until(lambda: exchange.of(Refused)))[0]
             assert "no space" in str(refused.reason)
             assert not exchange.of(Accepted)
             assert not process.state.runs
-            process.journal.write = real  # type: ignore[method-assign]
+            process.journal.accept = real  # type: ignore[method-assign]
             exchange.order(offer("j-2.1"))
             await exchange.ended("j-2.1")
 

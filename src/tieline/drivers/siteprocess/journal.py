@@ -1,4 +1,9 @@
-"""Journal: one small file per run, written whole or not at all; what a site must know after any crash."""
+"""Journal: what a site must know after any crash, one folder per run.
+
+``run.json`` is the run as it was accepted: written whole, synced, before the acceptance is reported. ``progress`` gets
+a line for every change after that, with one write and no sync: it survives a SIGKILL, and after a power cut the
+engine's folders tell the rest. A last line that is torn is not read; the line before it leads to the same end.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,15 @@ import msgspec
 from tieline.drivers.siteprocess.home import sync_folder
 from tieline.model.error import TielineError
 from tieline.site import Done, Entry, Held
+from tieline.site.state import Progress
 
 log = logging.getLogger("tieline.site")
-ENTRY = "run.json"
+ENTRY, PROGRESS = "run.json", "progress"
 encode = msgspec.json.Encoder().encode
-decoder = msgspec.json.Decoder(Entry)
+entries = msgspec.json.Decoder(Held)
+lines = msgspec.json.Decoder(Progress | Done)
+NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+MORE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class Journal:
@@ -35,7 +44,8 @@ class Journal:
         found: list[tuple[float, Entry]] = []
         for path in sorted(self.folder.glob(f"*/{ENTRY}")):
             try:
-                found.append((path.stat().st_mtime, decoder.decode(path.read_bytes())))
+                held = entries.decode(path.read_bytes())
+                found.append(_latest(held, path.with_name(PROGRESS)))
             except (OSError, msgspec.MsgspecError) as error:
                 extra = {"run": path.parent.name, "why": str(error)}
                 log.error("a journal entry cannot be read and is left alone", extra=extra)  # noqa: TRY400 - said
@@ -44,13 +54,19 @@ class Journal:
         self._kept = [entry.ended.run for entry in done]
         return [*done, *(entry for _, entry in found if isinstance(entry, Held))]
 
-    def write(self, entries: Iterable[Held], *, is_durable: bool) -> None:
-        """Write entries; after a durable write they survive a power cut. Raises TielineError `storage_full`."""
+    def accept(self, held: Iterable[Held]) -> None:
+        """Write new runs; afterwards they survive a power cut. Raises TielineError `storage_full`."""
         try:
-            for held in entries:
-                _put(f"{self.folder}/{held.run}", encode(held), is_durable=is_durable)
-            if is_durable:
-                sync_folder(self.folder)
+            for each in held:
+                _create(f"{self.folder}/{each.run}", encode(each))
+            sync_folder(self.folder)
+        except OSError as error:
+            raise TielineError("storage_full", f"the journal cannot be written: {error}") from None
+
+    def note(self, held: Held) -> None:
+        """Note how far an accepted run has come. Raises TielineError `storage_full`."""
+        try:
+            _append(f"{self.folder}/{held.run}/{PROGRESS}", encode(Progress.of(held)))
         except OSError as error:
             raise TielineError("storage_full", f"the journal cannot be written: {error}") from None
 
@@ -60,15 +76,30 @@ class Journal:
         if done is None:
             remove(folder)
             return
-        _put(folder, encode(done), is_durable=False)
-        for node in Path(folder).glob("node-*"):
-            for name in ("work", "tmp"):
-                remove(f"{node}/{name}")
-        if run in self._kept:
-            return
-        self._kept.append(run)
+        with contextlib.suppress(FileNotFoundError):
+            _append(f"{folder}/{PROGRESS}", encode(done))
+            for node in os.listdir(folder):  # noqa: PTH208 - on the path of every run
+                if node.startswith("node-"):
+                    remove(f"{folder}/{node}/work")
+                    remove(f"{folder}/{node}/tmp")  # noqa: S108 - the run's own
+            if run not in self._kept:
+                self._kept.append(run)
         while len(self._kept) > self.kept_runs:
             remove(f"{self.folder}/{self._kept.pop(0)}")
+
+
+def _latest(held: Held, path: Path) -> tuple[float, Entry]:
+    """When a run last changed, and how far it had come by then."""
+    try:
+        written = path.read_bytes().split(b"\n")[:-1]  # what has no line end was not written whole
+    except FileNotFoundError:
+        return path.parent.stat().st_mtime, held
+    changed_s = path.stat().st_mtime
+    for line in reversed(written):
+        with contextlib.suppress(msgspec.MsgspecError):
+            latest = lines.decode(line)
+            return changed_s, latest if isinstance(latest, Done) else latest.on(held)
+    return changed_s, held
 
 
 def remove(folder: str) -> None:
@@ -87,27 +118,33 @@ def remove(folder: str) -> None:
     shutil.rmtree(folder, onerror=unlock)
 
 
-def _put(folder: str, content: bytes, *, is_durable: bool) -> None:
-    """On the path of every run: plain calls, no pathlib."""
+def _create(folder: str, content: bytes) -> None:
     path = f"{folder}/{ENTRY}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    try:
-        descriptor = os.open(f"{path}.part", flags, 0o600)
-    except FileNotFoundError:
+    with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)  # noqa: PTH102
-        descriptor = os.open(f"{path}.part", flags, 0o600)
+    descriptor = os.open(f"{path}.part", NEW, 0o600)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        if is_durable:
-            os.fsync(descriptor)
+        _write(descriptor, content)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(f"{path}.part", path)  # noqa: PTH105
-    if is_durable:
-        sync = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(sync)
-        finally:
-            os.close(sync)
+    os.rename(f"{path}.part", path)  # noqa: PTH104
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _append(path: str, content: bytes) -> None:
+    descriptor = os.open(path, MORE, 0o600)
+    try:
+        _write(descriptor, content + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]

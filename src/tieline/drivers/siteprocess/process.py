@@ -233,7 +233,7 @@ class SiteProcess:
     async def _synced(self, held: list[Held]) -> str:
         """Write durably; empty, or why that failed."""
         try:
-            await asyncio.to_thread(self.journal.write, held, is_durable=True)
+            await asyncio.to_thread(self.journal.accept, held)
         except TielineError as error:
             log.error("the journal is not written", extra={"why": error.message})  # noqa: TRY400 - no defect
             return error.message
@@ -268,7 +268,7 @@ class SiteProcess:
     def _note(self, held: Held) -> None:
         """Journal what a crash must not forget, though a power cut may: the folder tells it again."""
         try:
-            self.journal.write((held,), is_durable=False)
+            self.journal.note(held)
         except TielineError as error:
             log.error("the journal is not written", extra={"run": held.run, "why": error.message})  # noqa: TRY400
 
