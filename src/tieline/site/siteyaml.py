@@ -1,0 +1,270 @@
+"""site.yaml: the owner's file, read strictly, every mistake with its line and column.
+
+The file is optional: without it the site offers what the machine really has. The rows below drive reading,
+did-you-mean, the JSON Schema and the reference table.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tieline.model.accelerators import Named, named
+from tieline.model.error import TielineError
+from tieline.model.quantity import MONEY_MICRO_CNY, scaled
+from tieline.model.taskfile.compose import compose
+from tieline.model.taskfile.fields import Field, Section, at, table
+from tieline.model.taskfile.problem import Problems
+from tieline.model.taskfile.shapes import Choice, Convert, Reading, Text, Value, Whole
+from tieline.model.taskfile.values import ARCHITECTURE, CARDS, FLAG, LINE, SECONDS, SIZE_ONE, VENDOR
+from tieline.site.configuration import DAY_S, FrontConfig, PoolConfig, SiteConfig, SiteLimits
+from tieline.site.pool import ALWAYS, OPTIONAL, PREFERRED, Counter
+
+MAX_POOLS = 64
+MAX_FRONTS = 16
+HINT = "docs/guides/join-a-site.md lists every field of site.yaml"
+LABEL = r"[a-z0-9]+(?:-+[a-z0-9]+)*"
+
+
+def _money(text: str) -> int:
+    micro = scaled(text, MONEY_MICRO_CNY, "CNY")
+    if micro > 10**12:
+        raise ValueError(f"{micro // 10**6:,} CNY an hour is more than 1,000,000")
+    return micro
+
+
+def _percent(text: str) -> int:
+    match = re.fullmatch(r"(100|[0-9]{1,2})\s*%", text)
+    if match is None:
+        raise ValueError(f"`{text[:20]}` is not a share such as `25%`")
+    return int(match[1])
+
+
+NAME = Text("a name of lower-case letters, digits and `-`", 63, LABEL, "such as `gz1`")
+LABEL_NAME = Text(
+    "a name of a label", 64, r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", "lower-case letters, digits, `.`, `_`, `-`"
+)
+WORD = Text("a word", 64, r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, `.`, `_`, `-`")
+PARTNER = Text("a party or a user", 200, r"[A-Za-z0-9][A-Za-z0-9._/@-]*")
+MONEY = Convert("money in CNY such as `3.20`", _money, {"type": ["number", "string"]})
+KIND = Convert("a kind of accelerator such as `a100`", named, {"type": "string"})
+SHARE = Convert("a share such as `25%`", _percent, {"type": "string", "pattern": "^(100|[0-9]{1,2})\\s*%$"})
+TIER = Choice("hub", "region", "edge")
+DEVICE = Whole(0, 4_095)
+COUNT = Whole(1, 100_000)
+PATH = Text("a path", 1_024, r"[^\x00-\x1f\x7f]+")
+URL = Text("an address such as `https://cloud.example/pools.json`", 500, r"https?://[^\s@]+")
+
+FIELDS: tuple[Field, ...] = (
+    Field("name", NAME, "name of the site; `tieline site join` sets it"),
+    Field("owner", NAME, "name of the owner below the exchange's prefix; `tieline site join` sets it"),
+    Field("title", LINE, "title for people, in any language"),
+    Field("tier", TIER, "`hub`, `region` or `edge`; default `edge`"),
+    Field("region", WORD, "where the site stands, as a word"),
+    Field("labels.*", LINE, "words of the owner's choice, for queries", key=LABEL_NAME, most=64),
+    Field("engines[]", Choice("process", "container"), "engines that may run work; default: what works here", most=4),
+    Field("offline", SHARE, "share of every pool that is kept off the line for the owner's own work"),
+    Field("record_lease", SECONDS, "how long the site's signed records hold until they are renewed; default 1 day"),
+    Field("proxy", URL, "HTTP proxy towards the exchange; otherwise HTTPS_PROXY and HTTP_PROXY count"),
+    Field("ca_file", PATH, "the one certificate authority that is believed for the exchange's TLS"),
+    Field("pools[].name", NAME, "name of the pool; part of its identifier, so it never changes"),
+    Field("pools[].title", LINE, "title for people"),
+    Field("pools[].accelerator", KIND, "kind of accelerator in any usual spelling; left out: cores are sold"),
+    Field("pools[].count", CARDS, "accelerators offered; default: all of that kind that are found"),
+    Field("pools[].devices[]", DEVICE, "which of them, by the vendor's index", most=4_096),
+    Field("pools[].accelerator_memory", SIZE_ONE, "memory of one accelerator"),
+    Field("pools[].vendor", VENDOR, "vendor, where the kind does not tell it"),
+    Field("pools[].cores", COUNT, "processor cores offered; default: an even share of what no other pool names"),
+    Field("pools[].memory", SIZE_ONE, "memory offered; default as for cores"),
+    Field("pools[].disk", SIZE_ONE, "disk offered; default: what the file system of the runs has"),
+    Field("pools[].architecture", ARCHITECTURE, "instruction set; default: this machine's"),
+    Field("pools[].class", Choice("general", "ai", "super"), "default `ai` with accelerators, else `general`"),
+    Field("pools[].energy", WORD, "energy source"),
+    Field("pools[].price", MONEY, "CNY per accelerator-hour, per core-hour where there is no accelerator; default 0"),
+    Field("pools[].access", Choice("public", "partner", "private"), "who may use it; default `public`"),
+    Field("pools[].partners[]", PARTNER, "parties and users that `partner` access and policies mean", most=1_000),
+    Field("pools[].policy", Text("an expression over the demand", 4_000), "the work that is taken: `duration < 2 h`"),
+    Field("pools[].labels.*", LINE, "words of the owner's choice, for queries", key=LABEL_NAME, most=64),
+    Field("pools[].tags[]", LINE, "words that search finds", most=64),
+    Field("pools[].networks[]", Choice("host", "none"), "networks that a task may have, the default first", most=2),
+    Field(
+        "pools[].sandbox", Choice(ALWAYS, PREFERRED, OPTIONAL),
+        "`required`: never without; `preferred`: work that asks for none gets none only where there is no sandbox; "
+        "`optional`: it gets none; default `preferred`",
+    ),
+    Field("pools[].counter.price_floor", MONEY, "lowest price that a quote may go down to"),
+    Field("pools[].counter.max_duration", SECONDS, "longest run that a quote promises"),
+    Field("pools[].counter.start_after", SECONDS, "notice that a quote asks for"),
+    Field("pools[].counter.ttl", SECONDS, "how long a quote stands; default 60 s"),
+    Field("pools[].offline", SHARE, "share kept off the line, instead of the site's own"),
+    Field("pools[].emulated", FLAG, "the accelerators are stand-ins: shown as such wherever they are shown"),
+    Field("fronts[].name", NAME, "name of the place that is fronted for; it becomes a site record of its own"),
+    Field("fronts[].title", LINE, "title for people"),
+    Field("fronts[].tier", TIER, "default `region`"),
+    Field("fronts[].region", WORD, "where it stands"),
+    Field("fronts[].file", PATH, "CSV file with a header line"),
+    Field("fronts[].url", URL, "address that answers with a JSON list of the same columns"),
+    Field("fronts[].every", SECONDS, "how often it is looked at; default 300 s"),
+    Field("limits.disk", SIZE_ONE, "disk of one run that asks for none; default 10 GB"),
+    Field("limits.log", SIZE_ONE, "log of one node; it is cut there; default 64 MiB"),
+    Field("limits.cache", SIZE_ONE, "blobs that are kept to be used again; default 10 GB"),
+    Field("limits.outputs", SIZE_ONE, "results of one run; default 4 GiB"),
+    Field("limits.kept_runs", Whole(0, 10_000), "ended runs whose folder is kept; default 64"),
+    Field("limits.stage", SECONDS, "how long a run may wait for its bytes; default 1 h"),
+)  # fmt: skip
+_table = table((*FIELDS, Field("pools[]", None, most=MAX_POOLS), Field("fronts[]", None, most=MAX_FRONTS)))
+
+
+def parse_site(text: bytes, source: str = "site.yaml") -> SiteConfig:
+    """Read the owner's file. Raises TielineError `invalid_request` with one reason per mistake and its place."""
+    problems = Problems(source)
+    try:
+        documents = compose(text, problems)
+        if len(documents) > 1:
+            problems.add("task_yaml", documents[1].at, what="one document is expected, not several")
+        reading = Reading(problems)
+        value = _table.read(documents[0], "", reading) if documents else None
+        config = _config(value.value, reading) if value is not None else SiteConfig()
+        problems.raise_any()
+    except TielineError as error:
+        raise TielineError(
+            "invalid_request", error.message, reasons=error.reasons, hints=(HINT,), where=error.where
+        ) from None
+    return config
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of ``site.yaml``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "site.yaml", **_table.schema()}
+
+
+def _config(section: Section, reading: Reading) -> SiteConfig:
+    limits = at(section, "limits", {})
+    default = SiteLimits()
+    return SiteConfig(
+        name=at(section, "name", ""),
+        owner=at(section, "owner", ""),
+        title=at(section, "title", ""),
+        tier=at(section, "tier", "edge"),
+        region=at(section, "region", ""),
+        labels=_words(section, "labels"),
+        engines=_list(section, "engines") or SiteConfig().engines,
+        pools=tuple(_pool(value, reading) for value in at(section, "pools", ()) if value.value),
+        fronts=tuple(_front(value, reading) for value in at(section, "fronts", ()) if value.value),
+        limits=SiteLimits(
+            disk_bytes=at(limits, "disk", default.disk_bytes),
+            log_bytes=at(limits, "log", default.log_bytes),
+            cache_bytes=at(limits, "cache", default.cache_bytes),
+            output_bytes=at(limits, "outputs", default.output_bytes),
+            kept_runs=at(limits, "kept_runs", default.kept_runs),
+            stage_s=at(limits, "stage", default.stage_s),
+        ),
+        offline_percent=at(section, "offline", 0),
+        record_lease_s=_lease(section, reading),
+        proxy=at(section, "proxy", ""),
+        ca_file=at(section, "ca_file", ""),
+    )
+
+
+def _lease(section: Section, reading: Reading) -> int:
+    lease = section.get("record_lease")
+    if lease is not None and not 300 <= lease.value <= 400 * DAY_S:
+        reading.wrong(lease.at, lease.path, "between 5 minutes and 400 days")
+    return at(section, "record_lease", DAY_S)  # type: ignore[no-any-return]
+
+
+def _pool(value: Value, reading: Reading) -> PoolConfig:
+    section: Section = value.value
+    _must(section, "name", value, reading)
+    _check_policy(section, reading)
+    kind: Named | None = at(section, "accelerator")
+    cards = at(section, "count")
+    devices = _list(section, "devices")
+    if kind is None and (cards or devices or at(section, "emulated")):
+        reading.wrong(value.at, value.path, "`count`, `devices` and `emulated` speak of an accelerator: name its kind")
+    if devices and (len(set(devices)) != len(devices) or (cards or len(devices)) != len(devices)):
+        reading.wrong(section["devices"].at, section["devices"].path, "must name `count` different devices")
+    return PoolConfig(
+        name=at(section, "name", ""),
+        line=value.at.line,
+        title=at(section, "title", ""),
+        accelerator=kind.kind if kind else "",
+        count=cards,
+        devices=devices,
+        accelerator_memory_bytes=at(section, "accelerator_memory", kind.memory_bytes if kind else 0),
+        vendor=at(section, "vendor", ""),
+        cores=at(section, "cores"),
+        memory_bytes=at(section, "memory"),
+        disk_bytes=at(section, "disk"),
+        architecture=at(section, "architecture", ""),
+        compute_class=at(section, "class", ""),
+        energy=at(section, "energy", ""),
+        price_micro_cny=at(section, "price", 0),
+        access=at(section, "access", "public"),
+        partners=_list(section, "partners"),
+        policy=at(section, "policy", ""),
+        labels=_words(section, "labels"),
+        tags=_list(section, "tags"),
+        networks=_list(section, "networks"),
+        sandbox=at(section, "sandbox", PREFERRED),
+        counter=_counter(at(section, "counter"), at(section, "price", 0), value, reading),
+        offline_percent=at(section, "offline"),
+        is_emulated=at(section, "emulated", False),
+    )
+
+
+def _counter(section: Section | None, price: int, pool: Value, reading: Reading) -> Counter | None:
+    if section is None:
+        return None
+    floor = at(section, "price_floor", 0)
+    if floor > price:
+        reading.wrong(pool.at, f"{pool.path}.counter.price_floor", "is above the pool's `price`")
+    return Counter(
+        price_floor_micro_cny=floor,
+        max_duration_s=at(section, "max_duration", 0),
+        start_after_s=at(section, "start_after", 0),
+        ttl_s=at(section, "ttl", 60),
+    )
+
+
+def _check_policy(section: Section, reading: Reading) -> None:
+    """A policy that cannot be read would refuse everybody: say so before anybody asks."""
+    policy = section.get("policy")
+    if policy is None or not policy.value.strip():
+        return
+    from tieline.language import compile_policy  # here: only an owner with a policy pays for the grammar
+
+    try:
+        compile_policy(policy.value)
+    except TielineError as error:
+        reading.wrong(policy.at, policy.path, error.message)
+
+
+def _front(value: Value, reading: Reading) -> FrontConfig:
+    section: Section = value.value
+    _must(section, "name", value, reading)
+    if bool(at(section, "file")) == bool(at(section, "url")):
+        reading.wrong(value.at, value.path, "name either a `file` or a `url`")
+    return FrontConfig(
+        name=at(section, "name", ""),
+        line=value.at.line,
+        title=at(section, "title", ""),
+        tier=at(section, "tier", "region"),
+        region=at(section, "region", ""),
+        file=at(section, "file", ""),
+        url=at(section, "url", ""),
+        every_s=at(section, "every", 300),
+    )
+
+
+def _must(section: Section, name: str, value: Value, reading: Reading) -> None:
+    if name not in section:
+        reading.wrong(value.at, f"{value.path}.{name}", "is missing")
+
+
+def _list(section: Section, name: str) -> tuple[Any, ...]:
+    return tuple(item.value for item in at(section, name, ()))
+
+
+def _words(section: Section, name: str) -> dict[str, str]:
+    return {key: held.value for key, held in at(section, name, {}).items()}
