@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
+import os
+import tarfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from site_offers import core_offer
 
 from tieline.drivers.siteprocess.home import Home, Identity
 from tieline.drivers.siteprocess.process import SiteProcess
@@ -20,22 +24,18 @@ from tieline.model.api import BlobView, ExchangeView, JoinBody, JoinStatement, J
 from tieline.model.error import CODES, ErrorEnvelope
 from tieline.model.protocol import (
     WELCOME,
-    Accepted,
     Batch,
     Beat,
     Beaten,
-    CheckpointKept,
     Ended,
     Hello,
+    Offer,
     Orders,
     Outcome,
     Outcomes,
     Proof,
-    Quoted,
-    Refused,
     Reports,
     Signed,
-    Started,
     Welcome,
 )  # fmt: skip
 from tieline.model.record import DelegatedKey, Delegation, Record
@@ -43,6 +43,7 @@ from tieline.registry import Key, open_statement, opened, seal, sealing_public, 
 from tieline.site.found import Machine
 
 PREFIX = "cn.demo"
+T = TypeVar("T")
 OWNER = f"{PREFIX}.lab7"
 SITE = f"{OWNER}/site/gz1"
 CORES = f"{OWNER}/pool/gz1-cores"
@@ -364,4 +365,40 @@ async def site(
             yield served, process
 
 
-__all__ = ["Accepted", "CheckpointKept", "Quoted", "Refused", "Started"]
+def go(work: Callable[[], Awaitable[T]]) -> T:
+    async def bounded() -> T:
+        return await asyncio.wait_for(work(), 60)
+
+    return asyncio.run(bounded())
+
+
+def offer(run: str = "j-1.1", script: str = "true", **fields: Any) -> Offer:
+    """One trusted core that runs ``script``."""
+    made = core_offer(run, pool=CORES, price_micro_cny_per_unit_hour=100_000, **fields)
+    return msgspec.structs.replace(made, task=msgspec.structs.replace(made.task, run=script))
+
+
+def tar_of(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    with contextlib.suppress(OSError):
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return True
+
+
+def read(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text().strip()
+    return ""
