@@ -1,7 +1,8 @@
 """Compose: where an exchange is put together from its parts. Nothing else knows all of them.
 
 One folder holds everything of an exchange: ``exchange.json`` (name, keys, 0600), ``tieline.db``, ``blobs/``, ``logs/``,
-``limits.json`` where limits differ from the defaults, ``admin.token`` and ``address`` of the running process.
+``limits.json`` where limits differ from the defaults, ``admin.token``, the ``port`` that its sites know, and the
+``address`` of the running process.
 """
 
 from __future__ import annotations
@@ -220,6 +221,14 @@ class Exchange:
         self.store.close()
 
 
+def port_of(folder: Path) -> int:
+    """The port that the exchange of ``folder`` had before: its sites will look for it there. 0 at the first start."""
+    try:
+        return int((folder / "port").read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
 def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scope: str) -> int:
     """Serve the exchange of ``folder`` until it is told to stop; writes ``address`` once it answers."""
     import uvloop
@@ -236,11 +245,15 @@ def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scop
             hints=("tieline up --host 0.0.0.0 --public-url https://exchange.example",),
         )
     listener = bound(
-        options.host, options.port, has_tls=bool(options.certificate), is_plain_allowed=options.is_plain_allowed
+        options.host,
+        options.port or port_of(folder),
+        has_tls=bool(options.certificate),
+        is_plain_allowed=options.is_plain_allowed,
     )
     exchange = Exchange(folder, identity_of(folder, prefix, name, scope))
     collect_rarely()
     url = address_of(listener, has_tls=bool(options.certificate))
+    write_private(folder / "port", str(listener.getsockname()[1]).encode())
     write_private(folder / "address", url.encode())
     try:
         uvloop.run(exchange.serve(options, listener))
