@@ -74,6 +74,7 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     labels: dict[str, str] = {}
     engines: tuple[str, ...] = ("process", "container")
+    readable: tuple[str, ...] = ()  # folders that sandboxed tasks see, read-only
     pools: tuple[PoolConfig, ...] = ()
     fronts: tuple[FrontConfig, ...] = ()
     limits: SiteLimits = SiteLimits()

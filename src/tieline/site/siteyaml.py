@@ -53,6 +53,7 @@ TIER = Choice("hub", "region", "edge")
 DEVICE = Whole(0, 4_095)
 COUNT = Whole(1, 100_000)
 PATH = Text("a path", 1_024, r"[^\x00-\x1f\x7f]+")
+FOLDER = Text("an absolute path", 1_024, r"/[^\x00-\x1f\x7f]*")
 URL = Text("an address such as `https://cloud.example/pools.json`", 500, r"https?://[^\s@]+")
 
 FIELDS: tuple[Field, ...] = (
@@ -63,6 +64,7 @@ FIELDS: tuple[Field, ...] = (
     Field("region", WORD, "where the site stands, as a word"),
     Field("labels.*", LINE, "words of the owner's choice, for queries", key=LABEL_NAME, most=64),
     Field("engines[]", Choice("process", "container"), "engines that may run work; default: what works here", most=4),
+    Field("readable[]", FOLDER, "folders that a sandboxed task sees too, read-only, such as a dataset", most=32),
     Field("offline", SHARE, "share of every pool that is kept off the line for the owner's own work"),
     Field("record_lease", SECONDS, "how long the site's signed records hold until they are renewed; default 1 day"),
     Field("proxy", URL, "HTTP proxy towards the exchange; otherwise HTTPS_PROXY and HTTP_PROXY count"),
@@ -159,6 +161,7 @@ def _config(section: Section, reading: Reading) -> SiteConfig:
             kept_runs=at(limits, "kept_runs", default.kept_runs),
             stage_s=at(limits, "stage", default.stage_s),
         ),
+        readable=_list(section, "readable"),
         offline_percent=at(section, "offline", 0),
         record_lease_s=_lease(section, reading),
         proxy=at(section, "proxy", ""),

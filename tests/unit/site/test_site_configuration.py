@@ -33,6 +33,7 @@ tier: hub
 region: guangzhou
 labels: {team: vision}
 engines: [process]
+readable: [/opt/data]
 offline: 25%
 record_lease: 2d
 proxy: http://proxy.lab7:3128
@@ -79,6 +80,7 @@ def test_every_field_is_read():
     (front,) = config.fronts
     assert (config.name, config.owner, config.title, config.tier) == ("gz1", "lab7", "广州一号", "hub")
     assert (config.offline_percent, config.record_lease_s) == (25, 172_800)
+    assert (config.engines, config.readable) == (("process",), ("/opt/data",))
     assert (pool.accelerator, pool.accelerator_memory_bytes, pool.devices) == ("a100", 80 * 10**9, (1, 3))
     assert (pool.price_micro_cny, pool.architecture, pool.sandbox) == (18_500_000, "x86_64", "required")
     assert pool.counter == Counter(price_floor_micro_cny=15_000_000, max_duration_s=7_200, start_after_s=5, ttl_s=30)
@@ -97,6 +99,7 @@ def test_nothing_written_means_the_defaults():
         ("name: x\nname: y", 2, "written twice"),
         ("name: Gz1", 1, "lower-case"),
         ("tier: national", 1, "one of `hub`, `region`, `edge`"),
+        ("readable: [data]", 1, "absolute path"),
         ("offline: 25", 1, "a share such as `25%`"),
         ("record_lease: 10s", 1, "between 5 minutes"),
         ("pools:\n- price: 3", 2, "is missing"),

@@ -51,6 +51,7 @@ class Ground:
     cache: Cache
     tails: Tails
     limits: SiteLimits
+    readable: tuple[str, ...]
     sealing: bytes
     pool_of: Callable[[str], Pool | None]
     feel: Callable[[seen.Stimulus], None]
@@ -165,7 +166,15 @@ class Attempt:
         ground, engine = self.ground, self.engine
         holds_memory = bool(getattr(engine, "holds_memory", False))
         pool = ground.pool_of(self.held.offer.pool)
-        told = launches(self.held, self.folder, pool, ground.limits, secrets, holds_memory=holds_memory)
+        told = launches(
+            self.held,
+            self.folder,
+            pool,
+            ground.limits,
+            secrets,
+            holds_memory=holds_memory,
+            readable=ground.readable,
+        )
         is_new = not os.path.exists(engine.log(self.nodes[0]))  # noqa: ASYNC240, PTH110 - one look
         self._follow_logs(is_new=is_new)
         for launch in told:

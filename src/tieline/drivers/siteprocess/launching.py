@@ -44,7 +44,14 @@ def opened_secrets(held: Held, sealed: str, private: bytes) -> dict[str, str]:
 
 
 def launches(
-    held: Held, folder: str, pool: Pool | None, limits: SiteLimits, secrets: dict[str, str], *, holds_memory: bool
+    held: Held,
+    folder: str,
+    pool: Pool | None,
+    limits: SiteLimits,
+    secrets: dict[str, str],
+    *,
+    holds_memory: bool,
+    readable: Sequence[str] = (),
 ) -> list[Launch]:
     """One launch per node, in rank order. ``folder`` is the run's; ``pool`` None: the owner took it away since."""
     offer = held.offer
@@ -90,7 +97,7 @@ def launches(
                 sandbox=held.sandbox,
                 image=resources.image,
                 log_bytes=limits.log_bytes,
-                readable=INTERPRETERS,
+                readable=(*INTERPRETERS, *readable),
             )
         )
     return made

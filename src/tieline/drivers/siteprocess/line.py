@@ -22,6 +22,7 @@ from tieline.registry import Key, open_statement, sign_statement, verify_stateme
 log = logging.getLogger("tieline.site")
 SILENCE_S = 40.0  # the exchange says something every 15 s
 HELLO_S = 15.0
+RETRY_MOST_S = 5.0  # until the exchange has said how long it waits
 SHORT_S = 5.0  # a session that ends sooner does not count as a success
 orders = msgspec.json.Decoder(Orders)
 
@@ -47,7 +48,7 @@ class Line:
         self.welcomed = welcomed
         self.ordered = ordered
         self.cut = cut
-        self.backoff = Backoff(first_s=0.2, most_s=30.0)
+        self.backoff = Backoff(first_s=0.2, most_s=RETRY_MOST_S)
         self._renewed = asyncio.Event()
 
     def renew(self) -> None:
@@ -95,6 +96,7 @@ class Line:
         )
         self._check(welcome, nonce)
         self.client.bearer = welcome.bearer
+        self.backoff.most_s = min(30.0, max(1.0, welcome.lease_ms / 2_000))  # back in time to keep the runs
         self._renewed.clear()
         return welcome
 

@@ -50,7 +50,7 @@ class Outbox:
 
     async def run(self) -> None:
         """Send for ever."""
-        backoff = Backoff(first_s=0.1, most_s=15.0)
+        backoff = Backoff(first_s=0.1, most_s=5.0)
         while True:
             await self._wake.wait()
             await self.is_open.wait()

@@ -141,7 +141,7 @@ class SiteProcess:
         )  # fmt: skip
         self.ground = Ground(
             folder=str(home.runs), engines=dict(engines), client=self.client, is_open=is_open, cache=self.cache,
-            tails=self.tails, limits=config.limits, sealing=home.seed("sealing"),
+            tails=self.tails, limits=config.limits, readable=config.readable, sealing=home.seed("sealing"),
             pool_of=lambda name: self.state.pools.get(name), feel=self.feel, failed=self._failed,
         )  # fmt: skip
         held = len(self.state.runs)
