@@ -133,8 +133,8 @@ def _mounts(view: View) -> list[str]:
     """Shallow paths first: what is deeper is seen through what hides its parents. The task's own folders come last."""
     wanted: dict[str, tuple[str, ...]] = {}
     for path in (*ALWAYS_HIDDEN, str(Path.home()), *view.hidden):
-        real = os.path.realpath(path)
-        if real != "/" and _is_folder(real):
+        real = _real_folder(path)
+        if real and real != "/":
             wanted[real] = ("--perms", "0755", "--tmpfs", real)
     for path in ("/tmp", "/var/tmp"):  # noqa: S108 - inside
         if _is_folder(path):
@@ -143,7 +143,7 @@ def _mounts(view: View) -> list[str]:
     if view.network == "host" and _is_folder(RESOLVER):
         wanted[RESOLVER] = ("--ro-bind", RESOLVER, RESOLVER)
     for path in view.readable:
-        real = os.path.realpath(path)
+        real = _real_folder(path) or os.path.realpath(path)
         if real != "/" and real != "/tmp":  # noqa: S108
             wanted[real] = ("--ro-bind-try", real, real)
             covers.discard(real)
@@ -165,9 +165,25 @@ def _mounts(view: View) -> list[str]:
 
 def _parents(path: str, covers: set[str]) -> list[str]:
     """The folders above ``path`` that are not there any more because one above them is covered."""
-    above = [str(parent) for parent in reversed(Path(path).parents)]
+    names = path.split("/")
+    above = ["/", *("/".join(names[:depth]) for depth in range(2, len(names)))]
     covered = [index for index, parent in enumerate(above) if parent in covers]
     return above[covered[-1] + 1 :] if covered else []
+
+
+_seen: dict[str, str] = {}  # folders of the host that were found, by the path that was asked for; they seldom move
+
+
+def _real_folder(path: str) -> str:
+    """The folder that ``path`` leads to; empty where there is none. Only what was found is remembered, and little."""
+    real = _seen.get(path)
+    if real is None:
+        real = os.path.realpath(path)
+        if not _is_folder(real):
+            return ""
+        if len(_seen) < 256:
+            _seen[path] = real
+    return real
 
 
 def _is_folder(path: str) -> bool:
