@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -349,8 +351,16 @@ def test_the_process_survives_kill_with_its_runs_and_ends_on_sigterm(tmp_path: P
 
 
 async def spawned(home: Home) -> asyncio.subprocess.Process:
-    import sys
 
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tieline.drivers.siteprocess", str(home.folder), stderr=asyncio.subprocess.PIPE
     )
+
+
+def test_a_site_process_imports_no_server_no_database_and_no_arrays():
+    heavy = ("sqlalchemy", "alembic", "litestar", "uvicorn", "numpy", "lark", "yaml", "click", "pynvml", "joserfc")
+    code = (
+        f"import sys, tieline.drivers.siteprocess.entry; sys.exit(chr(32).join(set({heavy}) & set(sys.modules)) or 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, ""), found.stderr

@@ -69,6 +69,7 @@ class SiteProcess:
         self.state = SiteState(site=self.identity.site, pools={})
         self.attempts: dict[str, Attempt] = {}
         self.statements: list[Statement] = []
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")  # never behind somebody's archive
         self._todo: deque[Instruction] = deque()
         self._work = asyncio.Event()
         self._retime = asyncio.Event()
@@ -185,6 +186,7 @@ class SiteProcess:
             await getattr(engine, "close", _nothing)()
         await asyncio.gather(*self._errands, return_exceptions=True)
         await self.client.close()
+        self._disk.shutdown()
         self.home.keep_session("")
         log.info("site stopped", extra={"site": self.identity.site, "count": len(self.state.runs)})
 
@@ -233,7 +235,7 @@ class SiteProcess:
     async def _synced(self, held: list[Held]) -> str:
         """Write durably; empty, or why that failed."""
         try:
-            await asyncio.to_thread(self.journal.accept, held)
+            await asyncio.get_running_loop().run_in_executor(self._disk, self.journal.accept, held)
         except TielineError as error:
             log.error("the journal is not written", extra={"why": error.message})  # noqa: TRY400 - no defect
             return error.message
