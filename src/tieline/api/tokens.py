@@ -46,7 +46,7 @@ async def create_token(call: Call, body: TokenBody) -> TokenMade:
     )
     if Role.JOIN in token.roles:
         platform = call.platform
-        secret = str(JoinToken(url=platform.url, fingerprint=platform.fingerprint, secret=secret))
+        secret = str(JoinToken(url=platform.url, fingerprint=platform.fingerprint, secret=secret, owner=token.owner))
     return TokenMade(id=token.id, secret=secret, name=token.name, roles=token.roles, expires_ms=token.expires_ms)
 
 

@@ -14,6 +14,7 @@ from tieline.cli.face import Face, as_json, confirmed, flag, hint, note, option,
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
     from tieline.model.api import EventView, WhyView
+    from tieline.model.job import Job
 
 
 @verb("logs")
@@ -75,15 +76,18 @@ def stop(face: Face, jobs: tuple[str, ...], reason: str, yes: bool, as_json: boo
     """Stop jobs: what waits is cancelled, what runs is ended (checkpoint first where there is one)."""
     confirmed(words.say("stop_it", jobs=", ".join(jobs)), yes or not sys.stdin.isatty())
 
-    async def work(client: AsyncClient) -> list[object]:
+    async def work(client: AsyncClient) -> list[Job]:
         return [await client.stop(job, reason) for job in jobs]
+
+    from tieline.model.job import JOB_ENDED
 
     stopped = face.call(work)
     if as_json:
         show_json(stopped)
         return
-    for job in jobs:
-        note(words.say("stopping", job=job))
+    for job, found in zip(jobs, stopped, strict=True):
+        key = "ended_before" if found.state in JOB_ENDED else "stopping"
+        note(words.say(key, job=job, state=words.word(found.state.value)))
 
 
 @verb("fetch")

@@ -43,17 +43,24 @@ def is_alive(started: Started) -> bool:
     return start_of(started.pid) == started.start
 
 
-def spawn(name: str, arguments: Sequence[str], log: Path, env: dict[str, str] | None = None) -> Started:
+SITE = "tieline.drivers.siteprocess"
+
+
+def spawn_site(name: str, folder: Path, log: Path) -> Started:
+    """Start the process of the site in ``folder``, without the command line around it: that saves memory."""
+    return spawn(name, [str(folder)], log, module=SITE)
+
+
+def spawn(name: str, arguments: Sequence[str], log: Path, *, module: str = "tieline.cli") -> Started:
     """Start a verb of this command in a session of its own; its standard error goes to ``log``."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tieline.cli", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=handle,
             start_new_session=True,
-            env={**os.environ, **(env or {})},
         )
     finally:
         os.close(handle)

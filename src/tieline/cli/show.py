@@ -16,6 +16,7 @@ from tieline.model.reason import Reason, Relaxation, sentence
 
 MOST_REASONS = 20
 MOST_CANDIDATES = 10
+MOST_LINES = 12  # of one message
 
 
 class Because(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +34,7 @@ def said(reason: Reason) -> str:
 def show_error(error: TielineError) -> None:
     """``error: ...``, counted reasons, ``hint: ...``, on stderr."""
     message = error.message if words.language() == "en" else f"{words.say('code_' + error.code)}：{error.message}"
-    note(marked("error") + clean(message))
+    note(marked("error") + "\n".join(clean(line) for line in message.splitlines()[:MOST_LINES]))
     if error.where and f"`{error.where}`" not in error.message:
         note(f"  {words.say('where')} {clean(error.where)}")
     show_reasons(error.reasons)

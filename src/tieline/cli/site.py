@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tieline.cli import table, words
-from tieline.cli.face import Face, Verbs, as_json, confirmed, hint, note, option, pass_face, show_json, verb, yes
+from tieline.cli.face import Face, Verbs, as_json, confirmed, flag, hint, note, option, pass_face, show_json, verb, yes
 
 if TYPE_CHECKING:
     from tieline.model.api import PoolView, SiteView
@@ -68,20 +68,32 @@ def show(face: Face, name: str, as_json: bool) -> None:
 @option("--config", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="site_config")
 @option("--owner", default="", metavar="NAME", help="site_owner")
 @option("--name", default="", help="site_name")
+@flag("--no-start", help="no_start")
 @as_json
 @pass_face
-def join(_face: Face, where: str, folder: Path, config: Path | None, owner: str, name: str, as_json: bool) -> None:
-    """Join an exchange; keys and data of the site stay in FOLDER."""
+def join(
+    _face: Face, where: str, folder: Path, config: Path | None, owner: str, name: str, no_start: bool, as_json: bool
+) -> None:
+    """Join an exchange and start the site; its keys and data stay in FOLDER."""
     from tieline.drivers import siteprocess
 
     joined = siteprocess.join(where, folder, config=config, owner=owner, name=name)
+    started = None
+    log = folder / "site.log"
+    if not no_start:
+        from tieline.cli.processes import spawn_site
+
+        started = spawn_site("site", folder, log)
     if as_json:
         show_json(joined)
         return
     note(words.say("joined" if joined.is_admitted else "waits", site=joined.site, owner=joined.owner))
     if not joined.is_admitted:
         hint(f"tieline site accept {joined.site}")
-    hint(f"tieline site-process {folder}")
+    if started is not None:
+        note(words.say("started_site", log=log, pid=started.pid))
+    else:
+        hint(f"tieline site-process {folder}")
 
 
 @verb("accept", "site_accept")

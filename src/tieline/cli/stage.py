@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from tieline.cli.processes import Started, await_file, end, is_alive, kill, spawn
+from tieline.cli.processes import Started, await_file, end, is_alive, kill, spawn, spawn_site
 from tieline.client import AsyncClient
 from tieline.model.error import TielineError
 from tieline.model.party import Role
@@ -88,7 +88,7 @@ class Stage:
     def start_site(self, actor: Actor) -> None:
         """Start the process of a site that has joined."""
         log = self.folder / f"{actor.name}.log"
-        actor.process = spawn(actor.name, ["site-process", str(actor.folder)], log)
+        actor.process = spawn_site(actor.name, actor.folder, log)
 
     async def await_sites(self, client: AsyncClient) -> None:
         """Wait until every site is heard and its pools are there."""

@@ -93,7 +93,7 @@ async def _site(folder: Path, url: str, token: str, config: Path | None) -> None
     """Join this machine as a site of the owner `me`, once, and start its process."""
     import shutil
 
-    from tieline.cli.processes import spawn
+    from tieline.cli.processes import spawn_site
     from tieline.client import AsyncClient
     from tieline.drivers.siteprocess import has_joined, join_site
     from tieline.model.party import Role
@@ -108,7 +108,7 @@ async def _site(folder: Path, url: str, token: str, config: Path | None) -> None
             await join_site(home, token=made.secret, owner=OWNER, name=SITE)
         processes = running(folder)
         if "site" not in processes:
-            processes["site"] = spawn("site", ["site-process", str(home)], folder / "site.log")
+            processes["site"] = spawn_site("site", home, folder / "site.log")
             remember(folder, processes)
         await _heard(client, folder)
 

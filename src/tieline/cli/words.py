@@ -324,6 +324,9 @@ WORDS: dict[str, tuple[str, str]] = {
     # -- jobs, money, log ----------------------------------------------------------------------------------------------
     "history": ("history:", "经过："),
     "stop_it": ("stop {jobs}?", "停止 {jobs}？"),
+    "ended_before": ("{job} is over: {state}", "{job} 已结束：{state}"),
+    "started_site": ("the site runs in the background; its log is {log}; stop it with: kill {pid}", "算力节点已在后台运行，日志在 {log}；停止：kill {pid}"),
+    "opt_no_start": ("join only; do not start the site's process", "仅加入，不启动节点进程"),
     "stopping": ("{job} is being stopped", "正在停止 {job}"),
     "no_outputs": ("`{job}` left nothing behind", "`{job}` 没有产出"),
     "one_side": ("`--owner` or `--user`, not both", "`--owner` 与 `--user` 只能选一个"),

@@ -7,6 +7,7 @@ from tieline.model import event as fact
 from tieline.model.job import Run
 from tieline.model.plan import Quote
 from tieline.model.protocol import Ask, Drain, Offer, Orders, Resync, Stop
+from tieline.model.task import Task
 
 
 def offer_of(view: View, run: Run, now_ms: int) -> Offer:
@@ -27,6 +28,8 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         price_micro_cny_per_unit_hour=run.price_micro_cny_per_unit_hour,
         stop_after_s=run.stop_after_s,
         checkpoint=run.checkpoint,
+        data_class=data_classes(view, job.task),
+        residency=residencies(view, job.task),
         ttl_ms=max(0, run.expires_ms - now_ms),
         state=run.state.value,
     )
@@ -40,11 +43,13 @@ def live_orders(view: View, site: str, now_ms: int) -> tuple[Orders, ...]:
         orders.append(offer_of(view, run, now_ms))
         if run.is_stop_requested:
             orders.append(Stop(run=run.id, epoch=run.epoch, why="stop requested"))
-    orders.extend(ask_of(quote) for quote in view.quotes.values() if quote.site == site and quote.state == "asked")
+    orders.extend(
+        ask_of(view, quote) for quote in view.quotes.values() if quote.site == site and quote.state == "asked"
+    )
     return tuple(orders)
 
 
-def ask_of(quote: Quote) -> Ask:
+def ask_of(view: View, quote: Quote) -> Ask:
     """The question behind a quote."""
     return Ask(
         quote=quote.id,
@@ -57,7 +62,24 @@ def ask_of(quote: Quote) -> Ask:
         price_micro_cny_per_unit_hour=quote.listed_price_micro_cny_per_unit_hour,
         asked_price_micro_cny_per_unit_hour=quote.asked_price_micro_cny_per_unit_hour,
         duration_s=quote.asked_duration_s,
+        data_class=data_classes(view, quote.task),
+        residency=residencies(view, quote.task),
     )
+
+
+def data_classes(view: View, task: Task) -> tuple[str, ...]:
+    """The classes of the datasets that the task reads, as far as they are known here: owners' policies ask for them."""
+    known = view.supply.datasets
+    return tuple(sorted({known[use.id].spec.data_class for use in task.data if use.id in known} - {""}))
+
+
+def residencies(view: View, task: Task) -> tuple[str, ...]:
+    """How far the task's data may travel, by its own word and by that of the datasets' records."""
+    known = view.supply.datasets
+    stated = {use.residency for use in task.data} | {
+        known[use.id].spec.residency for use in task.data if use.id in known
+    }
+    return tuple(sorted(stated - {""}))
 
 
 def order_of(event: fact.Event, view: View, now_ms: int) -> tuple[str, Orders] | None:
@@ -68,7 +90,7 @@ def order_of(event: fact.Event, view: View, now_ms: int) -> tuple[str, Orders] |
         run = view.runs.get(event.run)
         return (run.site, Stop(run=run.id, epoch=run.epoch, why=event.why)) if run is not None else None
     if isinstance(event, fact.QuoteChanged) and event.quote.state == "asked":
-        return event.quote.site, ask_of(event.quote)
+        return event.quote.site, ask_of(view, event.quote)
     if isinstance(event, fact.SiteChanged):
         if event.site.has_left or event.why.startswith("accept"):
             return event.site.id, Resync(why=event.why)

@@ -43,7 +43,8 @@ def demand_now(view: View, actor: Actor, task: Task, now_ms: int, pool: str = ""
 
 def plan_demand(view: View, demand: Demand, now_ms: int) -> Plan:
     """The engine's plan against this view."""
-    return plan(demand, view.supply.pools, view.distances, now_ms=now_ms, held_back=view.held_back)
+    held_back = {pool: job for pool, job in view.held_back.items() if job in view.waiting}
+    return plan(demand, view.supply.pools, view.distances, now_ms=now_ms, held_back=held_back)
 
 
 def caller_of(name: str, owner: str) -> Caller:
@@ -125,6 +126,17 @@ def _ends(view: View, now_ms: int) -> dict[str, list[RunEnd]]:
     return ends
 
 
+def _most_s(job: Job, now_ms: int) -> int:
+    """How long a run of the job may last: its duration limit, or what is left until its deadline; 0: no limit.
+
+    The owner's site keeps the time, so that the limit holds while it is cut off.
+    """
+    limits = [job.task.max_duration_s] if job.task.max_duration_s else []
+    if job.task.deadline_s:
+        limits.append(max(1, (job.submitted_ms + job.task.deadline_s * 1000 - now_ms) // 1000))
+    return min(limits, default=0)
+
+
 def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffered:
     """The booking that follows from a placement: held until the owner's site answers."""
     found, amount = answer.candidate, answer.amount
@@ -133,7 +145,7 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffere
     price = found.price_micro_cny_per_unit_hour
     terms = {
         "budget_micro_cny": left,
-        "max_duration_s": task.max_duration_s,
+        "max_duration_s": _most_s(job, now_ms),
         "unit_count": found.unit_count,
         "price_micro_cny_per_unit_hour": price,
         "grace_s": task.grace_s,

@@ -174,6 +174,10 @@ def again_or_end(
     """Place the job once more where its task and its budget allow that, or end it."""
     if job.is_cancel_requested:
         return end_job(view, job, JobState.CANCELLED, job.reasons or (reason,), now_ms)
+    if job.task.deadline_s and now_ms >= job.submitted_ms + job.task.deadline_s * 1000:
+        late_us = (now_ms - job.submitted_ms - job.task.deadline_s * 1000) * 1000
+        late = Reason(code="deadline_missed", values={"earliest_us": late_us})
+        return end_job(view, job, JobState.FAILED, (reason, late), now_ms)
     if job.quote:  # a booked quote names one pool at one price: there is no elsewhere
         return end_job(view, job, JobState.FAILED, (reason,), now_ms)
     recovers = is_loss or any(code in job.task.retry.on_exit_codes for code in exit_codes if code)

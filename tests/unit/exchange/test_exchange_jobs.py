@@ -4,6 +4,7 @@ import pytest
 from exchange_world import ADMIN, ALICE, World, task
 
 from tieline.exchange.commands import ChangeSite, StopJob, SubmitJobs, Tick, WhyJob
+from tieline.exchange.placing import plan_task
 from tieline.model.error import TielineError
 from tieline.model.event import JobEnded, RunEnded, RunOffered, StopRequested
 from tieline.model.job import Job, JobState, Output, RunState
@@ -270,3 +271,28 @@ def test_a_run_that_its_site_forgot_is_placed_again(world: World) -> None:
         world.do(Tick())
     offers = [event for event in world.events if isinstance(event, RunOffered)]
     assert len(offers) == 2
+
+
+def test_a_run_may_last_until_the_deadline_and_is_not_tried_again_after_it(world: World) -> None:
+    site = world.join("lab7", "gz1", **SMALL)
+    (job,) = world.submit(task(deadline_s=10, retry=Retry(limit=5)))
+    run = world.run_of(job)
+    assert run.stop_after_s == 10
+    world.start(run)
+    for _ in range(6):
+        world.clock.advance(2_000)
+        world.beat(site)
+    world.end(run, "failed", 1)
+    assert ended(world, job).state is JobState.FAILED
+    assert [reason.code for reason in ended(world, job).reasons] == ["exit_code", "deadline_missed"]
+
+
+def test_a_pool_is_held_back_for_nobody_who_has_gone(world: World) -> None:
+    world.join("lab7", "gz1", **SMALL)
+    blocker = world.submit(task(cores=1))[0]
+    world.start(world.run_of(blocker))
+    big = world.submit(task(cores=4))[0]
+    world.view.held_back = {"cn.demo.lab7/pool/gz1": big.id}
+    assert plan_task(world.view, ALICE, task(), world.clock.now_ms()).fitting == 0
+    world.do(StopJob(actor=ALICE, job=big.id))
+    assert plan_task(world.view, ALICE, task(), world.clock.now_ms()).fitting == 1

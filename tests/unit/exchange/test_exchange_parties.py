@@ -13,6 +13,7 @@ from tieline.model.error import TielineError
 from tieline.model.event import QuoteChanged, SiteChanged
 from tieline.model.party import Actor, Role
 from tieline.model.protocol import Ask, Offer, PoolBeat, Quoted
+from tieline.model.task import DataUse
 from tieline.registry import Key, sign_statement
 
 SMALL = {"core_count": 4, "price_micro_cny_per_accelerator_hour": 3_600_000}
@@ -208,3 +209,13 @@ def test_a_delegation_is_signed_anew_before_its_lease_ends(world: World) -> None
     head = world.view.catalogue.head(name)
     assert head is not None
     assert (head.rev, head.exp - world.clock.now_ms() // 1000 > 300 * 86_400) == (2, True)
+
+
+def test_an_offer_says_what_class_of_data_the_task_reads(world: World) -> None:
+    site = world.join("lab7", "gz1", **SMALL)
+    world.register("lab7", "dataset/scans", {"sites": [site], "data_class": "secret", "residency": "owner"})
+    world.submit(task(data=(DataUse(id=f"{PREFIX}.lab7/dataset/scans"),)))
+    _, orders = world.open(site)
+    assert [(order.data_class, order.residency) for order in orders if isinstance(order, Offer)] == [
+        (("secret",), ("owner",))
+    ]
