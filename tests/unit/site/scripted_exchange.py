@@ -63,6 +63,7 @@ class Exchange:
     seen: list[Reports] = field(default_factory=list)
     batches: int = 0
     sessions: int = 0
+    cuts: int = 0
     bearers: list[str] = field(default_factory=list)
     refused_bearers: list[str] = field(default_factory=list)
     live: list[Orders] = field(default_factory=list)  # in the next welcome
@@ -210,13 +211,13 @@ class Exchange:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         self.streams += 1
-        session = self.sessions
+        begun = self.sessions, self.cuts
         self.cursors.append(request.headers.get("Last-Event-ID", ""))
         after = int(self.cursors[-1] or 0)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(PING)
-        while session == self.sessions:
+        while begun == (self.sessions, self.cuts):
             self.woken.clear()
             for seq, order in self.orders:
                 if seq > after:
@@ -234,9 +235,8 @@ class Exchange:
 
     def cut_streams(self) -> None:
         """End every stream; the session stands."""
-        session, self.sessions = self.sessions, -1
+        self.cuts += 1
         self.woken.set()
-        asyncio.get_running_loop().call_later(0.02, lambda: setattr(self, "sessions", session))
 
     def forget_sessions(self) -> None:
         """What a restart does: no bearer is known any more, streams end."""

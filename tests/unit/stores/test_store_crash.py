@@ -18,6 +18,7 @@ from tieline.model.job import Job
 
 CHILD = Path(__file__).with_name("crash_child.py")
 KILLS = 20
+MOST_KILLS = 120  # until a planted mistake shows; where a kill falls is chance, the first that hits ends the test
 
 
 class Found(NamedTuple):
@@ -105,9 +106,9 @@ def test_nothing_that_was_acknowledged_is_lost_by_twenty_kills(tmp_path: Path) -
 @pytest.mark.parametrize(("bug", "what"), [("answer_early", "lost"), ("no_transaction", "differs")])
 def test_a_planted_mistake_is_caught_by_the_same_examination(tmp_path: Path, bug: str, what: str) -> None:
     source = random.Random(7)
-    for seed in range(KILLS):
+    for seed in range(MOST_KILLS):
         folder = tmp_path / str(seed)
         found = examined(folder, killed_after(folder, source.randrange(1, 600), seed, bug))
         if getattr(found, what):
             return
-    pytest.fail(f"{KILLS} kills did not show `{bug}`")
+    pytest.fail(f"{MOST_KILLS} kills did not show `{bug}`")
