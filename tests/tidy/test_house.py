@@ -15,7 +15,7 @@ ENDINGS = (".py", ".md", ".sh", ".yaml", ".yml", ".txt", ".toml", ".in", ".lark"
 MOST_LINES = 600
 BANNED_MODULES = ("utils", "util", "helpers", "helper", "managers", "manager", "base", "common", "misc")
 MARKS = re.compile("|".join((r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b")))
-MACHINES = re.compile(r"/work/(?:main|shared)\b|/tmp/brief|/home/(?!user|me\b|alice)\w+/|/Users/\w+/")
+MACHINES = re.compile(r"/home/(?!user|me\b|alice)\w+/|/Users/\w+/|/root/\w")
 REGISTRIES = re.compile(
     r"\b(?:"
     + "|".join(("pypi" + r"\.org", "pythonhosted" + r"\.org", "registry" + r"\.npmjs", "index" + "-url"))

@@ -6,6 +6,7 @@ There is no other explanation code: reasons come from the steps that decided.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from tieline.place.coded import Flags, Rows
 from tieline.place.scene import Asking
 
 
-class Step:
+class Step(ABC):
     """One line of the pipeline. Subclasses say why they exist in their first line."""
 
     codes: tuple[str, ...] = ()  # of the reasons that it gives
@@ -26,13 +27,13 @@ class Step:
         """Whether it can drop anything at all."""
         return True
 
+    @abstractmethod
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Which of ``rows`` it keeps."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(self, asking: Asking, rows: Rows) -> list[Reason]:
         """Why it dropped ``rows``, in reasons whose counts add up to their number."""
-        raise NotImplementedError
 
     def relax(self, _asking: Asking, _rows: Rows) -> Relaxation | None:
         """Which change of the ask would keep some of the rows, each of which every other step keeps."""
