@@ -19,7 +19,7 @@ from time import perf_counter, sleep
 from bench.row import Row
 
 TURNS = 5
-IDLE_S = 5
+IDLE_S = 12  # the site probes itself once, some seconds after its start; idle is after that
 COMMAND_S = 90
 
 
