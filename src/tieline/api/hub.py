@@ -127,7 +127,6 @@ class Hub:
         self.listeners: list[Callable[[Sequence[Committed]], None]] = []
         self.lines: dict[str, SiteLine] = {}
         self.waiters: dict[str, dict[asyncio.Future[None], None]] = {}
-        self._named = 0
 
     def start(self, position: Callable[[], int]) -> None:
         """Begin, on the loop's thread, where the log ends now. Subscribe to the writer first."""
@@ -215,11 +214,6 @@ class Hub:
         line = self.lines.get(site)
         if line is not None and line.mailbox is mailbox:
             line.mailbox = None
-
-    def new_name(self) -> str:
-        """A name that nobody else waits for: by telling it, one stream is woken."""
-        self._named += 1
-        return f"stream {self._named}"
 
     @contextmanager
     def waiting(self, *names: str) -> Iterator[asyncio.Future[None]]:

@@ -116,13 +116,12 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
     view = await readable_job(call, job)
     epoch, offset = cursor(call, query.after, view)
     platform, name, node = call.platform, view.job.id, query.node
-    wake = platform.hub.new_name()
 
     async def frames() -> AsyncGenerator[bytes, None]:
         nonlocal epoch, offset
         while not platform.hub.is_closed:
             run = f"{short(name)}.{epoch}"
-            with platform.hub.waiting(short(name), log_name(run), wake) as more:
+            with platform.hub.waiting(short(name), log_name(run)) as more:
                 piece = await platform.logs.read(run, node, offset, PIECE_BYTES) if epoch else b""
                 if piece:
                     offset += len(piece)
@@ -141,9 +140,10 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
                     yield frame(msgspec.json.encode({"state": now.state.value}), event="end")
                     return
                 done, _ = await asyncio.wait((more,), timeout=PING_S)
-            yield b"" if done else PING
+            if not done:
+                yield PING
 
-    return EventStream(call, frames, lambda: platform.hub.tell(wake))
+    return EventStream(call, frames)
 
 
 def cursor(call: Call, after: str, view: JobView) -> tuple[int, int]:

@@ -76,12 +76,11 @@ async def stream_events(call: Call, query: AfterQuery) -> EventStream:
     """
     platform = call.platform
     after = seq_of(call, query.after, platform.hub.head)
-    wake = platform.hub.new_name()
 
     async def frames() -> AsyncGenerator[bytes, None]:
         cursor = said = after
         while not platform.hub.is_closed:
-            with platform.hub.waiting(HEAD, wake) as more:
+            with platform.hub.waiting(HEAD) as more:
                 rows = await platform.read(platform.store.log_rows, cursor, STREAM_ROWS)
                 if rows:
                     cursor = rows[-1].seq
@@ -93,14 +92,13 @@ async def stream_events(call: Call, query: AfterQuery) -> EventStream:
                 done, _ = await asyncio.wait((more,), timeout=PING_S)
             if done:
                 await asyncio.sleep(GATHER_S)
-                yield b""
             elif cursor > said:
                 said = cursor
                 yield position(cursor)
             else:
                 yield PING
 
-    return EventStream(call, frames, lambda: platform.hub.tell(wake))
+    return EventStream(call, frames)
 
 
 @operation("GET", "/v1/events/verify", tag="log")

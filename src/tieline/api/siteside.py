@@ -133,7 +133,7 @@ async def stream_orders(call: Call, query: AfterQuery) -> EventStream:
         finally:
             platform.hub.close_line(site, mailbox)
 
-    return EventStream(call, frames, mailbox.wake)
+    return EventStream(call, frames)
 
 
 def _order(seq: int, order: Orders) -> bytes:

@@ -56,12 +56,10 @@ def seq_of(call: Call, after: str | None, head: int) -> int:
 class EventStream:
     """An answer that goes on until the reader, its slowness or the end of the process ends it."""
 
-    def __init__(self, call: Call, frames: Callable[[], AsyncGenerator[bytes, None]], wake: Callable[[], None]) -> None:
-        """``frames`` makes the generator; ``wake`` makes it look up when the reader has gone."""
+    def __init__(self, call: Call, frames: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+        """``frames`` makes the generator; it is cancelled where it waits as soon as the reader has gone."""
         self.call = call
         self.frames = frames
-        self.wake = wake
-        self.is_gone = False
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send frames until there are no more.
@@ -76,38 +74,34 @@ class EventStream:
         rates.streams += 1
         if meter is not None:
             meter.streams += 1
-        watch = asyncio.create_task(self._watch(receive))
         frames = self.frames()
+        sending = asyncio.create_task(_pump(frames, send))
+        leaving = asyncio.create_task(_gone(receive))
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": list(HEAD)})
-            await self._pump(frames, send)
-            if not self.is_gone:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await frames.aclose()
             rates.streams -= 1
             if meter is not None:
                 meter.streams -= 1
-            watch.cancel()
-            await frames.aclose()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
 
-    async def _pump(self, frames: AsyncGenerator[bytes, None], send: Send) -> None:
+
+async def _pump(frames: AsyncGenerator[bytes, None], send: Send) -> None:
+    """Send a whole answer; one whose reader takes nothing for `SEND_S` is left unfinished."""
+    await send({"type": "http.response.start", "status": 200, "headers": list(HEAD)})
+    with contextlib.suppress(TimeoutError):
         async for part in frames:
-            if self.is_gone:
-                return
-            if not part:  # it only looked up
-                continue
-            try:
-                async with asyncio.timeout(SEND_S):
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-            except TimeoutError:
-                self.is_gone = True
-                return
+            async with asyncio.timeout(SEND_S):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _watch(self, receive: Receive) -> None:
-        while not self.is_gone:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                self.is_gone = True
-                self.wake()
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the reader has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

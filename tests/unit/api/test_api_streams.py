@@ -327,7 +327,7 @@ def test_a_reader_that_takes_nothing_is_let_go(world, monkeypatch):
 
         call = Call(world.platform, {"headers": [], "client": None})
         call.meter = world.platform.rates.meter("slow")
-        await asyncio.wait_for(EventStream(call, endless, lambda: None)({}, receive, send), 5)
+        await asyncio.wait_for(EventStream(call, endless)({}, receive, send), 5)
         assert len(sent) == 4
         assert (call.meter.streams, world.platform.rates.streams) == (0, 0)
 
