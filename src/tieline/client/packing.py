@@ -55,6 +55,16 @@ def packed(folder: Path) -> IO[bytes]:
     if not folder.is_dir():
         raise TielineError("invalid_task", f"workdir `{folder}` is no folder", where="workdir")
     target: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        _fill(target, folder)
+    except BaseException:
+        target.close()
+        raise
+    target.seek(0)
+    return target
+
+
+def _fill(target: IO[bytes], folder: Path) -> None:
     size = 0
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for count, relative in enumerate(files_below(folder, ignored(folder))):
@@ -70,8 +80,6 @@ def packed(folder: Path) -> IO[bytes]:
             if size > MOST_BYTES:
                 raise _too_large(folder, f"more than {MOST_BYTES >> 20:,} MiB")
             _add(archive, info, path)
-    target.seek(0)
-    return target
 
 
 def _check_link(folder: Path, relative: Path, target: str) -> None:

@@ -1,5 +1,6 @@
 """What a task takes along: the same content is the same bytes, and nothing leaves that should stay."""
 
+import io
 import os
 import tarfile
 
@@ -86,6 +87,20 @@ def test_too_many_files_and_too_many_bytes_are_refused_with_a_way_out(tmp_path, 
     monkeypatch.setattr(packing, "MOST_BYTES", 2)
     with pytest.raises(TielineError, match="more than 0 MiB"):
         packed(tmp_path)
+
+
+def test_a_refusal_leaves_no_file_open(tmp_path, monkeypatch):
+    made = []
+
+    def temporary():
+        made.append(io.BytesIO())
+        return made[-1]
+
+    monkeypatch.setattr(packing.tempfile, "TemporaryFile", temporary)
+    (tmp_path / "out").symlink_to("/etc/passwd")
+    with pytest.raises(TielineError, match="leads out"):
+        packed(tmp_path)
+    assert [file.closed for file in made] == [True]
 
 
 def test_bytes_become_an_archive_without_a_folder():
