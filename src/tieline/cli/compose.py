@@ -32,7 +32,7 @@ from tieline.drivers.stores.secrets import ended_secrets
 from tieline.drivers.stores.store import Store
 from tieline.drivers.stores.sweeper import Sweeper
 from tieline.drivers.stores.writer import Writer
-from tieline.exchange.commands import CreateExchange, ForgetRecords
+from tieline.exchange.commands import CreateExchange, ForgetRecords, RenewSession
 from tieline.exchange.decide import decide
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.orders import order_of
@@ -160,6 +160,9 @@ class Exchange:
     def _create(self) -> None:
         """Give a new exchange its name and its first admin; the admin's token is written once, for this user alone."""
         if self.writer.position[0]:
+            if not self._view or not self._view.exchange or not self._view.exchange.session:
+                renewed = RenewSession(session=secrets.token_hex(8), why="upgraded")
+                self.writer.submit(renewed).result(30)
             return
         token = "tl-" + secrets.token_urlsafe(24)
         write_private(self.folder / "admin.token", token.encode())
@@ -169,6 +172,7 @@ class Exchange:
                 prefix=self.identity.prefix,
                 public=self.keys.key.public,
                 admin_token_sha256=hashlib.sha256(token.encode()).hexdigest(),
+                session=secrets.token_hex(8),
             )
         ).result(30)
 

@@ -12,7 +12,9 @@ import msgspec
 
 from tieline.model.event import Events
 from tieline.model.party import SYSTEM, Actor, Role
-from tieline.model.protocol import Beat, Hello, Reports
+from tieline.model.peer import BranchState, PeerRole
+from tieline.model.project import Member, Quota
+from tieline.model.protocol import Beat, Hello, Offer, Reports
 from tieline.model.task import Task
 
 
@@ -38,6 +40,7 @@ class CreateExchange(Command, frozen=True, kw_only=True):
     prefix: str
     public: str
     admin_token_sha256: str
+    session: str = ""
 
 
 class CreateToken(Command, frozen=True, kw_only=True):
@@ -119,6 +122,7 @@ class SubmitJobs(Command, frozen=True, kw_only=True):
 
     tasks: tuple[Task, ...]
     pipeline: str = ""
+    project: str = ""  # empty: the caller's only one, or none
 
 
 class StopJob(Command, frozen=True, kw_only=True):
@@ -163,6 +167,174 @@ class ReadSites(Command, frozen=True, kw_only=True):
 
 class ReadSituation(Command, frozen=True, kw_only=True):
     """No events. Reply: SituationView."""
+
+
+class RenewSession(Command, frozen=True, kw_only=True):
+    """The logs of records begin anew: an older store was upgraded, or a backup restored. Reply: the session."""
+
+    session: str
+    why: str
+
+
+# -- peers ------------------------------------------------------------------------------------------------------------
+
+
+class Greeting(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exchange says of itself when it asks to peer, or is asked; proved by its key."""
+
+    id: str
+    prefix: str
+    public: str
+    url: str
+    scope: str = ""
+    title: str = ""
+
+
+class AskPeer(Command, frozen=True, kw_only=True):
+    """An admin wants to peer with an exchange whose greeting was fetched and proved. Reply: Peer, asked or active."""
+
+    greeting: Greeting
+    role: PeerRole  # what it is to us
+    kinds: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    may_read: bool = True
+    may_use: bool = False
+    quota: Quota = Quota()
+
+
+class TakePeering(Command, frozen=True, kw_only=True):
+    """Another exchange, proved by the key in its greeting, asks to peer with us. Reply: Peer, offered or active."""
+
+    greeting: Greeting
+    role: PeerRole  # what it is to us
+    nonce: str
+    at_ms: int
+
+
+class ChangePeer(Command, frozen=True, kw_only=True):
+    """``what`` is accept, grant, remove, clear (a fault) or confirm (it said yes to us). Reply: Peer."""
+
+    peer: str
+    what: str
+    kinds: tuple[str, ...] | None = None
+    prefixes: tuple[str, ...] | None = None
+    may_read: bool | None = None
+    may_use: bool | None = None
+    quota: Quota | None = None
+
+
+class BlamePeer(Command, frozen=True, kw_only=True):
+    """The shell found proof against a peer: rolled back, forged, equivocated. Reply: Peer, with its fault."""
+
+    peer: str
+    code: str
+    values: dict[str, int | str]
+
+
+class TakePage(Command, frozen=True, kw_only=True):
+    """Records of the log of ``prefix`` as ``peer`` serves it; each is verified here. Reply: `PageTaken`.
+
+    With ``checkpoint`` (envelope of the owner's signed list of page digests) and ``page``, the page's bytes are proved
+    by one signature; a page that does not match is taken record by record.
+    """
+
+    peer: str
+    prefix: str
+    session: str
+    serial: int  # of the last record of the page: the cursor once it is taken
+    envelopes: tuple[bytes, ...]
+    checkpoint: bytes = b""
+    page: int = -1
+
+
+class PageTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a page. ``refused`` counts by rule; nothing of a refused record is kept."""
+
+    stored: int = 0
+    unchanged: int = 0
+    parked: int = 0
+    equivocations: int = 0
+    refused: dict[str, int] = {}
+
+
+class TakeBranch(Command, frozen=True, kw_only=True):
+    """A peer's fast state, or why there is none. Last value only. Reply: None."""
+
+    peer: str
+    state: BranchState | None
+    error: str = ""
+
+
+class TakeOffer(Command, frozen=True, kw_only=True):
+    """A peer asks for a run here, or for the same again. Reply: Job, or the refusal as a report to the peer."""
+
+    peer: str
+    offer: Offer
+    token: str
+
+
+class TakeStop(Command, frozen=True, kw_only=True):
+    """A peer wants its run to end. Reply: None."""
+
+    peer: str
+    run: str
+    epoch: int
+    why: str = ""
+    is_fenced: bool = False
+
+
+class PeerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One report of a peer about one run that we placed there, with its position in the peer's list."""
+
+    serial: int
+    report: Reports
+
+
+class TakePeerReports(Command, frozen=True, kw_only=True):
+    """Reports of a peer, in order. Reply: tuple of Outcome, one for each."""
+
+    peer: str
+    reports: tuple[PeerReport, ...]
+
+
+class TakeAnswer(Command, frozen=True, kw_only=True):
+    """A peer signed what it pays of a claim of ours. Reply: None."""
+
+    peer: str
+    run: str  # short name here
+    answer: str
+
+
+class ReadBranches(Command, frozen=True, kw_only=True):
+    """No events. Reply: tuple of model.api.BranchView."""
+
+
+class ReadState(Command, frozen=True, kw_only=True):
+    """No events. What a peer may see of what is free here. Reply: BranchState."""
+
+    peer: str
+
+
+# -- projects ---------------------------------------------------------------------------------------------------------
+
+
+class ChangeProject(Command, frozen=True, kw_only=True):
+    """Make a project, or change what is given. Reply: Project."""
+
+    id: str
+    title: str | None = None
+    add: tuple[Member, ...] = ()
+    remove: tuple[str, ...] = ()
+    quota: Quota | None = None
+    weight: int | None = None
+    may_borrow: bool | None = None
+    is_closed: bool | None = None
+
+
+class ReadProjects(Command, frozen=True, kw_only=True):
+    """No events. Reply: tuple of model.api.ProjectView that the caller may see."""
+
+    id: str = ""
 
 
 class Tick(Command, frozen=True, kw_only=True):

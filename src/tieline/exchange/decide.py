@@ -6,12 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 from tieline.exchange import commands as ask
+from tieline.exchange.branches import read_state, take_answer, take_offer, take_peer_reports, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
 from tieline.exchange.parties import create_exchange, create_token, revoke_token
+from tieline.exchange.peers import (
+    ask_peer,
+    blame_peer,
+    change_peer,
+    read_branches,
+    renew_session,
+    take_branch,
+    take_peering,
+)
 from tieline.exchange.placing import plan_tasks
+from tieline.exchange.projects import change_project, read_projects
 from tieline.exchange.quotes import accept_quote, ask_quote
 from tieline.exchange.reading import read_sites, read_situation, why_job
 from tieline.exchange.records import forget_records, store_record
+from tieline.exchange.replication import take_page
 from tieline.exchange.runs import take_report
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
@@ -37,6 +49,21 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.WhyJob: why_job,
     ask.ReadSites: read_sites,
     ask.ReadSituation: read_situation,
+    ask.RenewSession: renew_session,
+    ask.AskPeer: ask_peer,
+    ask.TakePeering: take_peering,
+    ask.ChangePeer: change_peer,
+    ask.BlamePeer: blame_peer,
+    ask.TakePage: take_page,
+    ask.TakeBranch: take_branch,
+    ask.ReadBranches: read_branches,
+    ask.TakeOffer: take_offer,
+    ask.TakeStop: take_stop,
+    ask.TakePeerReports: take_peer_reports,
+    ask.TakeAnswer: take_answer,
+    ask.ReadState: read_state,
+    ask.ChangeProject: change_project,
+    ask.ReadProjects: read_projects,
     ask.Tick: tick,
 }
 

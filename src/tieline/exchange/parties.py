@@ -25,7 +25,7 @@ def create_exchange(view: View, command: CreateExchange, now_ms: int, ids: Ids) 
         created_ms=now_ms,
         created_by=command.id,
     )
-    created = ExchangeCreated(id=command.id, prefix=command.prefix, public=command.public)
+    created = ExchangeCreated(id=command.id, prefix=command.prefix, public=command.public, session=command.session)
     return Decision((created, TokenCreated(token=admin)), admin)
 
 

@@ -14,7 +14,9 @@ from tieline.exchange.view import ExchangeRow, View
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, Run, Usage
 from tieline.model.party import Site, Token
+from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
+from tieline.model.project import Project
 
 _encode = msgspec.json.Encoder().encode
 Row = Mapping[str, Any]
@@ -24,7 +26,8 @@ def _token(key: str, token: Token) -> Row:
     return {"sha256": key, "id": token.id, "doc": _encode(token)}
 
 
-def _record(key: str, event: RecordStored) -> Row:
+def _record(key: str, kept: tuple[RecordStored, int]) -> Row:
+    event, serial = kept
     return {
         "id": key,
         "prefix": key.split("/", 1)[0],
@@ -35,6 +38,7 @@ def _record(key: str, event: RecordStored) -> Row:
         "status": event.status,
         "kid": event.kid,
         "envelope": event.envelope.encode(),
+        "serial": serial,
     }
 
 
@@ -85,6 +89,14 @@ def _plain(key: str, value: Any) -> Row:
     return {"id": key, "doc": _encode(value)}
 
 
+def _serial(key: str, serial: int) -> Row:
+    return {"prefix": key, "serial": serial}
+
+
+def _cursor(key: str, cursor: Cursor) -> Row:
+    return {"id": key, "peer": cursor.peer, "doc": _encode(cursor)}
+
+
 ROW: dict[str, Callable[[str, Any], Row]] = {
     "exchange": _plain,
     "token": _token,
@@ -95,6 +107,10 @@ ROW: dict[str, Callable[[str, Any], Row]] = {
     "run": _run,
     "quote": _quote,
     "usage": _usage,
+    "serial": _serial,
+    "peer": _plain,
+    "cursor": _cursor,
+    "project": _plain,
 }
 
 
@@ -124,9 +140,20 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
         view.put_site(site)
         if not site.is_silent:
             view.heard_ms.setdefault(site.id, now_ms)
+    _load_peers(view, tables)
+    for row in tables["project"]:
+        project = msgspec.json.decode(row["doc"], type=Project)
+        view.projects[project.id] = project
     _load_records(view, tables["record"])
     for site in sites:
         view.supply.flag_site(site)
+    _load_work(view, tables)
+    for row in tables["usage"]:
+        view.charged_micro_cny += msgspec.json.decode(row["doc"], type=Usage).charge_micro_cny
+    view.touched.clear()
+
+
+def _load_work(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
     for row in tables["job"]:
         job = msgspec.json.decode(row["doc"], type=Job)
         if job.state not in JOB_ENDED:
@@ -144,9 +171,16 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
         quote = msgspec.json.decode(row["doc"], type=Quote)
         if quote.state in ("asked", "open"):
             view.quotes[quote.id] = quote
-    for row in tables["usage"]:
-        view.charged_micro_cny += msgspec.json.decode(row["doc"], type=Usage).charge_micro_cny
-    view.touched.clear()
+
+
+def _load_peers(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
+    """Peers before records: their pinned keys are roots of what follows."""
+    for row in tables["peer"]:
+        view.put_peer(msgspec.json.decode(row["doc"], type=Peer))
+    for row in tables["cursor"]:
+        view.put_cursor(msgspec.json.decode(row["doc"], type=Cursor))
+    for row in tables["serial"]:
+        view.serials[row["prefix"]] = row["serial"]
 
 
 def _load_records(view: View, records: Iterable[Row]) -> None:

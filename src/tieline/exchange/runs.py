@@ -18,6 +18,7 @@ from tieline.model.protocol import (
     Accepted,
     CheckpointKept,
     Ended,
+    Lost,
     Outcome,
     Quoted,
     Refused,
@@ -52,7 +53,7 @@ def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Ev
     run = view.runs.get(report.run)
     if run is None:
         return [], _answered(view, site, report)
-    if run.site != site:
+    if run.station != site or (isinstance(report, Lost) and not run.via):
         return [], UNKNOWN
     if run.epoch != report.epoch:
         return [], STALE
@@ -60,6 +61,8 @@ def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Ev
         return _accepted(run, report, now_ms)
     if isinstance(report, Refused):
         return refuse_run(view, run, report.reason, now_ms), OK
+    if isinstance(report, Lost):
+        return lose_run(view, run, now_ms, "lost"), OK
     if isinstance(report, Started):
         if run.state is RunState.ACCEPTED:
             at_ms = min(max(report.at_ms, run.accepted_ms), now_ms)
@@ -73,10 +76,10 @@ def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Ev
     return _ended(view, run, report, now_ms), OK
 
 
-def _answered(view: View, site: str, report: Accepted | Refused | Started | Ended | CheckpointKept) -> Outcome:
+def _answered(view: View, site: str, report: Accepted | Refused | Started | Ended | Lost | CheckpointKept) -> Outcome:
     """The answer to a report about a run that is over: what was taken before is taken; what was fenced is stale."""
     over = view.recent.get(report.run)
-    if over is None or over.site != site:
+    if over is None or over.station != site:
         return STALE
     return OK if isinstance(report, Ended | Refused) and over.state is not RunState.LOST else STALE
 

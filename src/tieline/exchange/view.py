@@ -18,7 +18,10 @@ from tieline.model import event as fact
 from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState
 from tieline.model.limits import Limits
 from tieline.model.party import Site, Token
+from tieline.model.peer import BranchState, Cursor, Peer, PeerState
 from tieline.model.plan import Quote
+from tieline.model.project import Project
+from tieline.model.record import DelegatedKey, Root
 from tieline.model.task import Mount
 from tieline.ports import ConstantDistances, Distances
 from tieline.registry import Catalogue
@@ -33,6 +36,15 @@ class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     prefix: str
     public: str
+    session: str = ""  # of the logs of records that this exchange serves; a restore begins a new one
+
+
+class Branch(msgspec.Struct, frozen=True, kw_only=True):
+    """How a peer stands now: last value only. ``state`` is the newest that it answered."""
+
+    state: BranchState | None = None
+    heard_ms: int = 0  # by our clock
+    error: str = ""  # of the last attempt; empty: it answered
 
 
 class View:
@@ -50,7 +62,7 @@ class View:
         self.jobs: dict[str, Job] = {}
         self.dependents: dict[str, list[str]] = {}
         self.runs: dict[str, Run] = {}
-        self.runs_at: dict[str, dict[str, None]] = {}  # site -> live runs, in order
+        self.runs_at: dict[str, dict[str, None]] = {}  # station (site or peer) -> live runs, in order
         self.recent: dict[str, Run] = {}  # the newest ended runs, so that a repeated report is answered as before
         self.quotes: dict[str, Quote] = {}
         self.catalogue: Catalogue = keys.catalogue()
@@ -60,6 +72,13 @@ class View:
         self.heard_ms: dict[str, int] = {}  # site -> last sign of life; last value only
         self.beat_seq: dict[str, int] = {}
         self.nonces: dict[str, int] = {}  # of hellos and joins -> when seen; bounded by their age
+        self.serials: dict[str, int] = {}  # prefix -> the newest serial of its log here
+        self.peers: dict[str, Peer] = {}
+        self.cursors: dict[tuple[str, str], Cursor] = {}  # peer, prefix -> how far its log was taken
+        self.branches: dict[str, Branch] = {}  # peer -> how it stands; last value only
+        self.remote_sites: dict[str, str] = {}  # site -> the peer that leads to it; last value only
+        self.foreign: dict[tuple[str, str], str] = {}  # peer, its run -> our live job for it
+        self.projects: dict[str, Project] = {}
         self.charged_micro_cny = 0
         self.has_deadlines = False
         self.touched: dict[tuple[str, str], Any] = {}
@@ -70,6 +89,7 @@ class View:
         self.heard_ms = dict(before.heard_ms)
         self.beat_seq = dict(before.beat_seq)
         self.nonces = dict(before.nonces)
+        self.branches = dict(before.branches)
 
     # -- what everything is derived from ------------------------------------------------------------------------------
 
@@ -95,6 +115,20 @@ class View:
         self.supply.flag_site(site)
         self.touch("site", site.id, site)
 
+    def put_peer(self, peer: Peer) -> None:
+        """Keep a peer; while it is active, its key speaks for its prefix, unless that prefix is ours to give."""
+        self.peers[peer.id] = peer
+        if peer.state is PeerState.ACTIVE and not peer.prefix.startswith(self.prefix + "."):
+            kid = f"{peer.prefix}#exchange"
+            key = DelegatedKey(kid=kid, public=peer.public, nb=0, exp=253_402_300_799)
+            self.catalogue.pin(Root(prefix=peer.prefix, keys=(key,)))
+        self.touch("peer", peer.id, peer)
+
+    def put_cursor(self, cursor: Cursor) -> None:
+        """Note how far the log of one prefix was taken from one peer."""
+        self.cursors[(cursor.peer, cursor.prefix)] = cursor
+        self.touch("cursor", f"{cursor.peer} {cursor.prefix}", cursor)
+
     def put_job(self, job: Job) -> None:
         """Keep a job; an ended one leaves the view."""
         before = self.jobs.get(job.id)
@@ -102,10 +136,14 @@ class View:
             assert job.state in JOB_NEXT[before.state], f"{job.id}: {before.state} -> {job.state}"
         if job.state in JOB_ENDED:
             self.jobs.pop(job.id, None)
+            if job.origin is not None:
+                self.foreign.pop((job.origin.peer, job.origin.run), None)
             self.waiting.pop(job.id, None)
             self.supply.demands.pop(job.id, None)
         else:
             self.jobs[job.id] = job
+            if job.origin is not None:
+                self.foreign[(job.origin.peer, job.origin.run)] = job.id
             if job.state is JobState.QUEUED:
                 self.waiting.setdefault(job.id, -1)
             else:
@@ -120,7 +158,7 @@ class View:
         if run.state in RUN_ENDED:
             if before is not None:
                 del self.runs[run.id]
-                self.runs_at.get(run.site, {}).pop(run.id, None)
+                self.runs_at.get(run.station, {}).pop(run.id, None)
                 self.supply.release(run)
                 self.recent[run.id] = run
                 if len(self.recent) > MOST_RECENT:
@@ -131,7 +169,7 @@ class View:
                     self.supply.hold_again(run)
                 else:
                     self.supply.hold(run)
-                self.runs_at.setdefault(run.site, {})[run.id] = None
+                self.runs_at.setdefault(run.station, {})[run.id] = None
             self.runs[run.id] = run
         self.touch("run", run.id, run)
 
@@ -140,7 +178,7 @@ class View:
 
 
 def _exchange_created(view: View, event: fact.ExchangeCreated, now_ms: int) -> None:
-    view.exchange = ExchangeRow(id=event.id, prefix=event.prefix, public=event.public)
+    view.exchange = ExchangeRow(id=event.id, prefix=event.prefix, public=event.public, session=event.session)
     view.touch("exchange", event.id, view.exchange)
 
 
@@ -167,7 +205,10 @@ def _token_revoked(view: View, event: fact.TokenRevoked, now_ms: int) -> None:
 def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
     view.catalogue.restore(event.envelope.encode())
     view.supply.put_record(event, view.sites)
-    view.touch("record", event.id, event)
+    prefix = event.id.partition("/")[0]
+    serial = view.serials[prefix] = view.serials.get(prefix, 0) + 1
+    view.touch("serial", prefix, serial)
+    view.touch("record", event.id, (event, serial))
 
 
 def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) -> None:
@@ -272,7 +313,7 @@ def _run_started(view: View, event: fact.RunStarted, now_ms: int) -> None:
 
 
 def _stop_requested(view: View, event: fact.StopRequested, now_ms: int) -> None:
-    view.put_run(replace(view.runs[event.run], is_stop_requested=True))
+    view.put_run(replace(view.runs[event.run], is_stop_requested=True, stop_reason=event.reason))
 
 
 def _checkpoint_stored(view: View, event: fact.CheckpointStored, now_ms: int) -> None:
@@ -301,6 +342,35 @@ def _quote_changed(view: View, event: fact.QuoteChanged, now_ms: int) -> None:
     view.touch("quote", quote.id, quote)
 
 
+def _session_renewed(view: View, event: fact.SessionRenewed, now_ms: int) -> None:
+    assert view.exchange is not None
+    view.exchange = replace(view.exchange, session=event.session)
+    view.touch("exchange", view.exchange.id, view.exchange)
+
+
+def _peer_changed(view: View, event: fact.PeerChanged, now_ms: int) -> None:
+    view.put_peer(event.peer)
+
+
+def _records_taken(view: View, event: fact.RecordsTaken, now_ms: int) -> None:
+    for stored in event.records:
+        _record_stored(view, stored, now_ms)
+    view.put_cursor(event.cursor)
+
+
+def _reports_taken(view: View, event: fact.ReportsTaken, now_ms: int) -> None:
+    view.put_peer(replace(view.peers[event.peer], reports_after=event.after))
+
+
+def _usage_answered(view: View, event: fact.UsageAnswered, now_ms: int) -> None:
+    view.touch("usage", event.usage.run, event.usage)
+
+
+def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> None:
+    view.projects[event.project.id] = event.project
+    view.touch("project", event.project.id, event.project)
+
+
 APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ExchangeCreated: _exchange_created,
     fact.TokenCreated: _token_created,
@@ -323,4 +393,10 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.CheckpointStored: _checkpoint_stored,
     fact.RunEnded: _run_ended,
     fact.QuoteChanged: _quote_changed,
+    fact.SessionRenewed: _session_renewed,
+    fact.PeerChanged: _peer_changed,
+    fact.RecordsTaken: _records_taken,
+    fact.ReportsTaken: _reports_taken,
+    fact.UsageAnswered: _usage_answered,
+    fact.ProjectChanged: _project_changed,
 }

@@ -10,7 +10,9 @@ import msgspec
 
 from tieline.model.job import Job, JobState, Output, Run, RunState, Usage
 from tieline.model.party import Site, Token
+from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
+from tieline.model.project import Project
 from tieline.model.reason import Reason
 
 
@@ -29,6 +31,7 @@ class ExchangeCreated(Event, frozen=True, kw_only=True, tag="exchange_created"):
     id: str
     prefix: str
     public: str
+    session: str = ""  # of its logs of records
 
     @property
     def subject(self) -> str:
@@ -248,6 +251,7 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
 
     run: str
     why: str
+    reason: Reason | None = None  # where there is more to say, such as for whom it gives way
 
     @property
     def subject(self) -> str:
@@ -297,6 +301,80 @@ class QuoteChanged(Event, frozen=True, kw_only=True, tag="quote_changed"):
         return self.quote.id
 
 
+class SessionRenewed(Event, frozen=True, kw_only=True, tag="session_renewed"):
+    """The logs of records begin anew (after a restore): whoever follows them takes the snapshots."""
+
+    session: str
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The session."""
+        return self.session
+
+
+class PeerChanged(Event, frozen=True, kw_only=True, tag="peer_changed"):
+    """Asked, offered, accepted, granted, found at fault, cleared or removed: the new state and why."""
+
+    peer: Peer
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The peer."""
+        return self.peer.id
+
+
+class RecordsTaken(Event, frozen=True, kw_only=True, tag="records_taken"):
+    """A page of a peer's log: records that were verified and are kept, as signed, and how far the log was taken.
+
+    One fact for many records, so that a page costs one entry. Equivocations are facts of their own.
+    """
+
+    cursor: Cursor
+    records: tuple[RecordStored, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The prefix whose log it is."""
+        return self.cursor.prefix
+
+
+class ReportsTaken(Event, frozen=True, kw_only=True, tag="reports_taken"):
+    """The reports of a peer up to this position of its log have taken effect."""
+
+    peer: str
+    after: int
+
+    @property
+    def subject(self) -> str:
+        """The peer."""
+        return self.peer
+
+
+class UsageAnswered(Event, frozen=True, kw_only=True, tag="usage_answered"):
+    """The other side signed what it pays of a usage line, and what it disputes."""
+
+    usage: Usage
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.usage.run
+
+
+class ProjectChanged(Event, frozen=True, kw_only=True, tag="project_changed"):
+    """A project was made or changed."""
+
+    project: Project
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The project."""
+        return self.project.id
+
+
 Events = (
     ExchangeCreated
     | TokenCreated
@@ -319,6 +397,12 @@ Events = (
     | CheckpointStored
     | RunEnded
     | QuoteChanged
+    | SessionRenewed
+    | PeerChanged
+    | RecordsTaken
+    | ReportsTaken
+    | UsageAnswered
+    | ProjectChanged
 )
 
 

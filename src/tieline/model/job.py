@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import msgspec
 
+from tieline.model.peer import Origin
 from tieline.model.reason import Reason
 from tieline.model.task import Task
 
@@ -106,6 +107,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_memory_bytes: int = 0
     evidence: str = "measured"
     ended_ms: int = 0
+    project: str = ""
+    via: str = ""  # the exchange behind which it ran; its signed claim is `claim`
+    claim: str = ""  # signed `UsageClaim`: given, where the job came from a peer; taken, where it ran at one
+    answer: str = ""  # signed `UsageAnswer` to it
+    site_receipt: str = ""  # signed `MeterReading` of the site
+    disputed_micro_cny: int = 0  # claimed beyond what was observed: not billed
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,6 +135,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     alternative: int = 0  # which entry of task.resources was booked
     network: str = ""
     sandbox: str = ""  # what isolated it: bubblewrap, container, none
+    via: str = ""  # the peer that it was offered to; empty: the site is ours
+    project: str = ""
     offered_ms: int = 0
     expires_ms: int = 0  # of the offer
     accepted_ms: int = 0
@@ -138,6 +147,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checkpoint: str = ""  # blob restored at its start
     reason: Reason | None = None
     is_stop_requested: bool = False
+    stop_reason: Reason | None = None  # why we asked: what the end is explained with
+
+    @property
+    def station(self) -> str:
+        """Whom we talk to about it: the site, or the exchange before it."""
+        return self.via or self.site
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -169,3 +184,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasons: tuple[Reason, ...] = ()
     avoid: tuple[str, ...] = ()  # sites where a run was lost, refused or could not start, oldest first
     is_cancel_requested: bool = False
+    project: str = ""
+    origin: Origin | None = None  # another exchange asked for it
+    preemptions: int = 0  # times that it gave way to others; not held against it

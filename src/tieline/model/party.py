@@ -20,6 +20,7 @@ class Role(StrEnum):
     REGULATOR = "regulator"  # the situation in sums, never an owner's data
     SITE = "site"  # a site process in its session
     JOIN = "join"  # may join a site under the stated owner, nothing else
+    PEER = "peer"  # another exchange, by its pinned key: its grants, nothing else
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,6 +31,10 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     owner: str = ""
     token: str = ""  # id of the token, for the audit
     via: str = ""  # network address, for the audit
+    right: str = ""  # for the audit: `token ID`, `oidc ISSUER`, `session`, `peer ID` or `delegated ID`
+    groups: tuple[str, ...] = ()  # of the identity provider
+    scopes: tuple[str, ...] = ()  # what a delegated token narrows this to; empty: all that the roles allow
+    project: str = ""  # that a delegated token is bound to
 
     def has(self, *roles: Role) -> bool:
         """Whether one of ``roles`` is held."""

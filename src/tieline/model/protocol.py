@@ -102,6 +102,8 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     data_class: tuple[str, ...] = ()  # of the datasets that the task names, as their records say
     residency: tuple[str, ...] = ()
     ttl_ms: int = 5_000
+    project: str = ""
+    path: tuple[str, ...] = ()  # exchanges that it passed through, the first one first
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
 
 
@@ -193,6 +195,15 @@ class Ended(Report, frozen=True, kw_only=True, tag="ended"):
     checkpoint: str = ""
     reason: Reason | None = None
     is_start_failure: bool = False  # the owner's side could not start it: nothing is billed
+    receipt: Annotated[str, msgspec.Meta(max_length=16_384)] = ""  # signed: a site's meter reading, a peer's claim
+
+
+class Lost(Report, frozen=True, kw_only=True, tag="lost"):
+    """Said by a peer: the run was lost over there, and bills nothing."""
+
+    run: RunId
+    epoch: int
+    reason: Reason
 
 
 class CheckpointKept(Report, frozen=True, kw_only=True, tag="checkpoint"):
@@ -217,7 +228,7 @@ class Quoted(Report, frozen=True, kw_only=True, tag="quoted"):
     reason: Reason | None = None
 
 
-Reports = Accepted | Refused | Started | Ended | CheckpointKept | Quoted
+Reports = Accepted | Refused | Started | Ended | Lost | CheckpointKept | Quoted
 
 
 class Batch(Message, frozen=True, kw_only=True):
@@ -231,6 +242,7 @@ class Outcome(Message, frozen=True, kw_only=True):
 
     is_ok: bool
     what: str = "ok"
+    answer: str = ""  # signed `UsageAnswer`, in the answer to a peer's `ended`
     sealed: str = ""  # secrets, sealed to the site's key (base64url), in the answer to `accepted` only
 
 

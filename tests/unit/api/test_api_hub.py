@@ -15,7 +15,7 @@ SITE = "cn.demo.lab7/site/gz1"
 
 
 def entry(seq, event, job=None, site=None):
-    return Committed(seq, 0, "kind", event.subject, job, site, "alice", b"{}", b"", event)
+    return Committed(seq, 0, "kind", event.subject, job, site, "alice", b"{}", b"", None, event)
 
 
 def ended(seq, job="j-1"):

@@ -6,7 +6,7 @@ from exchange_world import ADMIN, ALICE, PREFIX, World, seed, task
 
 from tieline.exchange.commands import ChangeSite, CreateToken, JoinSite, ReadSituation, RevokeToken, Tick
 from tieline.exchange.orders import order_of
-from tieline.exchange.projection import load, rows
+from tieline.exchange.projection import ROW, load, rows
 from tieline.exchange.view import View
 from tieline.model.api import JoinStatement
 from tieline.model.error import TielineError
@@ -170,9 +170,7 @@ def test_a_view_loaded_from_the_projections_is_the_view_that_made_them(world: Wo
     world.submit(task("a"), task("b"))
     world.start(world.run_of(running))
     world.quote(task())
-    tables: dict[str, dict[str, object]] = {
-        name: {} for name in ("exchange", "token", "site", "record", "equivocation", "job", "run", "quote", "usage")
-    }
+    tables: dict[str, dict[str, object]] = {name: {} for name in ROW}
     for table, key, row in rows(world.view):
         tables[table][key] = row
     again = View(world.keys)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tieline.exchange import runs, sites, ticking
 from tieline.exchange.commands import ChangeSite, StopJob, TakeReport, Tick, WhyJob
 from tieline.exchange.decide import decide
-from tieline.exchange.projection import load, rows
+from tieline.exchange.projection import ROW, load, rows
 from tieline.exchange.supply import Supply
 from tieline.exchange.view import View
 from tieline.market import bills_of, usage_of
@@ -128,8 +128,7 @@ class Checked(World):
     def reloaded(self) -> View:
         """A view as a restart fills it."""
         view = View(self.keys)
-        names = ("exchange", "token", "record", "site", "job", "run", "quote", "usage")
-        tables = {name: list(self.tables.get(name, {}).values()) for name in names}
+        tables = {name: list(self.tables.get(name, {}).values()) for name in ROW}
         tables["job"].sort(key=lambda row: row["submitted_ms"])
         tables["run"].sort(key=lambda row: row["offered_ms"])
         load(view, tables, self.clock.now_ms())

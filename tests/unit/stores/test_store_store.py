@@ -93,6 +93,7 @@ def record(name: str, *, kind: str = "pool", prefix: str = "cn.demo.lab7", exp: 
         "status": "active",
         "kid": f"{prefix}#k",
         "envelope": b"{}",
+        "serial": 1,
     }
     return ("record", str(row["id"]), row)
 
@@ -193,7 +194,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade():

@@ -14,7 +14,7 @@ from tieline.drivers.stores.meters import Meters
 from tieline.drivers.stores.replies import ReplyCodec
 from tieline.exchange.commands import Command, Decision
 from tieline.model.error import TielineError
-from tieline.model.party import SYSTEM
+from tieline.model.party import SYSTEM, Actor
 from tieline.ports import Ids
 
 V = TypeVar("V")
@@ -24,6 +24,11 @@ Schedule = Callable[[V, int, Ids, int], Iterable[Any]]
 log = logging.getLogger("tieline.writer")
 
 PLACING = Waiting(None)  # stands for the placing pass where a command is blamed
+
+
+def source_of(actor: Actor) -> str | None:
+    """From where and under which right a change was asked for, as the log keeps it."""
+    return f"{actor.via} {actor.right}".strip()[:200] or None
 
 
 def defect() -> TielineError:
@@ -123,7 +128,7 @@ class Desk(Generic[V]):
         try:
             actor = command.actor.name
             for event in decision.events:
-                draft.add(event, actor)
+                draft.add(event, actor, source_of(command.actor))
         except Exception:
             log.exception("defect in applying what follows from %s", type(command).__name__)
             self._meters.defects += 1

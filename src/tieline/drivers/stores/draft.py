@@ -28,6 +28,7 @@ class Committed(NamedTuple):
     actor: str
     body: bytes
     hash: bytes
+    source: str | None
     event: Events
 
 
@@ -49,12 +50,12 @@ class Draft(Generic[V]):
         self.rejects = 0
         self.replays = 0
 
-    def add(self, event: Events, actor: str) -> None:
+    def add(self, event: Events, actor: str, source: str | None = None) -> None:
         """Apply one fact and chain it; what it orders of a site is asked while the view stands as it left it."""
         view: Any = self.view
         view.apply(event, self.now_ms)
         self.seq += 1
-        row = log_row(self.head, self.seq, self.now_ms, actor, event, *columns_of(event, view))
+        row = log_row(self.head, self.seq, self.now_ms, actor, event, *columns_of(event, view), source)
         self.head = row.hash
         self.entries.append(Committed(*row, event))
         if self._order_of is not None and (order := self._order_of(event, view, self.now_ms)) is not None:

@@ -2,7 +2,8 @@
 
 ::
 
-    hash(n) = sha256( hash(n-1) | seq, 8 bytes | time_ms, 8 bytes | length of actor, 4 bytes | actor, UTF-8 | body )
+    hash(n) = sha256( hash(n-1) | seq, 8 bytes | time_ms, 8 bytes | length of caller, 4 bytes | caller | body )
+    caller  = actor, UTF-8; and, where the entry has a source: a zero byte, source, UTF-8
 
 Integers are big-endian and unsigned; `GENESIS` stands for the hash before the first entry; the body is the event's JSON
 as it was stored, never serialised again. A chain shows every change, exchange, gap and insertion. That its end is
@@ -41,14 +42,20 @@ class LogRow(NamedTuple):
     actor: str
     body: bytes
     hash: bytes
+    source: str | None = None  # from where and under which right: `127.0.0.1 token t-...`
 
     def entry(self) -> Entry:
         """The entry that is stored here."""
         return Entry(seq=self.seq, time_ms=self.time_ms, actor=self.actor, event=decode_event(self.body))
 
 
+def caller_of(actor: str, source: str | None) -> bytes:
+    """What the hash covers of who asked. Entries of before revision 0002 have no source."""
+    return actor.encode() if source is None else b"%s\0%s" % (actor.encode(), source.encode())
+
+
 def link(previous: bytes, seq: int, time_ms: int, actor: bytes, body: bytes) -> bytes:
-    """The hash of one entry."""
+    """The hash of one entry; ``actor`` as `caller_of` gives it."""
     return sha256(
         b"".join(
             (previous, seq.to_bytes(8, "big"), time_ms.to_bytes(8, "big"), len(actor).to_bytes(4, "big"), actor, body)
@@ -57,12 +64,19 @@ def link(previous: bytes, seq: int, time_ms: int, actor: bytes, body: bytes) -> 
 
 
 def log_row(
-    previous: bytes, seq: int, time_ms: int, actor: str, event: Event, job: str | None, site: str | None
+    previous: bytes,
+    seq: int,
+    time_ms: int,
+    actor: str,
+    event: Event,
+    job: str | None,
+    site: str | None,
+    source: str | None = None,
 ) -> LogRow:
     """The row of one entry, chained to ``previous``; ``job`` and ``site`` are its filter columns."""
     body = encode(event)
-    digest = link(previous, seq, time_ms, actor.encode(), body)
-    return LogRow(seq, time_ms, kind_of(event), event.subject, job, site, actor, body, digest)
+    digest = link(previous, seq, time_ms, caller_of(actor, source), body)
+    return LogRow(seq, time_ms, kind_of(event), event.subject, job, site, actor, body, digest, source)
 
 
 def chain(entries: Iterable[Entry], previous: bytes = GENESIS) -> list[LogRow]:
@@ -115,6 +129,7 @@ def _is_readable(row: LogRow) -> bool:
         isinstance(row.time_ms, int)
         and 0 <= row.time_ms < 2**63
         and all(isinstance(value, str) for value in texts)
+        and (row.source is None or isinstance(row.source, str))
         and isinstance(row.body, bytes)
         and isinstance(row.hash, bytes)
     )
@@ -126,7 +141,7 @@ def _fault(row: LogRow, seq: int, previous: bytes) -> str:
         return f"entry {seq + 1} is missing: {row.seq} follows {seq}"
     if not _is_readable(row):
         return f"entry {row.seq} cannot be read as it was written"
-    if link(previous, row.seq, row.time_ms, row.actor.encode(), row.body) != row.hash:
+    if link(previous, row.seq, row.time_ms, caller_of(row.actor, row.source), row.body) != row.hash:
         return f"entry {row.seq} does not hash to what the chain states: it, or what came before it, was changed"
     try:
         event = decode_event(row.body)

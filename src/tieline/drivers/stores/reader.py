@@ -33,7 +33,7 @@ _usage = msgspec.json.Decoder(Usage).decode
 _quote = msgspec.json.Decoder(Quote).decode
 _token = msgspec.json.Decoder(Token).decode
 _equivocation = msgspec.json.Decoder(EquivocationSeen).decode
-_RECORD = (t.record.c.id, *[column for column in t.record.c if column.name not in ("id", "prefix")])
+_RECORD = (t.record.c.id, *[column for column in t.record.c if column.name not in ("id", "prefix", "serial")])
 
 
 def _bounded(limit: int) -> int:

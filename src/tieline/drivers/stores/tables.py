@@ -3,7 +3,9 @@
 ::
 
     the log              event
-    its projections      exchange token record equivocation site job run quote usage    (written in its transaction)
+    its projections      exchange token peer cursor project spending serial record equivocation site job run quote usage
+                         report                                                   (written in its transaction)
+    the log's tree       tile checkpoint
     answers given        idempotency
     about the store      meta (position of the log), alembic_version (shape of these tables)
     outside the log      secret, blob
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
 
-REVISION = "0001"  # the newest revision in migrations/versions
+REVISION = "0002"  # the newest revision in migrations/versions
 
 metadata = MetaData()
 
@@ -37,6 +39,7 @@ event = Table(
     Column("actor", Id, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    Column("source", Id),  # network address and right of the caller, as the audit shows them; NULL before revision 0002
     Index("event_kind", "kind", "seq"),
     Index("event_job", "job", "seq", sqlite_where=JOB_IS_SET, postgresql_where=JOB_IS_SET),
     Index("event_site", "site", "seq", sqlite_where=SITE_IS_SET, postgresql_where=SITE_IS_SET),
@@ -62,7 +65,9 @@ record = Table(
     Column("status", Word, nullable=False),
     Column("kid", Id, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Column("serial", BigInteger, nullable=False, server_default="0"),  # position in the log of its prefix
     Index("record_kind", "kind", "id"),
+    Index("record_serial", "prefix", "serial"),
     Index("record_exp", "exp"),
 )
 equivocation = Table(
@@ -127,6 +132,44 @@ usage = Table(
     Index("usage_owner", "owner", "ended_ms", "run"),
     Index("usage_job", "job"),
 )
+serial = Table(  # the newest position of the log of each prefix
+    "serial", metadata, Column("prefix", Id, primary_key=True), Column("serial", BigInteger, nullable=False)
+)
+peer = Table("peer", metadata, Column("id", Id, primary_key=True), Column("doc", LargeBinary, nullable=False))
+cursor = Table(
+    "cursor",
+    metadata,
+    Column("id", String(401), primary_key=True),
+    Column("peer", Id, nullable=False),
+    Column("doc", LargeBinary, nullable=False),
+)
+project = Table("project", metadata, Column("id", Id, primary_key=True), Column("doc", LargeBinary, nullable=False))
+spending = Table("spending", metadata, Column("id", Id, primary_key=True), Column("doc", LargeBinary, nullable=False))
+report = Table(  # what is to be told to a peer of the runs that it asked for, until it says that it knows
+    "report",
+    metadata,
+    Column("id", String(230), primary_key=True),
+    Column("peer", Id, nullable=False),
+    Column("serial", BigInteger, nullable=False),
+    Column("doc", LargeBinary, nullable=False),
+    Index("report_peer", "peer", "serial"),
+)
+tile = Table(  # whole rows of 256 hashes of the log's Merkle tree
+    "tile",
+    metadata,
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+checkpoint = Table(  # signed heads of the log's Merkle tree, ours and those that peers showed us
+    "checkpoint",
+    metadata,
+    Column("exchange", Id, primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+)
 idempotency = Table(
     "idempotency",
     metadata,
@@ -155,7 +198,12 @@ FIXED: dict[str, frozenset[str]] = {
     "run": frozenset({"job", "site", "owner", "offered_ms"}),
     "quote": frozenset({"user"}),
     "usage": frozenset({"job", "user", "owner"}),
+    "cursor": frozenset({"peer"}),
+    "report": frozenset({"peer", "serial"}),
     "blob": frozenset({"size_bytes", "owner", "created_ms"}),
 }
-STATE = ("exchange", "token", "record", "equivocation", "site", "job", "run", "quote", "usage")
+STATE = (
+    "exchange", "token", "peer", "cursor", "project", "spending", "serial", "record", "equivocation", "site", "job",
+    "run", "quote", "usage", "report",
+)  # fmt: skip
 CHANGEABLE = frozenset((*STATE, "secret", "blob", "idempotency"))  # what a change (table, key, row or None) may name

@@ -1,0 +1,68 @@
+"""Peers, logs of records with serials, projects, reports to peers, the Merkle tree of the log."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add what revision 0001 did not have; the records of each prefix are numbered in the order of their names."""
+    op.add_column("event", sa.Column("source", sa.String(length=200), nullable=True))
+    op.add_column("record", sa.Column("serial", sa.BigInteger(), nullable=False, server_default="0"))
+    op.execute(
+        "UPDATE record SET serial = (SELECT COUNT(*) FROM record AS other"
+        " WHERE other.prefix = record.prefix AND other.id <= record.id)"
+    )
+    op.create_index("record_serial", "record", ["prefix", "serial"])
+    op.create_table(
+        "serial",
+        sa.Column("prefix", sa.String(length=200), nullable=False),
+        sa.Column("serial", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("prefix"),
+    )
+    op.execute("INSERT INTO serial (prefix, serial) SELECT prefix, MAX(serial) FROM record GROUP BY prefix")
+    for name in ("peer", "project", "spending"):
+        op.create_table(
+            name,
+            sa.Column("id", sa.String(length=200), nullable=False),
+            sa.Column("doc", sa.LargeBinary(), nullable=False),
+            sa.PrimaryKeyConstraint("id"),
+        )
+    op.create_table(
+        "cursor",
+        sa.Column("id", sa.String(length=401), nullable=False),
+        sa.Column("peer", sa.String(length=200), nullable=False),
+        sa.Column("doc", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "report",
+        sa.Column("id", sa.String(length=230), nullable=False),
+        sa.Column("peer", sa.String(length=200), nullable=False),
+        sa.Column("serial", sa.BigInteger(), nullable=False),
+        sa.Column("doc", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("report_peer", "report", ["peer", "serial"])
+    op.create_table(
+        "tile",
+        sa.Column("level", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("place", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hashes", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("level", "place"),
+    )
+    op.create_table(
+        "checkpoint",
+        sa.Column("exchange", sa.String(length=200), nullable=False),
+        sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("statement", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("exchange", "size"),
+    )
