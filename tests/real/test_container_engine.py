@@ -188,6 +188,32 @@ def test_a_memory_bomb_is_killed_and_said_so(site: Site) -> None:
     assert "[tieline] ended by its memory limit of 32,000,000 bytes" in site.log
 
 
+def test_memory_that_no_process_holds_ends_a_run_and_is_said_so(site: Site) -> None:
+    fill = "head -c 60000000 /dev/zero >/dev/shm/full && head -c 60000000 /dev/zero >/dev/shm/more; exit 4"
+    ending = site.run(fill, memory_bytes=32_000_000)
+    assert ending.exit_code in (4, 137)  # the shell may have to go too: the files stay
+    assert ending.limit == "memory"
+
+
+def test_the_kernel_kills_every_part_of_a_task_before_the_process_that_tells_of_it(site: Site) -> None:
+    site.run("read own </proc/self/oom_score_adj; read first </proc/1/oom_score_adj; echo $((own - first))")
+    assert int(site.log) >= 300
+
+
+def test_a_stop_is_no_memory_limit_though_a_part_was_killed_by_it_before(site: Site) -> None:
+    launch = site.launch(
+        "sh -c 'x=$(head -c 100000000 /dev/zero | tr \\0 x)'; : >begun; sleep 60", memory_bytes=32_000_000
+    )
+
+    async def story(engine: ContainerEngine) -> Ending:
+        await engine.start(launch)
+        await until(site.work / "begun")
+        return await engine.stop(launch.folder, 5)
+
+    ending = site.do(story)
+    assert (ending.exit_code, ending.limit) == (143, "")
+
+
 def test_stop_gives_grace_to_programs_and_their_shells(site: Site) -> None:
     launch = site.launch("sh -c \"trap 'echo saved; exit 0' TERM; : >begun; while :; do sleep 0.05; done\"; echo after")
 

@@ -238,7 +238,9 @@ class ContainerEngine(WatchedEngine):
         elif self._accounts[name]:
             now, peak = cgroups.spent(self._accounts[name]), self._peaks.get(name, Spent())
             self._peaks[name] = Spent(
-                cpu_ms=max(now.cpu_ms, peak.cpu_ms), max_memory_bytes=max(now.max_memory_bytes, peak.max_memory_bytes)
+                cpu_ms=max(now.cpu_ms, peak.cpu_ms),
+                max_memory_bytes=max(now.max_memory_bytes, peak.max_memory_bytes),
+                memory_kills=max(now.memory_kills, peak.memory_kills),
             )
 
     async def _find_account(self, name: str) -> None:

@@ -30,6 +30,12 @@ others() { # whether anything else lives in here
   return 1
 } 2>/dev/null
 
+# Where memory ends, the kernel kills the biggest; often once more while the first one's memory is on its way back, and
+# then all are small. The number, over a thousand, counts as so much of the limit: process 1 must live to tell.
+go_before_us() {
+  read -r adj </proc/self/oom_score_adj && [ "$adj" -ge 500 ] || echo 500 >/proc/self/oom_score_adj
+} 2>/dev/null
+
 tell_memory() { # an outside observer may come too late: the kernel's count goes with the container
   for path in /sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events; do
     while read -r key value; do
@@ -39,7 +45,7 @@ tell_memory() { # an outside observer may come too late: the kernel's count goes
 } 2>/dev/null
 
 step() { # runs script $1 to its end, whatever signals arrive meanwhile
-  "$shell" "$folder/$1" &
+  { go_before_us; exec "$shell" "$folder/$1"; } &
   child=$!
   code=
   while :; do
@@ -53,7 +59,7 @@ step() { # runs script $1 to its end, whatever signals arrive meanwhile
   if [ -n "$stopping" ]; then # the others have their grace
     while others && sleep 0.1; do :; done
   fi
-  [ "$code" -ne 137 ] || tell_memory
+  [ "$code" -eq 0 ] || tell_memory # also where a part was killed and the rest noticed
   return "$code"
 }
 

@@ -186,7 +186,8 @@ def close(folder: str, known: Setting, spent: Spent, *, cpu_ms: int = 0, max_mem
     limit = note(folder, "limit").decode("ascii", "replace")
     code = left.exit_code if left else 128 + signal.SIGKILL
     told = {note(folder, "oom").strip(), *note(folder, "phase").split()} & {b"true", b"oom"}
-    if code and not limit and (spent.memory_kills or (known.container and told)):
+    was_asked = bool(note(folder, "stopping"))  # a part that died earlier is not why it ended
+    if code and not limit and not was_asked and (spent.memory_kills or (known.container and told)):
         limit = "memory"
     if code == 128 + signal.SIGXFSZ and known.disk_bytes and not limit:
         limit = "disk"
@@ -232,7 +233,7 @@ def _limit_shown(limit: str, known: Setting) -> str:
 
 
 def _phase(folder: str, known: Setting) -> str:
-    return "setup" if known.has_setup and note(folder, "phase").strip() != b"run" else "run"
+    return "setup" if known.has_setup and note(folder, "phase").partition(b"\n")[0] != b"run" else "run"
 
 
 def _written_ms(folder: str, *names: str) -> int:
