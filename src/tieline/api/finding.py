@@ -18,6 +18,7 @@ from tieline.model.plan import Answer
 )
 async def find(call: Call, body: FindBody) -> Answer:
     """Ranked offers, and counted reasons for everything else that was considered."""
+    await call.platform.shown()  # what the caller was just answered, it finds
     return call.platform.indexing.find(body)
 
 
