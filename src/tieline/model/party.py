@@ -35,6 +35,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     groups: tuple[str, ...] = ()  # of the identity provider
     scopes: tuple[str, ...] = ()  # what a delegated token narrows this to; empty: all that the roles allow
     project: str = ""  # that a delegated token is bound to
+    job: str = ""  # that a delegated token is bound to: nothing of another job
 
     def has(self, *roles: Role) -> bool:
         """Whether one of ``roles`` is held."""

@@ -19,6 +19,7 @@ from typing import Annotated
 import msgspec
 
 from tieline.model.identifier import DOTTED, MAX_IDENTIFIER_BYTES
+from tieline.model.party import Role
 from tieline.model.project import Quota
 from tieline.model.reason import Reason
 from tieline.model.record import Id, Public
@@ -168,11 +169,11 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     at_ms: int = 0
 
 
-class DelegatedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DelegatedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A right that an exchange passes on: this user, these scopes, this job, until then (statement type `DELEGATED`).
 
     It holds nothing that its giver's own token did not allow, and it is never stored: whoever shows it is checked
-    against the signature, the times and the job's state.
+    against the signature, the times and the job's state. A field that is not known here could narrow it: refused.
     """
 
     id: str
@@ -187,6 +188,9 @@ class DelegatedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     job: str = ""  # only for this job
     run: str = ""
     pool: str = ""
+    roles: tuple[Role, ...] = ()  # of the giver, as far as they are passed on; they mean nothing at another exchange
+    groups: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()  # of the giver, for projects
+    parent: str = ""  # the token that it comes from; it ends with it
 
 
 CLAIM = "usage-claim"
