@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case
 
@@ -131,6 +131,112 @@ class Blobs(Protocol):
 
     async def write(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
         """Store a stream whole or not at all; returns (sha256, size)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogHead:
+    """The log of one prefix: its newest serial, how many records it holds, whether its owner's checkpoint is there."""
+
+    prefix: str
+    serial: int
+    count: int = 0
+    has_checkpoint: bool = False
+
+
+class Logged(NamedTuple):
+    """One record of a log: position, payload hash in hex, and the envelope as signed."""
+
+    id: str
+    serial: int
+    sha256: str
+    envelope: bytes
+
+
+class Archive(Protocol):
+    """What serving needs of the committed records: a log by prefix, each identifier once, at its newest revision.
+
+    Bounded: no call gives more than ``limit``. Safe from any thread. Records whose bytes were let go are not in it.
+    """
+
+    def position(self) -> tuple[str, int]:
+        """Session of the logs, and the newest position of the event log."""
+
+    def logs(self, after: str, limit: int) -> Sequence[LogHead]:
+        """Logs in order of prefix, those after the prefix ``after``."""
+
+    def log(self, prefix: str) -> LogHead | None:
+        """One of them; None when no record of that prefix was ever stored."""
+
+    def delta(self, prefix: str, after: int, limit: int, kinds: Sequence[str] = ()) -> Sequence[Logged]:
+        """Records above the serial ``after`` in order of serial; ``kinds`` empty: of every kind."""
+
+    def between(self, first: str, until: str, below: int, limit: int) -> Sequence[Logged]:
+        """Records of one prefix from the identifier ``first`` to before ``until``, with a serial below ``below``."""
+
+    def hashes(self, prefix: str, kinds: Sequence[str] = ()) -> Sequence[tuple[str, str]]:
+        """Identifier and payload hash (hex) of every record of the log, in any order."""
+
+    def envelopes(self, ids: Sequence[str]) -> Sequence[Logged]:
+        """Those of ``ids`` that are here, in the order asked."""
+
+
+class FakeArchive:
+    """An archive in memory; `put` is what a commit does."""
+
+    def __init__(self, session: str = "s-1") -> None:
+        self.session = session
+        self.head = 0
+        self._serials: dict[str, int] = {}
+        self._records: dict[str, dict[str, Logged]] = {}  # prefix -> id -> record
+
+    def put(self, name: str, sha256: str, envelope: bytes) -> int:
+        """Store a record; gives its serial."""
+        prefix = name.partition("/")[0]
+        self.head += 1
+        serial = self._serials[prefix] = self._serials.get(prefix, 0) + 1
+        self._records.setdefault(prefix, {})[name] = Logged(name, serial, sha256, envelope)
+        return serial
+
+    def position(self) -> tuple[str, int]:
+        """As `Archive`."""
+        return self.session, self.head
+
+    def logs(self, after: str, limit: int) -> Sequence[LogHead]:
+        """As `Archive`."""
+        names = sorted(prefix for prefix in self._serials if prefix > after)[:limit]
+        return [head for head in map(self.log, names) if head is not None]
+
+    def log(self, prefix: str) -> LogHead | None:
+        """As `Archive`."""
+        if prefix not in self._serials:
+            return None
+        held = self._records.get(prefix, {})
+        has_checkpoint = f"{prefix}/checkpoint/records" in held
+        return LogHead(prefix=prefix, serial=self._serials[prefix], count=len(held), has_checkpoint=has_checkpoint)
+
+    def delta(self, prefix: str, after: int, limit: int, kinds: Sequence[str] = ()) -> Sequence[Logged]:
+        """As `Archive`."""
+        found = [each for each in self._of(prefix, kinds) if each.serial > after]
+        return sorted(found, key=lambda each: each.serial)[:limit]
+
+    def between(self, first: str, until: str, below: int, limit: int) -> Sequence[Logged]:
+        """As `Archive`."""
+        held = self._records.get(first.partition("/")[0], {})
+        names = sorted(name for name in held if first <= name < until and held[name].serial < below)
+        return [held[name] for name in names[:limit]]
+
+    def hashes(self, prefix: str, kinds: Sequence[str] = ()) -> Sequence[tuple[str, str]]:
+        """As `Archive`."""
+        return [(each.id, each.sha256) for each in self._of(prefix, kinds)]
+
+    def envelopes(self, ids: Sequence[str]) -> Sequence[Logged]:
+        """As `Archive`."""
+        found = (self._records.get(name.partition("/")[0], {}).get(name) for name in ids)
+        return [each for each in found if each is not None]
+
+    def _of(self, prefix: str, kinds: Sequence[str]) -> list[Logged]:
+        held = self._records.get(prefix, {}).values()
+        return [each for each in held if not kinds or each.id.split("/")[1] in kinds]
 
 
 class Distances(Protocol):
