@@ -55,6 +55,7 @@ CODES: dict[str, Code] = {
     "overloaded": Code(503, 1, True, "a bounded queue is full; retry after the stated time"),
     "exchange_unreachable": Code(503, 1, True, "the exchange does not answer"),
     "timeout": Code(504, 1, True, "no answer within the time allowed"),
+    "address_refused": Code(403, 4, False, "the address is one that this exchange never calls"),
     "untrusted_pickle": Code(403, 4, False, "a pickled result came from an owner that is not trusted by name"),
     "check_failed": Code(500, 1, False, "a verification did not hold"),
 }

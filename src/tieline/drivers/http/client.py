@@ -219,7 +219,7 @@ class HttpClient:
             async with self._opened(
                 method, path, params=params, headers=headers, total_s=total_s, read_s=None, data=data
             ) as response:
-                return await _whole(response, self.limit_bytes, f"{method} {path}")
+                return await whole_answer(response, self.limit_bytes, f"{method} {path}")
         finally:
             if data is not None and not isinstance(data, bytes) and hasattr(data, "aclose"):
                 await data.aclose()
@@ -303,7 +303,7 @@ class _NotNowError(TielineError):
 async def _refuse(response: aiohttp.ClientResponse, what: str) -> None:
     body = b""
     with contextlib.suppress(TielineError):
-        body = await _whole(response, ENVELOPE_BYTES, what)
+        body = await whole_answer(response, ENVELOPE_BYTES, what)
     error = refused(response.status, body, what)
     if response.status in AGAIN:
         asked = response.headers.get("Retry-After", "")
@@ -311,7 +311,8 @@ async def _refuse(response: aiohttp.ClientResponse, what: str) -> None:
     raise error
 
 
-async def _whole(response: aiohttp.ClientResponse, limit_bytes: int, what: str) -> bytes:
+async def whole_answer(response: aiohttp.ClientResponse, limit_bytes: int, what: str) -> bytes:
+    """The whole body of an answer. Raises TielineError `too_large` beyond ``limit_bytes``."""
     parts: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():
