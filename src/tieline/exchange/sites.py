@@ -26,7 +26,7 @@ MAX_NONCES = 100_000
 RENEW_S = 60 * 86_400  # a delegation is signed anew when its lease ends within this time
 
 
-def _use_nonce(view: View, nonce: str, at_ms: int, now_ms: int) -> None:
+def use_nonce(view: View, nonce: str, at_ms: int, now_ms: int) -> None:
     """Refuse a statement that is too old, from the future, or was seen before."""
     if abs(now_ms - at_ms) > SKEW_MS:
         raise TielineError(
@@ -52,7 +52,7 @@ def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
     if public is None:
         raise TielineError("unauthenticated", f"`{statement.owner}` is known here under other keys")
     verify_statement(command.statement, public, "site-join")
-    _use_nonce(view, statement.nonce, statement.at_ms, now_ms)
+    use_nonce(view, statement.nonce, statement.at_ms, now_ms)
     events: list[Events] = []
     token = None
     if command.token_sha256:
@@ -127,7 +127,7 @@ def open_session(view: View, command: OpenSession, now_ms: int, ids: Ids) -> Dec
             "unauthenticated", f"`{hello.site}` has not joined this exchange", hints=("tieline site join URL",)
         )
     verify_statement(command.statement, site.public, "site-hello")
-    _use_nonce(view, hello.nonce, hello.at_ms, now_ms)
+    use_nonce(view, hello.nonce, hello.at_ms, now_ms)
     shared = [version for version in hello.protocols if PROTOCOL_LEAST <= version <= PROTOCOL]
     if not shared:
         raise TielineError(

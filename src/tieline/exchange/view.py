@@ -117,12 +117,24 @@ class View:
 
     def put_peer(self, peer: Peer) -> None:
         """Keep a peer; while it is active, its key speaks for its prefix, unless that prefix is ours to give."""
+        before = self.peers.get(peer.id)
         self.peers[peer.id] = peer
+        is_same = before is not None and (before.state, before.public) == (peer.state, peer.public)
+        if not is_same:
+            self._trust(peer)
+        self.touch("peer", peer.id, peer)
+
+    def _trust(self, peer: Peer) -> None:
+        """Pin or unpin a peer's key."""
         if peer.state is PeerState.ACTIVE and not peer.prefix.startswith(self.prefix + "."):
             kid = f"{peer.prefix}#exchange"
             key = DelegatedKey(kid=kid, public=peer.public, nb=0, exp=253_402_300_799)
             self.catalogue.pin(Root(prefix=peer.prefix, keys=(key,)))
-        self.touch("peer", peer.id, peer)
+        elif peer.state is PeerState.REMOVED:
+            self.branches.pop(peer.id, None)
+            others = (each for each in self.peers.values() if each.state is PeerState.ACTIVE)
+            if peer.prefix != self.prefix and all(each.prefix != peer.prefix for each in others):
+                self.catalogue.unpin(peer.prefix)
 
     def put_cursor(self, cursor: Cursor) -> None:
         """Note how far the log of one prefix was taken from one peer."""

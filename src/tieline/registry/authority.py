@@ -92,6 +92,11 @@ class Authority:
             check_strong(key.public, key.kid)
         self.is_pinned = True
 
+    def unpin(self) -> None:
+        """Take the verifier's word back, and with it every key."""
+        self.is_pinned = False
+        self._take((), None, MAX_QUOTA)
+
     def give(self, given_by: str, held: Held, envelope: bytes, delegation: Delegation | None) -> None:
         """Take what the parent's record says; a withdrawn one (None) leaves the keys and fences them."""
         self.given_by, self.held, self.envelope = given_by, held, envelope

@@ -67,6 +67,10 @@ class Catalogue:
         """Trust ``root`` from now on; pinning a prefix again replaces its keys."""
         self._trust.pin(root)
 
+    def unpin(self, prefix: str) -> None:
+        """Trust ``prefix`` no longer by the verifier's own word; what rests on it alone does not count any more."""
+        self._trust.unpin(prefix)
+
     # -- deciding -----------------------------------------------------------------------------------------------------
 
     def judge(self, envelope: bytes, now_s: int) -> Admission:

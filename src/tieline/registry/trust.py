@@ -19,6 +19,7 @@ from tieline.registry.authority import (
     TrustedKey,
     check_chain,
 )
+from tieline.registry.envelope import opened
 from tieline.registry.rules import refused
 
 
@@ -58,6 +59,18 @@ class Trust:
     def pin(self, root: Root) -> None:
         """Trust ``root`` from now on; pinning a prefix again replaces its keys."""
         self.authority(root.prefix).pin(root)
+        self._changed()
+
+    def unpin(self, prefix: str) -> None:
+        """Trust ``prefix`` no longer by the verifier's word; where a record gave it away, that is what counts again."""
+        authority = self._authorities.get(prefix)
+        if authority is None or not authority.is_pinned:
+            return
+        authority.unpin()
+        if authority.held is not None:
+            spec = opened(authority.envelope).record.spec
+            given = msgspec.convert(spec, Delegation) if spec else None
+            authority.give(authority.given_by, authority.held, authority.envelope, given)
         self._changed()
 
     def give(self, identifier: Identifier, held: Held, envelope: bytes, record: Record) -> str:

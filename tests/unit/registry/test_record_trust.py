@@ -222,3 +222,25 @@ def test_a_writer_whose_clock_runs_ahead_is_borne_within_the_window(ahead_s: int
     story = Story()
     story.give("cn/owner/lab")
     assert story.write("cn.lab/pool/a", nb=NOW_S + ahead_s) == outcome
+
+
+def test_a_root_that_is_no_longer_pinned_speaks_for_nothing() -> None:
+    story = Story()
+    story.catalogue.pin(Root(prefix="org.lab", keys=(DelegatedKey(**delegated("org.lab")),)))
+    assert story.write("org.lab/pool/a") == "stored"
+    story.catalogue.unpin("org.lab")
+    assert story.standing("org.lab/pool/a") != "counts"
+    assert story.write("org.lab/pool/b") == "root_unknown"
+    assert story.give("cn/owner/lab") == "stored"
+
+
+def test_unpinning_leaves_what_a_record_gave_away() -> None:
+    story = Story()
+    assert story.give("cn/owner/lab") == "stored"
+    story.catalogue.pin(Root(prefix="cn.lab", keys=(DelegatedKey(**delegated("cn.lab", "own")),)))
+    assert story.write("cn.lab/pool/a") == "key_unknown"
+    assert story.write("cn.lab/pool/b", "own") == "stored"
+    story.catalogue.unpin("cn.lab")
+    story.catalogue.unpin("cn.lab")
+    assert story.write("cn.lab/pool/a") == "stored"
+    assert story.standing("cn.lab/pool/b") == "key_unknown"
