@@ -44,7 +44,7 @@ def fences_nothing() -> None:
             newest = view.runs.get(job.run) if job is not None else None
             if newest is not None:
                 report = msgspec.structs.replace(report, run=newest.id, epoch=newest.epoch)
-                site = newest.site
+                site = newest.station
         return judge(view, site, report, now_ms)
 
     runs._judge = blind

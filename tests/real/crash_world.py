@@ -76,8 +76,8 @@ class CrashWorld:
 
     # -- the story ----------------------------------------------------------------------------------------------------
 
-    async def play(self, kills: int) -> None:
-        """Load and kills together, then wait until everything that was acknowledged has ended."""
+    async def play(self, kills: int, freezes: int = 0) -> None:
+        """Load, kills and at least so many freezes together, then wait until all that was acknowledged has ended."""
         await asyncio.to_thread(self.world.open)
         async with self.world.client() as client:
             for owner, name in SITES:
@@ -89,6 +89,9 @@ class CrashWorld:
             for _ in range(kills):
                 await asyncio.sleep(self.pick.uniform(0.05, 0.5))
                 await self.kill()
+            for _ in range(SETTLE_S):
+                if self.faults["site frozen"] < freezes:
+                    await asyncio.sleep(1)
         finally:
             self.is_over = True
             await asyncio.gather(*load, *self.down)
