@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 
 from tieline.api import (
     blobs,
+    delegating,
     exchange,
     finding,
     health,
@@ -74,6 +75,7 @@ HANDLERS = (
     tokens.create_token,
     tokens.list_tokens,
     tokens.revoke_token,
+    delegating.delegate_token,
     blobs.store_blob,
     blobs.check_blob,
     blobs.read_blob,

@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 from tieline.api.answer import Answer, encode
 from tieline.api.operation import JSON, Operation
 from tieline.api.roles import ROLES
+from tieline.api.scoped import narrow
 from tieline.model.error import TielineError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def permit(call: Call, operation: Operation) -> None:
             f"`{operation.id}` needs one of the roles {needed}; `{call.actor.name}` has {held}",
             hints=("tieline token create NAME --role ROLE  # by an admin",),
         )
+    if call.actor.scopes:
+        narrow(call, operation)
 
 
 def endpoint_of(operation: Operation) -> HTTPRouteHandler:

@@ -41,7 +41,17 @@ async def read_exchange(call: Call) -> ExchangeView:
 @operation("GET", "/v1/me", tag="exchange")
 async def read_me(call: Call) -> MeView:
     """The caller as the exchange sees it."""
-    return MeView(name=call.actor.name, roles=call.actor.roles, owner=call.actor.owner)
+    actor = call.actor
+    return MeView(
+        name=actor.name,
+        roles=actor.roles,
+        owner=actor.owner,
+        right=actor.right,
+        groups=actor.groups,
+        scopes=actor.scopes,
+        project=actor.project,
+        job=actor.job,
+    )
 
 
 @operation("GET", "/v1/status", tag="exchange")

@@ -15,9 +15,9 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from tieline.api.answer import ThrottledError, refusal_answer
 from tieline.api.call import Call
-from tieline.api.caller import actor_of
+from tieline.api.caller import caller_of
 from tieline.model.error import TielineError
-from tieline.model.party import Role
+from tieline.model.party import ANONYMOUS, Actor, Role
 
 if TYPE_CHECKING:
     from tieline.api.platform import Platform
@@ -70,7 +70,7 @@ class _Passage:
         """Admit, route, answer, log."""
         try:
             unslash(self.scope)
-            self.admit()
+            await self.admit()
             await self.gate.app(self.scope, self.receive, self.send)
         except TielineError as error:
             await refusal_answer(error, self.call.request_id)(self.scope, self.receive, self.send)
@@ -82,15 +82,16 @@ class _Passage:
         finally:
             self.note()
 
-    def admit(self) -> None:
+    async def admit(self) -> None:
         """Know the caller and count the request. A wrong bearer is counted for the address that it came from."""
         call, platform = self.call, self.gate.platform
         if len(list(self.scope["headers"])) > MOST_HEADERS:
             raise TielineError("invalid_request", f"more than {MOST_HEADERS} headers", where="headers")
+        call.actor = Actor(name=ANONYMOUS.name, via=call.via)
         given = call.header(b"authorization")
         if given:
             try:
-                call.actor = actor_of(platform.view, given, call.via, platform.clock.now_ms())
+                call.actor = await caller_of(platform, given, call.via, platform.clock.now_ms())
             except TielineError as error:
                 call.refused = error
         if self.scope["path"] in UNCOUNTED:

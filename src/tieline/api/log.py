@@ -16,6 +16,7 @@ from tieline.drivers.stores.log import LogRow
 from tieline.drivers.stores.reader import event_view
 from tieline.model.api import EventPage, VerifyView
 from tieline.model.error import TielineError
+from tieline.model.party import Role
 
 STREAM_ROWS = 500
 MOST_SCANNED = 20_000  # entries that one page looks at for a caller who may see few of them
@@ -134,7 +135,10 @@ async def event_page(call: Call, query: EventQuery, job: str) -> EventPage:
 
 
 async def visible_rows(call: Call, rows: Sequence[LogRow]) -> list[LogRow]:
-    """Those of ``rows`` that the caller may see."""
+    """Those of ``rows`` that the caller may see; where they came from only for those who may see everything."""
     platform = call.platform
     await platform.learn(platform.facts.unknown(row.job for row in rows))
-    return [row for row in rows if platform.facts.sees(call.actor, row)]
+    shown = [row for row in rows if platform.facts.sees(call.actor, row)]
+    if call.actor.has(Role.ADMIN, Role.AUDITOR):
+        return shown
+    return [row._replace(source=None) for row in shown]

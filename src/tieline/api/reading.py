@@ -40,6 +40,8 @@ def referred(job: Job) -> Iterator[str]:
 
 async def may_read(platform: Platform, actor: Actor, sha256: str) -> bool:
     """Whether ``actor`` may read a blob, if it is there."""
+    if actor.job and not await _is_of_job(platform, actor.job, sha256):
+        return False
     if actor.has(Role.ADMIN, Role.AUDITOR) or platform.facts.is_allowed(actor.name, sha256):
         return True
     if actor.has(Role.SITE):
@@ -60,6 +62,12 @@ async def check_taken_along(platform: Platform, actor: Actor, tasks: Sequence[Ta
                 where="mounts",
                 hints=("send it to POST /v1/blobs first",),
             )
+
+
+async def _is_of_job(platform: Platform, name: str, sha256: str) -> bool:
+    """Whether the one job that a delegated token is bound to refers to the blob."""
+    job = platform.view.jobs.get(name) or await platform.read(platform.store.job, name)
+    return job is not None and sha256 in referred(job)
 
 
 def _is_needed_at(platform: Platform, site: str, sha256: str) -> bool:

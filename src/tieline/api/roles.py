@@ -2,6 +2,9 @@
 
 ``ANYONE`` needs no token. Everything else is refused without one (401) and with one of another role (403). A site's
 session reaches ``/v1/site/...`` and what the site needs besides: its records, its blobs, its own drain and leave.
+
+A delegated token has its giver's roles and besides needs the scope that ``SCOPE_OF`` names; what has no row there is
+not for delegated tokens at all, so that a new operation is closed to them until somebody opens it.
 """
 
 from __future__ import annotations
@@ -63,6 +66,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "create_token": (Role.ADMIN, Role.OWNER),
     "list_tokens": (Role.ADMIN, Role.OWNER, Role.AUDITOR),
     "revoke_token": (Role.ADMIN,),
+    "delegate_token": PEOPLE,
     # blobs
     "store_blob": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
     "check_blob": (*PEOPLE, Role.SITE),
@@ -73,4 +77,42 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "report": (Role.SITE,),
     "beat": (Role.SITE,),
     "store_run_log": (Role.SITE,),
+}
+
+ANY_SCOPE = ""
+SCOPE_OF: dict[str, str] = {
+    "read_me": ANY_SCOPE,
+    "read_status": "read:situation",
+    "read_situation": "read:situation",
+    "read_metrics": "audit",
+    "store_record": "write:record",
+    "list_records": "read:record",
+    "read_record": "read:record",
+    "read_chain": "read:record",
+    "find": "find",
+    "plan": "find",
+    "ask_quote": "ask",
+    "read_quote": "find",
+    "accept_quote": "submit",
+    "submit_jobs": "submit",
+    "list_jobs": "read:job",
+    "read_job": "read:job",
+    "read_job_why": "read:job",
+    "read_job_history": "read:job",
+    "stop_job": "stop",
+    "read_job_log": "read:log",
+    "stream_job_log": "read:log",
+    "list_usage": "read:bill",
+    "list_bills": "read:bill",
+    "list_events": "read:event",
+    "stream_events": "read:event",
+    "verify_events": "audit",
+    "list_sites": "read:site",
+    "read_site": "read:site",
+    "drain_site": "change:site",
+    "undrain_site": "change:site",
+    "leave_site": "change:site",
+    "store_blob": "write:blob",
+    "check_blob": "read:blob",
+    "read_blob": "read:blob",
 }

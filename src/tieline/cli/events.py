@@ -44,7 +44,7 @@ def events(
 
 
 def event_line(event: EventView) -> str:
-    """One entry on one line: position, time, what, of whom, by whom."""
+    """One entry on one line: position, time, what, of whom, by whom, from where and under which right."""
     return "\t".join(
         (
             f"{event.seq}",
@@ -52,6 +52,7 @@ def event_line(event: EventView) -> str:
             event.kind,
             table.clean(event.subject),
             table.clean(event.actor),
+            table.clean(event.source) or "-",
             _detail(event),
         )
     )

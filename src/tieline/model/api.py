@@ -11,7 +11,7 @@
     money      GET  /v1/usage | /v1/bills
     log        GET  /v1/events?after&limit&job | /v1/events/stream (SSE) | /v1/events/verify
     sites      GET  /v1/sites | /v1/sites/{id}   POST /v1/sites (join)   POST /v1/sites/{id}/accept|drain|undrain|leave
-    tokens     POST /v1/tokens    GET /v1/tokens   DELETE /v1/tokens/{id}
+    tokens     POST /v1/tokens    GET /v1/tokens   DELETE /v1/tokens/{id}   POST /v1/tokens/delegated
     blobs      POST /v1/blobs     HEAD|GET /v1/blobs/{sha256}
     site side  POST /v1/site/sessions | /v1/site/reports | /v1/site/heartbeat | /v1/site/runs/{run}/log
                GET  /v1/site/stream (SSE)
@@ -42,6 +42,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4_000)]
 # base64url of a sealed JSON object
 Sealed = Annotated[str, msgspec.Meta(max_length=131_072, pattern=r"\A[A-Za-z0-9_-]*={0,2}\Z")]
 Id = Annotated[str, msgspec.Meta(max_length=200)]
+ScopeName = Annotated[str, msgspec.Meta(max_length=40)]
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -74,6 +75,11 @@ class MeView(View, frozen=True, kw_only=True):
     name: str
     roles: tuple[Role, ...]
     owner: str
+    right: str  # under which right: `token ID`, `delegated ID`, `oidc ALIAS`, `session`
+    groups: tuple[str, ...]  # of the identity provider
+    scopes: tuple[str, ...]  # what a delegated token narrows this to; empty: all that the roles allow
+    project: str
+    job: str
 
 
 class StatusView(View, frozen=True, kw_only=True):
@@ -258,6 +264,7 @@ class EventView(View, frozen=True, kw_only=True):
     kind: str
     subject: str
     actor: str
+    source: str  # from where and under which right: `10.0.0.7 token t-...`; for admins and auditors, else empty
     hash: str
     body: msgspec.Raw
 
@@ -373,6 +380,28 @@ class TokenMade(View, frozen=True, kw_only=True):
     name: str
     roles: tuple[Role, ...]
     expires_ms: int
+
+
+class DelegateBody(Body, frozen=True, kw_only=True):
+    """A right to be passed on: which part of the caller's own, and for how long."""
+
+    scopes: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=40)], ...], msgspec.Meta(min_length=1, max_length=32)
+    ]
+    job: Id = ""  # only for this job, and void once it has ended
+    project: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 3_600
+
+
+class DelegatedMade(View, frozen=True, kw_only=True):
+    """The token is nowhere else: it is not stored, and the same request makes another."""
+
+    id: str
+    secret: str
+    user: str
+    scopes: tuple[str, ...]
+    job: str
+    expires_ms: int  # never after the token that it comes from
 
 
 class TokenView(View, frozen=True, kw_only=True):

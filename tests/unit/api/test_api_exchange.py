@@ -26,7 +26,8 @@ def test_anybody_may_know_who_answers(world):
     assert found["id"] == EXCHANGE
     assert found["fingerprint"] == world.keys.key.fingerprint
     assert found["protocols"] == [2, 1]
-    assert world.admin.get("/v1/me").json() == {"name": "admin", "roles": ["admin", "user"], "owner": ""}
+    me = world.admin.get("/v1/me").json()
+    assert (me["name"], me["roles"], me["owner"], me["groups"]) == ("admin", ["admin", "user"], "", [])
 
 
 def test_the_status_counts_and_states_every_limit(busy):

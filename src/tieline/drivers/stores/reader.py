@@ -272,6 +272,7 @@ def event_view(row: LogRow) -> EventView:
         kind=row.kind,
         subject=row.subject,
         actor=row.actor,
+        source=row.source or "",
         hash=row.hash.hex(),
         body=msgspec.Raw(row.body),
     )
