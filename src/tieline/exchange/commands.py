@@ -306,7 +306,7 @@ class TakeAnswer(Command, frozen=True, kw_only=True):
 
 
 class ReadBranches(Command, frozen=True, kw_only=True):
-    """No events. Reply: tuple of model.api.BranchView."""
+    """No events. Reply: tuple of model.peering.BranchView."""
 
 
 class ReadState(Command, frozen=True, kw_only=True):

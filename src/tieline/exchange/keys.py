@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from tieline.model.kinds import KINDS
+from tieline.model.peer import Peer
 from tieline.model.record import MAX_LEASE_S, DelegatedKey, Delegation, Record, Root
 from tieline.registry import Catalogue, Key, opened, sign
 
 KEY_NAME = "exchange"
 OWNER_QUOTA = 100_000
+EXCHANGE_QUOTA = 5_000_000
 KEY_YEARS_S = 10 * 365 * 86_400
 BACKDATE_S = 300  # a site whose clock is a little behind must not see its delegation as not yet valid
 GIVEN_KINDS = tuple(kind for kind in KINDS if kind != "exchange")
@@ -47,6 +49,22 @@ class ExchangeKeys:
         )
         return self._signed(f"{self.prefix}/owner/{name}", msgspec.to_builtins(spec), nb, before)
 
+    def delegate_exchange(self, peer: Peer, now_s: int, before: bytes | None = None) -> bytes:
+        """The record that gives a child exchange its prefix, with every kind: it may give parts of it away itself."""
+        nb = now_s - BACKDATE_S
+        kid = f"{peer.prefix}#{KEY_NAME}"
+        spec = Delegation(
+            prefix=peer.prefix,
+            keys=(DelegatedKey(kid=kid, public=peer.public, nb=nb, exp=nb + KEY_YEARS_S),),
+            kinds=tuple(KINDS),
+            max_records=EXCHANGE_QUOTA,
+            title=peer.title,
+            scope=peer.scope,
+            url=peer.url,
+        )
+        name = f"{self.prefix}/exchange/{peer.prefix.removeprefix(self.prefix + '.')}"
+        return self._signed(name, msgspec.to_builtins(spec), nb, before)
+
     def renew(self, before: bytes, now_s: int) -> bytes:
         """The same delegation with a new lease."""
         record = opened(before).record
@@ -56,7 +74,7 @@ class ExchangeKeys:
         parcel = opened(before) if before is not None else None
         record = Record(
             id=name,
-            kind="owner",
+            kind=name.split("/")[1],
             rev=parcel.record.rev + 1 if parcel else 1,
             prev=parcel.sha256.hex() if parcel else "",
             nb=nb,

@@ -193,6 +193,23 @@ class DelegatedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     parent: str = ""  # the token that it comes from; it ends with it
 
 
+class Introduction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an exchange says of itself and signs with its own key (statement types `GREETING` and `PEERING`)."""
+
+    id: Id
+    prefix: Prefix
+    public: Public
+    url: Url
+    nonce: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{16,64}\Z")]
+    at_ms: int
+    scope: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    title: Annotated[str, msgspec.Meta(max_length=400)] = ""
+    to: str = ""  # of a request to peer: the exchange that is asked
+    role: PeerRole = PeerRole.PEER  # of a request to peer: what the asker is to the one that is asked
+
+
+GREETING = "exchange-greeting"
+PEERING = "peer-request"
 CLAIM = "usage-claim"
 ANSWER = "usage-answer"
 METER = "site-meter"
