@@ -101,9 +101,11 @@ class ContainerWay:
         run = self._run(launch, known) if self.runtime.has_server else self._exec(launch)
         inner = ["-c", text("container.sh"), "task", launch.folder, writable(launch.folder)[0]]
         inner += ["setup" if launch.setup else "", "first" if known.container else ""]
+        # podman's monitor leaves its note of a kill by the kernel where it stands
+        there = 'cd "$folder" || exit 126\n' if known.container else ""
         functions = [
             f'container() {{\n{shlex.join(self.runtime.words())} "$@"\n}}',
-            f"enter() {{\nexec {shlex.join([*run, *inner])} <&8 8<&-\n}}",
+            f"enter() {{\n{there}exec {shlex.join([*run, *inner])} <&8 8<&-\n}}",
         ]
         return Entrance(
             functions="\n".join([*exports, *functions]),

@@ -128,8 +128,12 @@ elif [ -n "$sandboxed" ]; then
   kill_members
 fi # containers take all with them; else the engine looks: it need not read all of /proc for that
 [ -z "$watchdog" ] || kill -TERM "$watchdog" 2>/dev/null
-if [ -n "$contained" ] && [ "$code" -gt 128 ]; then
-  container inspect --format '{{.State.OOMKilled}}' "$contained" >"$folder/oom" 2>/dev/null
+if [ -n "$contained" ] && [ "$code" -ne 0 ]; then
+  if [ -e "$folder/oom" ]; then # podman's monitor saw the kernel kill; some podmans look for this note elsewhere
+    echo true >"$folder/oom"
+  elif [ "$code" -gt 128 ]; then
+    container inspect --format '{{.State.OOMKilled}}' "$contained" >"$folder/oom" 2>/dev/null
+  fi
 fi
 times >>"$folder/identity"
 { read -r pid; read -r pid; read -r user; read -r user system; } <"$folder/identity"
