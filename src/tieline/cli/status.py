@@ -41,7 +41,7 @@ def _lines(found: StatusView, me: MeView, url: str) -> list[tuple[str, str]]:
     roles = ", ".join(role.value for role in me.roles)
     return [
         ("exchange", f"{found.id}  {url}  {found.version}"),
-        ("you", f"{me.name} ({roles})" + (f" {me.owner}" if me.owner else "")),
+        ("you", " ".join(each for each in (f"{me.name} ({roles})", me.owner, *me.scopes, me.job) if each)),
         ("up", show_duration(max(0, found.now_ms - found.started_ms) // 1000 * 1_000_000)),
         ("writable", words.say("yes" if found.is_writable else "no")),
         ("sites", counted(found.sites)),

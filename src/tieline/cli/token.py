@@ -31,12 +31,8 @@ def token() -> None:
 def create(face: Face, name: str, roles: tuple[str, ...], owner: str, ttl: str, uses: int, as_json: bool) -> None:
     """Make a token; its secret is printed once, alone on stdout."""
     from tieline.model.party import Role
-    from tieline.model.quantity import duration_us
 
-    try:
-        ttl_s = duration_us(ttl) // 1_000_000
-    except ValueError as error:
-        raise click.UsageError(f"--ttl: {error}") from None
+    ttl_s = _seconds(ttl)
     held = tuple(Role(role) for role in roles)
     made = face.call(lambda client: client.create_token(name, held, owner=owner, ttl_s=ttl_s, uses=uses))
     if as_json:
@@ -49,6 +45,25 @@ def create(face: Face, name: str, roles: tuple[str, ...], owner: str, ttl: str, 
         )
     )
     hint("tieline site join TOKEN FOLDER" if "join" in roles else "tieline login URL --token TOKEN")
+
+
+@verb("delegate", "token_delegate")
+@option("--scope", "scopes", multiple=True, required=True, metavar="SCOPE", help="scope")
+@option("--job", default="", help="token_job")
+@option("--project", default="", help="token_project")
+@option("--ttl", default="1h", metavar="TIME", help="delegate_ttl")
+@as_json
+@pass_face
+def delegate(face: Face, scopes: tuple[str, ...], job: str, project: str, ttl: str, as_json: bool) -> None:
+    """Pass a part of your own right on; the token is printed alone on stdout."""
+    ttl_s = _seconds(ttl)
+    made = face.call(lambda client: client.delegate_token(scopes, job=job, project=project, ttl_s=ttl_s))
+    if as_json:
+        show_json(made)
+        return
+    click.echo(made.secret)
+    said = ", ".join(made.scopes) + (f" ({made.job})" if made.job else "")
+    note(words.say("token_delegated", id=made.id, user=made.user, until=_until(made.expires_ms), scopes=said))
 
 
 @verb("ls", "token_ls")
@@ -76,6 +91,15 @@ def revoke(face: Face, name: str, as_json: bool) -> None:
         note(words.say("token_revoked", id=found.id))
 
 
+def _seconds(text: str) -> int:
+    from tieline.model.quantity import duration_us
+
+    try:
+        return duration_us(text) // 1_000_000
+    except ValueError as error:
+        raise click.UsageError(f"--ttl: {error}") from None
+
+
 def _row(each: TokenView) -> tuple[str, ...]:
     return (
         each.id,
@@ -92,5 +116,5 @@ def _until(ms: int) -> str:
     return table.stamp(ms) if ms else words.say("never")
 
 
-for _each in (create, ls, revoke):
+for _each in (create, delegate, ls, revoke):
     token.add_command(_each)

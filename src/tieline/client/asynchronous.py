@@ -251,6 +251,13 @@ class AsyncClient:
         body = api.TokenBody(name=name, roles=tuple(roles), owner=owner, ttl_s=ttl_s, uses=uses)
         return await self._post("/v1/tokens", api.TokenMade, body)
 
+    async def delegate_token(
+        self, scopes: Sequence[str], *, job: str = "", project: str = "", ttl_s: int = 3_600
+    ) -> api.DelegatedMade:
+        """Pass a part of the caller's own right on; the token is stored nowhere."""
+        body = api.DelegateBody(scopes=tuple(scopes), job=job, project=project, ttl_s=ttl_s)
+        return await self._post("/v1/tokens/delegated", api.DelegatedMade, body)
+
     async def tokens(self) -> tuple[api.TokenView, ...]:
         """All tokens, without secrets."""
         return (await self._get("/v1/tokens", api.TokenPage)).tokens

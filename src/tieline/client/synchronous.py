@@ -130,6 +130,7 @@ class Client:
     site = _face(AsyncClient.site)
     change_site = _face(AsyncClient.change_site)
     create_token = _face(AsyncClient.create_token)
+    delegate_token = _face(AsyncClient.delegate_token)
     tokens = _face(AsyncClient.tokens)
     revoke_token = _face(AsyncClient.revoke_token)
     has_blob = _face(AsyncClient.has_blob)

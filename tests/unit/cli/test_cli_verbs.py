@@ -235,6 +235,21 @@ def test_a_token_is_made_used_and_revoked(exchange, admin, call):
     assert call("ps").exit_code == 4
 
 
+def test_a_right_is_passed_on_narrowed(exchange, admin, call, monkeypatch):
+    made = data(admin("token", "delegate", "--scope", "find", "--scope", "read:job", "--ttl", "10m", "--json"))
+    assert made["scopes"] == ["find", "read:job"]
+    secret = ok(admin("token", "delegate", "--scope", "read:job")).stdout.strip()
+    monkeypatch.setenv("TIELINE_TOKEN", secret)
+    ok(call("ps"))
+    denied = call("token", "ls")
+    assert denied.exit_code == 4
+    assert "list_tokens" in denied.stderr
+    assert call("token", "delegate", "--scope", "read:job").exit_code == 4
+    monkeypatch.delenv("TIELINE_TOKEN")
+    assert call("token", "delegate", "--scope", "everything").exit_code == 2
+    assert call("token", "delegate", "--scope", "find", "--ttl", "25h").exit_code == 2
+
+
 def test_sites_are_listed_shown_and_drained(admin):
     site = "cn.demo.lab7/site/gz1"
     assert ok(admin("site", "ls")).stdout.split("\t")[:2] == [site, "ready"]
