@@ -248,13 +248,18 @@ class TakePage(Command, frozen=True, kw_only=True):
 
 
 class PageTaken(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a page. ``refused`` counts by rule; nothing of a refused record is kept."""
+    """What became of a page. ``refused`` counts by rule; nothing of a refused record is kept.
+
+    ``parked``: the delegation of the log's prefix is not known here yet, so nothing of it can be judged. The whole log
+    waits then: the cursor stays, and the page is to be brought again.
+    """
 
     stored: int = 0
-    unchanged: int = 0
+    unchanged: int = 0  # held already, or a newer revision is
     parked: int = 0
     equivocations: int = 0
     refused: dict[str, int] = {}
+    is_proved: bool = False  # by its owner's checkpoint
 
 
 class TakeBranch(Command, frozen=True, kw_only=True):

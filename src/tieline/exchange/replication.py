@@ -2,11 +2,127 @@
 
 from __future__ import annotations
 
-from tieline.exchange.commands import Decision, TakePage
+from tieline.exchange.commands import Decision, PageTaken, TakePage
+from tieline.exchange.permission import allow
 from tieline.exchange.view import View
+from tieline.model.error import TielineError
+from tieline.model.event import EquivocationSeen, Events, RecordsTaken, RecordStored
+from tieline.model.party import Role
+from tieline.model.peer import Cursor, PeerState
 from tieline.ports import Ids
+from tieline.registry import Intake, Judged, Outcome
+from tieline.registry.pages import check_page, is_proved
 
 
 def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
-    """Take what is good of a page; what is refused is counted by rule, and the cursor moves on either way."""
-    raise NotImplementedError
+    """Take what is good of a page; what is refused is counted by rule, and the cursor moves on either way.
+
+    Who brings a record does not matter, only who signed it: a copy of our own records is taken too where it is newer
+    than what we hold, which is how an exchange that lost its newest records gets them back. Only where nothing can be
+    judged yet, because the prefix was not given to anybody as far as is known here, the cursor stays.
+    """
+    allow(command.actor, Role.ADMIN, what="take pages of a peer's logs")
+    _check_peer(view, command)
+    check_page(command.envelopes)
+    intake = view.catalogue.intake(command.prefix, now_ms // 1000)
+    if intake.is_waiting:
+        return Decision((), _waiting(intake, len(command.envelopes)))
+    proved = _is_proved(intake, command)
+    stored: list[RecordStored] = []
+    proofs: list[EquivocationSeen] = []
+    refused: dict[str, int] = {}
+    unchanged = equivocations = 0
+    for envelope in command.envelopes:
+        try:
+            judged = intake.judge(envelope, is_proved=proved)
+        except TielineError as error:
+            rule = error.reasons[0].code
+            refused[rule] = refused.get(rule, 0) + 1
+            continue
+        if judged.outcome is Outcome.STORED:
+            stored.append(_stored(judged))
+        elif judged.outcome is Outcome.EQUIVOCATION:
+            equivocations += 1
+            if view.catalogue.is_news(judged.id, judged.held.rev):
+                proofs.append(_proof(judged))
+        else:
+            unchanged += 1
+    cursor = Cursor(
+        peer=command.peer,
+        prefix=command.prefix,
+        session=command.session,
+        serial=command.serial,
+        taken_ms=now_ms,
+    )
+    taken = PageTaken(
+        stored=len(stored),
+        unchanged=unchanged,
+        equivocations=equivocations,
+        refused=refused,
+        is_proved=proved,
+    )
+    if not stored and not proofs and _is_known(view, cursor):
+        return Decision((), taken)
+    view.catalogue.expect(intake.fresh)
+    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=tuple(stored)), *proofs)
+    return Decision(events, taken)
+
+
+def _check_peer(view: View, command: TakePage) -> None:
+    peer = view.peers.get(command.peer)
+    if peer is None or peer.state is not PeerState.ACTIVE:
+        raise TielineError("not_found", f"`{command.peer}` is no peer of this exchange", where="peer")
+    if peer.fault is not None:
+        raise TielineError(
+            "conflict", f"nothing is taken from `{command.peer}`: there is proof against it", reasons=(peer.fault,)
+        )
+
+
+def _waiting(intake: Intake, count: int) -> PageTaken:
+    """Nothing of the page can be judged: it waits for a delegation, or for a root that nobody pinned."""
+    try:
+        intake.check_reachable()
+    except TielineError as error:
+        return PageTaken(parked=count, refused={error.reasons[0].code: count})
+    return PageTaken(parked=count)
+
+
+def _is_proved(intake: Intake, command: TakePage) -> bool:
+    """Whether the owner's checkpoint covers these very bytes; one that does not verify proves nothing."""
+    if not command.checkpoint or command.page < 0:
+        return False
+    try:
+        checkpoint = intake.checkpoint(command.checkpoint)
+    except TielineError:
+        return False
+    return checkpoint is not None and is_proved(command.envelopes, command.page, checkpoint)
+
+
+def _is_known(view: View, cursor: Cursor) -> bool:
+    """Whether the cursor stands there already: a repeated page leaves no trace in the log."""
+    held = view.cursors.get((cursor.peer, cursor.prefix))
+    return held is not None and (held.session, held.serial) == (cursor.session, cursor.serial)
+
+
+def _stored(judged: Judged) -> RecordStored:
+    held = judged.held
+    return RecordStored(
+        id=judged.id,
+        kind=held.kind,
+        rev=held.rev,
+        sha256=held.sha256.hex(),
+        exp=held.exp,
+        status=held.status.value,
+        kid=held.key.kid,
+        envelope=judged.envelope.decode(),
+    )
+
+
+def _proof(judged: Judged) -> EquivocationSeen:
+    return EquivocationSeen(
+        id=judged.id,
+        rev=judged.held.rev,
+        kept_sha256=judged.held.sha256.hex(),
+        other_sha256=judged.other_sha256.hex(),
+        other_envelope=judged.envelope.decode(),
+    )

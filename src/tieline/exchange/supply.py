@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tieline.model.event import RecordStored
-from tieline.model.identifier import Identifier
 from tieline.model.job import Run
 from tieline.model.party import Site
 from tieline.model.protocol import PoolBeat
 from tieline.model.record import Status
 from tieline.model.spec import DatasetSpec, PoolSpec, SiteSpec
 from tieline.place import Amount, DataFact, Demand, Pools, SiteFlags, pool_row
-from tieline.registry import opened
+from tieline.registry import Kept, opened
 
 
 class Supply:
@@ -29,37 +26,38 @@ class Supply:
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    def put_record(self, event: RecordStored, sites: dict[str, Site]) -> None:
-        """Let a stored record of a site, a pool or a dataset take effect."""
+    def put_record(self, event: RecordStored, sites: dict[str, Site], kept: Kept | None = None) -> None:
+        """Let a stored record of a site, a pool or a dataset take effect; ``kept``: what it says, if that is known."""
         if event.kind not in ("site", "pool", "dataset"):
             return
         self.version += 1
-        record = opened(event.envelope.encode()).record
-        owner = Identifier.parse(event.id).prefix
-        is_gone = record.status is Status.WITHDRAWN
+        kept = kept or Kept(opened(event.envelope.encode()).record, None)
+        is_gone = kept.record.status is Status.WITHDRAWN
         if event.kind == "dataset":
             self.datasets.pop(event.id, None)
             if not is_gone:
-                self.datasets[event.id] = DataFact(owner=owner, spec=msgspec.convert(record.spec, DatasetSpec))
+                owner = event.id.partition("/")[0]
+                self.datasets[event.id] = DataFact(owner=owner, spec=kept.says(DatasetSpec))
         elif event.kind == "site":
             self.site_specs.pop(event.id, None)
             if not is_gone:
-                self.site_specs[event.id] = msgspec.convert(record.spec, SiteSpec)
+                self.site_specs[event.id] = kept.says(SiteSpec)
             for pool in tuple(self._pool_records.get(event.id, {}).values()):
                 self._put_pool(pool)
             if event.id in sites:
                 self.flag_site(sites[event.id])
         else:
-            self._put_pool(event)
+            self._put_pool(event, kept)
 
-    def _put_pool(self, event: RecordStored) -> None:
-        record = opened(event.envelope.encode()).record
+    def _put_pool(self, event: RecordStored, kept: Kept | None = None) -> None:
+        kept = kept or Kept(opened(event.envelope.encode()).record, None)
+        record = kept.record
         if record.status is Status.WITHDRAWN:
             for pools in self._pool_records.values():
                 pools.pop(event.id, None)
             self.pools.remove(event.id)
             return
-        spec = msgspec.convert(record.spec, PoolSpec)
+        spec = kept.says(PoolSpec)
         self._pool_records.setdefault(spec.site, {})[event.id] = event
         site = self.site_specs.get(spec.site)
         if site is None:
@@ -67,7 +65,7 @@ class Supply:
         self.pools.put(
             pool_row(
                 event.id,
-                Identifier.parse(event.id).prefix,
+                event.id.partition("/")[0],
                 spec,
                 site,
                 status=record.status,

@@ -215,8 +215,8 @@ def _token_revoked(view: View, event: fact.TokenRevoked, now_ms: int) -> None:
 
 
 def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
-    view.catalogue.restore(event.envelope.encode())
-    view.supply.put_record(event, view.sites)
+    kept = view.catalogue.keep(event.envelope.encode(), event.id)
+    view.supply.put_record(event, view.sites, kept)
     prefix = event.id.partition("/")[0]
     serial = view.serials[prefix] = view.serials.get(prefix, 0) + 1
     view.touch("serial", prefix, serial)
@@ -224,6 +224,7 @@ def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
 
 
 def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) -> None:
+    view.catalogue.note_equivocation(event.id, event.rev)
     view.touch("equivocation", f"{event.id}#{event.rev}", event)
 
 

@@ -36,6 +36,7 @@ CODES: dict[str, Code] = {
     "forbidden": Code(403, 4, False, "the caller's role or ownership does not allow this"),
     "token_refused": Code(403, 4, False, "the join token is wrong, expired or used up"),
     "record_refused": Code(422, 4, False, "the record does not verify: the reason names the rule"),
+    "page_refused": Code(422, 4, False, "the page of a peer's log breaks a rule: the reason names it"),
     "not_found": Code(404, 1, False, "there is no such thing here, or the caller may not see it"),
     "method_not_allowed": Code(405, 2, False, "the path exists, the method does not"),
     "conflict": Code(409, 1, False, "the thing is in a state that does not allow this"),

@@ -13,6 +13,7 @@ from tieline.model.record import Delegation
 from tieline.model.spec import (
     AgentSpec,
     AnnotationSpec,
+    CheckpointSpec,
     DatasetSpec,
     LinkSpec,
     ModelSpec,
@@ -90,5 +91,8 @@ KINDS: dict[str, Kind] = {
         en="annotation",
         zh="注记",
         references=(Reference(field="subject"),),
+    ),
+    "checkpoint": Kind(
+        spec=CheckpointSpec, writer=Writer.OWNER, is_findable=False, en="checkpoint of records", zh="记录检查点"
     ),
 }

@@ -48,6 +48,9 @@ RULES: dict[str, tuple[str, str]] = {
     "header_field": ("header field `{field}` is unknown or missing", "首部字段 `{field}` 未知或缺失"),
     "header_type": ("type `{seen}` is not `{asked}`", "类型 `{seen}` 不是 `{asked}`"),
     "header_kid": ("key name `{kid}` is not `<prefix>#<name>`", "密钥名 `{kid}` 不是 `<前缀>#<名称>`"),
+    # the record as one of a log that a peer serves
+    "log_foreign": ("it does not belong to the log of `{prefix}`", "不属于前缀 `{prefix}` 的日志"),
+    "checkpoint_other": ("it is not the checkpoint of `{prefix}`", "不是前缀 `{prefix}` 的检查点"),
     # the record by itself
     "record_form": ("the record has another shape: {why}", "记录结构不符：{why}"),
     "identifier_form": ("{why}", "统一标识不合语法：{why}"),

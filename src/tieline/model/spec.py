@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from tieline.model.quantity import MAX_INTEGER
+
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 MicroCny = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
@@ -38,8 +41,8 @@ class SiteSpec(Spec, frozen=True, kw_only=True):
     sealing: str = ""  # X25519 key that secrets are sealed to, base64url
     door: str = ""  # URL of the authenticated echo and chunk port, where the owner opened one
     declared_by: str = ""  # who fronts for machines that install nothing
-    readings: dict[str, int] = {}  # of the site's own probes, unit last in the name
-    protocol: int = 1
+    readings: dict[str, Integer] = {}  # of the site's own probes, unit last in the name
+    protocol: Integer = 1
 
 
 class PoolSpec(Spec, frozen=True, kw_only=True):
@@ -88,7 +91,7 @@ class ModelSpec(Spec, frozen=True, kw_only=True):
     task: Title = ""
     framework: Title = ""
     licence: Title = ""
-    metrics_millionths: dict[str, int] = {}  # accuracy 0.97 is 970000
+    metrics_millionths: dict[str, Integer] = {}  # accuracy 0.97 is 970000
 
 
 class AgentSpec(Spec, frozen=True, kw_only=True):
@@ -124,5 +127,21 @@ class AnnotationSpec(Spec, frozen=True, kw_only=True):
     subject_sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""  # of one revision; empty: of any
     scheme: Title = ""  # by whose scale, such as `assurance`
     value: Title = ""  # on that scale
-    readings: Annotated[dict[str, int], msgspec.Meta(max_length=64)] = {}  # unit last in the name
+    readings: Annotated[dict[str, Integer], msgspec.Meta(max_length=64)] = {}  # unit last in the name
     report_sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
+
+
+class PageDigest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One page of a checkpoint: NDJSON of ``count`` envelopes in order of identifier, from ``first`` on."""
+
+    first: Annotated[str, msgspec.Meta(min_length=3, max_length=200)]  # `<kind>/<name>`
+    count: Annotated[int, msgspec.Meta(ge=1, le=2_000)]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]  # of the page's bytes
+
+
+class CheckpointSpec(Spec, frozen=True, kw_only=True):
+    """The owner's signed list of digests of its own records, so that a whole page is verified by one signature."""
+
+    at: Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)] = 0  # seconds since the epoch
+    count: Count = 0  # records in all pages
+    pages: Annotated[tuple[PageDigest, ...], msgspec.Meta(max_length=1_000)] = ()

@@ -22,6 +22,7 @@ class Outcome(StrEnum):
 
     STORED = "stored"
     UNCHANGED = "unchanged"  # it is held already
+    BEHIND = "behind"  # a newer revision is held; only from a copy, whose order says nothing
     EQUIVOCATION = "equivocation"  # its writer signed two payloads as one revision; the first one seen is kept
     PARKED = "parked"  # its prefix's delegation is not known yet
     REFUSED = "refused"  # only among `released`: it waited and then broke a rule
@@ -121,8 +122,11 @@ def checked_identity(record: Record) -> Identifier:
     return identifier
 
 
-def check_lease(record: Record, now_s: int) -> None:
-    """Refuse a lease that is empty, too long, not begun or over, give or take the clock skew."""
+def check_lease(record: Record, now_s: int, *, is_copy: bool = False) -> None:
+    """Refuse a lease that is empty, too long, not begun or over, give or take the clock skew.
+
+    The tombstone of a copy counts after its lease too: whoever comes late must not believe what it ended.
+    """
     nb, exp = record.nb, record.exp
     if exp <= nb:
         raise refused("lease_empty", record.id, nb=shown_time(nb), exp=shown_time(exp))
@@ -130,7 +134,8 @@ def check_lease(record: Record, now_s: int) -> None:
         raise refused("lease_length", record.id, days=(exp - nb) // 86_400, limit=MAX_LEASE_S // 86_400)
     if now_s < nb - SKEW_S:
         raise refused("lease_ahead", record.id, nb=shown_time(nb), now=shown_time(now_s))
-    check_lease_end(record.id, exp, now_s)
+    if not (is_copy and record.status is Status.WITHDRAWN):
+        check_lease_end(record.id, exp, now_s)
 
 
 def check_lease_end(identifier: str, exp: int, now_s: int) -> None:
@@ -158,6 +163,12 @@ def check_succession(record: Record, sha256: bytes, held: Held) -> None:
         raise refused("rev_skips", record.id, rev=record.rev, held=held.rev, needed=held.rev + 1)
     if record.prev != held.sha256.hex():
         raise refused("prev_wrong", record.id, held=held.rev, sha256=held.sha256.hex())
+
+
+def check_newer(record: Record, held: Held) -> None:
+    """Refuse of a copy what would follow a withdrawal. What lies between is not needed: one writer signs them all."""
+    if record.rev > held.rev:
+        check_tombstone(record.id, held)
 
 
 def check_tombstone(identifier: str, held: Held) -> None:

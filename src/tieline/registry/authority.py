@@ -213,10 +213,11 @@ def check_revocation(key: TrustedKey, nb: int, now_s: int, where: str, is_new: b
         raise refused("key_revoked", where, kid=key.kid, revoked_from=shown_time(key.revoked_from))
 
 
-def check_quota(authority: Authority, where: str) -> None:
-    """Refuse one more identifier when the prefix, or any above it, holds as many as it was given."""
+def check_quota(authority: Authority, where: str, more: int = 0) -> None:
+    """Refuse one identifier beyond ``more`` others when the prefix, or any above, would hold more than it was given."""
     level: Authority | None = authority
     while level is not None:
-        if level.count >= level.max_records:
-            raise refused("quota_full", where, prefix=level.prefix, count=level.count, limit=level.max_records)
+        if level.count + more >= level.max_records:
+            count = level.count + more
+            raise refused("quota_full", where, prefix=level.prefix, count=count, limit=level.max_records)
         level = level.parent

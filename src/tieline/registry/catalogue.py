@@ -15,7 +15,8 @@ asks the caller's store for them. One writer per identifier, so that admitting t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.reason import Reason
 from tieline.model.record import Delegation, Record, Root, Status
+from tieline.model.spec import Spec
 from tieline.registry.admission import (
     Admission,
     Head,
@@ -41,6 +43,7 @@ from tieline.registry.admission import (
 from tieline.registry.authority import GIVING, Authority, Held, TrustedKey, check_quota, named_key, signing_key
 from tieline.registry.delegation import check_delegation
 from tieline.registry.envelope import opened
+from tieline.registry.intake import Intake, Judged
 from tieline.registry.keys import check_signature, public_bytes
 from tieline.registry.parking import Parking
 from tieline.registry.resolution import Resolved, resolved
@@ -49,6 +52,19 @@ from tieline.registry.specs import checked_spec
 from tieline.registry.trust import Trust
 
 MAX_PROOFS = 10_000
+
+S = TypeVar("S", bound=Spec)
+
+
+class Kept(NamedTuple):
+    """What a record that is kept says; ``spec`` where it was read already."""
+
+    record: Record
+    spec: Spec | None
+
+    def says(self, shape: type[S]) -> S:
+        """Its spec, which is known to have that shape."""
+        return self.spec if isinstance(self.spec, shape) else msgspec.convert(self.record.spec, shape)
 
 
 class Catalogue:
@@ -60,6 +76,8 @@ class Catalogue:
         self._keys: dict[tuple[str, str], TrustedKey] = {}  # of restored rows, shared
         self._proofs: dict[str, Proof] = {}
         self._parking = Parking()
+        self._expected: dict[str, Judged] = {}
+        self._noted: dict[tuple[str, int], None] = {}
         for root in roots:
             self.pin(root)
 
@@ -79,8 +97,8 @@ class Catalogue:
         record = parcel.record
         identifier = checked_identity(record)
         check_lease(record, now_s)
-        check_kid(identifier, parcel.parts.kid)
         kid = parcel.parts.kid
+        check_kid(identifier, kid)
         authority = self._trust.find(identifier.prefix)
         if authority is None or not authority.is_known:
             self._trust.check_reachable(identifier)
@@ -117,6 +135,14 @@ class Catalogue:
             other_sha256=other,
         )
 
+    def intake(self, prefix: str, now_s: int) -> Intake:
+        """For deciding about a peer's copies of the log of ``prefix``, in any order; changes nothing."""
+        return Intake(self._held, self._trust, prefix, now_s)
+
+    def expect(self, judged: Mapping[str, Judged]) -> None:
+        """Note what was just read of envelopes, so that `keep` need not read them again. It decides nothing."""
+        self._expected = dict(judged)
+
     def admit(self, envelope: bytes, now_s: int) -> Admission:
         """Decide about ``envelope`` and remember the decision; what waited for it is decided too (`released`)."""
         admission = self.judge(envelope, now_s)
@@ -136,17 +162,26 @@ class Catalogue:
 
     def restore(self, envelope: bytes) -> Head:
         """Remember an envelope that was judged before, without judging again; an older revision changes nothing."""
+        name = self.keep(envelope).record.id
+        return head_of(Identifier.parse(name), self._held[name])
+
+    def keep(self, envelope: bytes, name: str = "") -> Kept:
+        """The same for what is called ``name``, and what it says; quick for what was just judged (`expect`)."""
+        judged = self._expected.pop(name, None)
+        if judged is not None and judged.envelope == envelope:
+            held = self._held.get(name)
+            if held is None or held.rev < judged.held.rev:
+                self._keep(name, judged.held, envelope, judged.record)
+            return Kept(judged.record, judged.spec)
         parcel = opened(envelope)
         record = parcel.record
         identifier = checked_identity(record)
         held = self._held.get(record.id)
-        if held is not None and held.rev >= record.rev:
-            return head_of(identifier, held)
-        authority = self._trust.authority(identifier.prefix)
-        key = authority.keys.get(parcel.parts.kid) or named_key(parcel.parts.kid)
-        fresh = held_of(parcel, key, authority)
-        self._keep(record.id, fresh, envelope, record)
-        return head_of(identifier, fresh)
+        if held is None or held.rev < record.rev:
+            authority = self._trust.authority(identifier.prefix)
+            key = authority.keys.get(parcel.parts.kid) or named_key(parcel.parts.kid)
+            self._keep(record.id, held_of(parcel, key, authority), envelope, record)
+        return Kept(record, None)
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
@@ -210,6 +245,15 @@ class Catalogue:
     def proof(self, identifier: str) -> Proof | None:
         """The proof that the writer of ``identifier`` signed two payloads as one revision, where it was seen."""
         return self._proofs.get(identifier)
+
+    def note_equivocation(self, identifier: str, rev: int) -> None:
+        """Remember that the proof is kept elsewhere, so that it is not made again for each peer that shows it."""
+        if len(self._noted) < MAX_PROOFS:
+            self._noted[(identifier, rev)] = None
+
+    def is_news(self, identifier: str, rev: int) -> bool:
+        """Whether no such proof was noted yet; beyond `MAX_PROOFS` nothing is news."""
+        return (identifier, rev) not in self._noted and len(self._noted) < MAX_PROOFS
 
     def waiting(self) -> tuple[str, ...]:
         """Prefixes whose delegations are waited for."""

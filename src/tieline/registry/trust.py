@@ -116,19 +116,21 @@ class Trust:
             self._warrants[name] = Warrant(known.public, from_s, until_s, change)
 
     def check_reachable(self, identifier: Identifier) -> None:
+        """Refuse an identifier whose prefix no pinned root can ever reach."""
+        self.check_prefix(identifier.prefix, str(identifier))
+
+    def check_prefix(self, whole: str, where: str = "") -> None:
         """Refuse a prefix that no pinned root can ever reach."""
-        prefix, steps = identifier.prefix, 0
+        prefix, steps = whole, 0
         while prefix:
             authority = self._authorities.get(prefix)
             if authority is not None and authority.is_pinned:
                 break
             prefix, steps = prefix.rpartition(".")[0], steps + 1
         if not prefix:
-            raise refused("root_unknown", str(identifier), prefix=identifier.prefix)
+            raise refused("root_unknown", where, prefix=whole)
         if steps > MAX_DELEGATION_STEPS:
-            raise refused(
-                "chain_depth", str(identifier), prefix=identifier.prefix, steps=steps, limit=MAX_DELEGATION_STEPS
-            )
+            raise refused("chain_depth", where, prefix=whole, steps=steps, limit=MAX_DELEGATION_STEPS)
 
     def chain(self, prefix: str) -> tuple[bytes, ...]:
         """The delegations from below the pinned root down to ``prefix``."""

@@ -14,7 +14,7 @@ from tieline.model.spec import Spec
 
 def test_the_kinds_of_the_design_are_there() -> None:
     assert set(KINDS) == set(
-        "owner user exchange site pool link dataset model agent app endpoint annotation".split()  # noqa: SIM905
+        "owner user exchange site pool link dataset model agent app endpoint annotation checkpoint".split()  # noqa: SIM905
     )
 
 
