@@ -173,8 +173,16 @@ class Archive(Protocol):
     def between(self, first: str, until: str, below: int, limit: int) -> Sequence[Logged]:
         """Records of one prefix from the identifier ``first`` to before ``until``, with a serial below ``below``."""
 
-    def hashes(self, prefix: str, kinds: Sequence[str] = ()) -> Sequence[tuple[str, str]]:
-        """Identifier and payload hash (hex) of every record of the log, in any order."""
+    def digits(self, prefix: str, kinds: Sequence[str] = (), alive_s: int = 0) -> str:
+        """The first 32 hex digits of the payload hash of every record of the log, joined, in any order.
+
+        Left out is what expired at ``alive_s`` (seconds since the epoch), unless it is a tombstone: nobody takes that.
+        """
+
+    def hashes(
+        self, prefix: str, buckets: Sequence[str], kinds: Sequence[str] = (), alive_s: int = 0
+    ) -> Sequence[tuple[str, str]]:
+        """Identifier and payload hash (hex) of those of the same records whose hash begins with one of ``buckets``."""
 
     def envelopes(self, ids: Sequence[str]) -> Sequence[Logged]:
         """Those of ``ids`` that are here, in the order asked."""
@@ -188,14 +196,20 @@ class FakeArchive:
         self.head = 0
         self._serials: dict[str, int] = {}
         self._records: dict[str, dict[str, Logged]] = {}  # prefix -> id -> record
+        self._ends_s: dict[str, int] = {}  # when it expires
 
-    def put(self, name: str, sha256: str, envelope: bytes) -> int:
+    def put(self, name: str, sha256: str, envelope: bytes, exp: int = 253_402_300_799, status: str = "active") -> int:
         """Store a record; gives its serial."""
         prefix = name.partition("/")[0]
         self.head += 1
         serial = self._serials[prefix] = self._serials.get(prefix, 0) + 1
         self._records.setdefault(prefix, {})[name] = Logged(name, serial, sha256, envelope)
+        self._ends_s[name] = exp if status != "withdrawn" else 253_402_300_799
         return serial
+
+    def forget(self, name: str) -> None:
+        """Let a record go."""
+        self._records.get(name.partition("/")[0], {}).pop(name, None)
 
     def position(self) -> tuple[str, int]:
         """As `Archive`."""
@@ -225,9 +239,16 @@ class FakeArchive:
         names = sorted(name for name in held if first <= name < until and held[name].serial < below)
         return [held[name] for name in names[:limit]]
 
-    def hashes(self, prefix: str, kinds: Sequence[str] = ()) -> Sequence[tuple[str, str]]:
+    def digits(self, prefix: str, kinds: Sequence[str] = (), alive_s: int = 0) -> str:
         """As `Archive`."""
-        return [(each.id, each.sha256) for each in self._of(prefix, kinds)]
+        return "".join(each.sha256[:32] for each in self._of(prefix, kinds) if self._ends_s[each.id] > alive_s)
+
+    def hashes(
+        self, prefix: str, buckets: Sequence[str], kinds: Sequence[str] = (), alive_s: int = 0
+    ) -> Sequence[tuple[str, str]]:
+        """As `Archive`."""
+        held = [each for each in self._of(prefix, kinds) if self._ends_s[each.id] > alive_s]
+        return [(each.id, each.sha256) for each in held if each.sha256[:3] in buckets]
 
     def envelopes(self, ids: Sequence[str]) -> Sequence[Logged]:
         """As `Archive`."""

@@ -26,7 +26,6 @@ from tieline.registry.rules import refused
 
 MAX_PAGE_RECORDS = 2_000
 MAX_PAGE_BYTES = 4 * 2**20
-CHECKPOINT_KIND = "checkpoint"
 CHECKPOINT_NAME = "checkpoint/records"  # after the prefix: one place to look
 
 
@@ -105,7 +104,7 @@ def checkpoint_of(
         name = _own_name(prefix, envelope, public)
         if name in own:
             raise TielineError("conflict", f"`{name}` comes twice among the records of `{prefix}`")
-        if not name.startswith(f"{prefix}/{CHECKPOINT_KIND}/"):
+        if name != f"{prefix}/{CHECKPOINT_NAME}":
             own[name] = envelope
     digests: list[PageDigest] = []
     pages: list[bytes] = []
