@@ -211,9 +211,9 @@ def test_the_kernel_kills_every_part_of_a_task_before_the_process_that_tells_of_
 
 
 def test_a_stop_is_no_memory_limit_though_a_part_was_killed_by_it_before(site: Site) -> None:
-    launch = site.launch(
-        "sh -c 'x=$(head -c 100000000 /dev/zero | tr \\\\0 x)'; : >begun; sleep 60", memory_bytes=32_000_000
-    )
+    first_to_go = "echo 1000 >/proc/self/oom_score_adj"
+    part = f"{first_to_go}; x=$(head -c 100000000 /dev/zero | tr \\\\0 x)"
+    launch = site.launch(f"sh -c '{part}'; : >begun; sleep 60", memory_bytes=32_000_000)
 
     async def story(engine: ContainerEngine) -> Ending:
         await engine.start(launch)
