@@ -31,7 +31,7 @@ def submit_jobs(view: View, command: SubmitJobs, now_ms: int, ids: Ids) -> Decis
     for task in command.tasks:
         jobs.append(new_job(view, command.actor, task, now_ms, ids, pipeline, jobs[-1].id if jobs else ""))
     for job, demand in zip(jobs, demands, strict=True):  # what the placing pass would compile again
-        view.supply.demands[job.id] = replace(demand, id=job.id)
+        view.supply.remember(job.id, replace(demand, id=job.id))
     return Decision(tuple(JobSubmitted(job=job) for job in jobs), tuple(jobs))
 
 
@@ -72,9 +72,10 @@ def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> Demand:
 
 def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
     """Cancel what waits; ask the site to end what runs (checkpoint first where one is declared)."""
-    job = view.jobs.get(command.job)
-    if job is None or not sees_job(command.actor, job.user):
+    row = view.jobs.rows.get(command.job)
+    if row is None or not sees_job(command.actor, row.user):
         raise no_such("live job", command.job)
+    job = view.jobs[row.id]
     if not command.actor.has(Role.ADMIN) and job.user != command.actor.name:
         raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
     why = Reason(code="cancelled_by", values={"who": command.actor.name})

@@ -1,15 +1,16 @@
 """Placing: who is next, where it goes, and what booking follows. The engine decides; this turns answers into facts.
 
-A pass looks at the jobs whose turn it is, in order, at most ``limit`` of them, and places what fits now. A job that was
-refused is looked at again when something changed that might help (`Supply.version`).
+A pass looks at the jobs whose turn it is, in order, and places what fits now; what refuses one job refuses every other
+of its shape (`Queue`), so that it looks at ``limit`` jobs at most however many wait. What was refused is looked at
+again when something changed that might help (`Supply.version`).
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from tieline.exchange.commands import Decision, PlanTasks
+from tieline.exchange.jobrow import JobRow
 from tieline.exchange.permission import allow
+from tieline.exchange.queue import PLAIN, Share, Turns
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
 from tieline.market import hold_of, stop_after_s
@@ -18,11 +19,13 @@ from tieline.model.job import Job, Run, RunState
 from tieline.model.party import Actor, Role
 from tieline.model.plan import Plan
 from tieline.model.task import Task
-from tieline.place import Caller, DataFact, Demand, Placement, RunEnd, choose, demand_of, plan
-from tieline.place.queue import order
+from tieline.place import Caller, DataFact, Demand, Placement, RunEnd, demand_of, plan
+from tieline.place.choose import Choosing, policy_words
 from tieline.ports import Ids
 
 MOST_ENDS = 1_000  # live runs up to which their ends are looked at for backfill
+NEAR = 32  # jobs that are brought from the store together
+WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside its shape
 
 
 def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decision:
@@ -74,44 +77,59 @@ def demand_for(view: View, job: Job, now_ms: int) -> Demand:
             pool=job.quote_pool,
             price_micro_cny=job.quote_price_micro_cny if job.quote else None,
         )
-        view.supply.demands[job.id] = demand
+        view.supply.remember(job.id, demand)
     return demand
+
+
+def share_of(view: View) -> Share:
+    """How those who wait share what is free: whose turn it is, and whether their project may take more now."""
+    return PLAIN
 
 
 def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     """One placing pass. Bounded by ``limit`` jobs; the writer comes again when it returns that many events."""
-    version = view.supply.version
-    ready = [
-        job
-        for name, seen in view.waiting.items()
-        if seen != version and not (job := view.jobs[name]).after and job.eligible_ms <= now_ms
-    ]
-    if not ready:
+    pools, waiting = view.supply.pools, view.waiting
+    if waiting.worded_at != pools.version:
+        waiting.word(not WORDS.isdisjoint(policy_words(pools)), pools.version)
+    turns = waiting.turns(view.supply.version, now_ms, share_of(view))
+    if turns is None:
         return []
-    if len(ready) > 1:
-        priorities = np.array([job.task.priority for job in ready], np.int64)
-        submitted = np.array([job.submitted_ms for job in ready], np.int64)
-        ready = [ready[place] for place in order(priorities, submitted, most=limit).tolist()]
-    events: list[Events] = []
     # A pool that waits for a large job goes on waiting while that job does, also in passes that do not look at it.
-    view.held_back = {pool: job for pool, job in view.held_back.items() if job in view.waiting}
-    demands = [demand_for(view, job, now_ms) for job in ready]
-    answers = choose(
-        demands,
-        view.supply.pools,
-        view.distances,
-        now_ms=now_ms,
-        ends=_ends(view, now_ms),
-        held_back=view.held_back,
-    )
-    for job, answer in zip(ready, answers, strict=True):
+    view.held_back = {pool: job for pool, job in view.held_back.items() if job in waiting}
+    elsewhere = {pool: job for pool, job in view.held_back.items() if not waiting.is_open(job)}
+    choosing = Choosing(pools, view.distances, now_ms=now_ms, ends=_ends(view, now_ms), held_back=elsewhere)
+    try:
+        with choosing:
+            return _placed(view, turns, choosing, now_ms, limit)
+    finally:
+        turns.close()
+
+
+def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, limit: int) -> list[Events]:
+    """The offers of a pass over at most ``limit`` jobs."""
+    events: list[Events] = []
+    for _ in range(limit):
+        row = turns.next()
+        if row is None:
+            break
+        answer = choosing.answer(demand_at(view, row, now_ms))
         if isinstance(answer, Placement):
-            events.append(offer_run(view, job, answer, now_ms))
-        else:
-            view.waiting[job.id] = version
-            if answer.held_back:
-                view.held_back[answer.held_back] = job.id
+            events.append(offer_run(view, view.jobs[row.id], answer, now_ms))
+            turns.take()
+            continue
+        turns.refuse()
+        if answer.held_back:
+            view.held_back[answer.held_back] = row.id
     return events
+
+
+def demand_at(view: View, row: JobRow, now_ms: int) -> Demand:
+    """The demand of a job whose turn it is. Those behind it come from the store with it."""
+    demand = view.supply.demands.get(row.id)
+    if demand is None:
+        view.jobs.prefetch(view.waiting.near(row, NEAR))
+        demand = demand_for(view, view.jobs[row.id], now_ms)
+    return demand
 
 
 def _ends(view: View, now_ms: int) -> dict[str, list[RunEnd]]:

@@ -6,13 +6,15 @@ A restart reads live rows only and needs no replay of the log; replaying the log
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
+from tieline.exchange.jobrow import JobRow, brief_of, row_again
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.event import EquivocationSeen, RecordStored
-from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, Run, Usage
+from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
 from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
@@ -26,8 +28,9 @@ def _token(key: str, token: Token) -> Row:
     return {"sha256": key, "id": token.id, "doc": _encode(token)}
 
 
-def _record(key: str, kept: tuple[RecordStored, int]) -> Row:
-    event, serial = kept
+def _record(key: str, kept: tuple[RecordStored, int, int]) -> Row:
+    event, serial, nb = kept
+    envelope = event.envelope.encode()
     return {
         "id": key,
         "prefix": key.split("/", 1)[0],
@@ -37,8 +40,10 @@ def _record(key: str, kept: tuple[RecordStored, int]) -> Row:
         "exp": event.exp,
         "status": event.status,
         "kid": event.kid,
-        "envelope": event.envelope.encode(),
+        "envelope": envelope,
         "serial": serial,
+        "nb": nb,
+        "envelope_sha256": sha256(envelope).hexdigest(),
     }
 
 
@@ -55,6 +60,7 @@ def _job(key: str, job: Job) -> Row:
         "submitted_ms": job.submitted_ms,
         "ended_ms": job.ended_ms,
         "doc": _encode(job),
+        "brief": None if job.state in JOB_ENDED else brief_of(job),
     }
 
 
@@ -82,6 +88,7 @@ def _usage(key: str, usage: Usage) -> Row:
         "owner": usage.owner,
         "ended_ms": usage.ended_ms,
         "doc": _encode(usage),
+        "charge_micro_cny": usage.charge_micro_cny,
     }
 
 
@@ -115,12 +122,13 @@ ROW: dict[str, Callable[[str, Any], Row]] = {
 
 
 def rows(view: View) -> list[tuple[str, str, Row | None]]:
-    """Drain what was touched into upserts, in the order in which it was first touched."""
+    """Drain what was touched into upserts, in the order in which it was first touched. The caller keeps them."""
     drained: list[tuple[str, str, Row | None]] = [
         (table, key, ROW[table](key, value) if value is not None else None)
         for (table, key), value in view.touched.items()
     ]
     view.touched.clear()
+    view.jobs.settle()
     return drained
 
 
@@ -149,18 +157,38 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
         view.supply.flag_site(site)
     _load_work(view, tables)
     for row in tables["usage"]:
-        view.charged_micro_cny += msgspec.json.decode(row["doc"], type=Usage).charge_micro_cny
+        view.charged_micro_cny += int(row["charge_micro_cny"] or 0)
     view.touched.clear()
 
 
+def _load_jobs(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
+    """Rows alone, where the view can ask for whole jobs later: a start decodes no task."""
+    if view.jobs.fetch is None:
+        for row in tables["job"]:
+            job = msgspec.json.decode(row["doc"], type=Job)
+            if job.state not in JOB_ENDED:
+                view.put_job(job)
+                if job.after:
+                    view.dependents.setdefault(job.after, []).append(job.id)
+        return
+    rows: list[JobRow] = []
+    for row in tables["brief"]:
+        brief = row["brief"]
+        if brief is None:  # an older version wrote it
+            brief = brief_of(view.jobs.fetch((row["id"],))[row["id"]])
+        found, origin = row_again(brief)
+        rows.append(found)
+        if origin is not None:
+            view.foreign[origin] = found.id
+    for found in view.jobs.fill(rows):
+        if found.state is JobState.QUEUED:
+            view.waiting.add(found)
+        if found.after:
+            view.dependents.setdefault(found.after, []).append(found.id)
+
+
 def _load_work(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
-    for row in tables["job"]:
-        job = msgspec.json.decode(row["doc"], type=Job)
-        if job.state not in JOB_ENDED:
-            view.put_job(job)
-            view.has_deadlines = view.has_deadlines or bool(job.task.deadline_s)
-            if job.after:
-                view.dependents.setdefault(job.after, []).append(job.id)
+    _load_jobs(view, tables)
     for row in tables["run"]:
         run = msgspec.json.decode(row["doc"], type=Run)
         if run.state not in RUN_ENDED:

@@ -19,9 +19,10 @@ from tieline.ports import Ids
 
 def why_job(view: View, command: WhyJob, now_ms: int, ids: Ids) -> Decision:
     """The binding constraint of a live job; ended jobs answer from the store with the reasons they ended with."""
-    job = view.jobs.get(command.job)
-    if job is None or not sees_job(command.actor, job.user):
+    row = view.jobs.rows.get(command.job)
+    if row is None or not sees_job(command.actor, row.user):
         raise no_such("live job", command.job)
+    job = view.jobs[row.id]
     reasons, plan = _waits(view, job, now_ms)
     if job.state is not JobState.QUEUED:
         reasons = _goes_on(view, job)
@@ -42,7 +43,7 @@ def _waits(view: View, job: Job, now_ms: int) -> tuple[tuple[Reason, ...], Plan 
     if job.state is not JobState.QUEUED:
         return (), None
     if job.after:
-        before = view.jobs.get(job.after)
+        before = view.jobs.rows.get(job.after)
         state = before.state.value if before else "gone"
         return (Reason(code="waiting_for_dependency", values={"job": job.after, "state": state}),), None
     if job.eligible_ms > now_ms:
@@ -158,7 +159,4 @@ def count_sites(view: View) -> dict[str, int]:
 
 def count_jobs(view: View) -> dict[str, int]:
     """Live jobs by state."""
-    counts = {state.value: 0 for state in JobState}
-    for job in list(view.jobs.values()):
-        counts[job.state.value] += 1
-    return counts
+    return {state.value: view.jobs.counts[state] for state in JobState}

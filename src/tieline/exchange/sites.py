@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import msgspec
 
 from tieline.exchange.commands import ChangeSite, Decision, Joined, JoinSite, OpenSession, TakeBeat
@@ -34,7 +36,7 @@ def use_nonce(view: View, nonce: str, at_ms: int, now_ms: int) -> None:
             f"the statement's time is {abs(now_ms - at_ms) // 1000} s away from this exchange's clock",
             hints=("set the site's clock (for example with chrony)",),
         )
-    for old in [name for name, seen in list(view.nonces.items())[:64] if now_ms - seen > 2 * SKEW_MS]:
+    for old in [name for name, seen in islice(view.nonces.items(), 64) if now_ms - seen > 2 * SKEW_MS]:
         del view.nonces[old]
     if nonce in view.nonces:
         raise TielineError("unauthenticated", "the statement was used before")
@@ -112,7 +114,7 @@ def change_site(view: View, command: ChangeSite, now_ms: int, ids: Ids) -> Decis
         return Decision((), site)
     events: list[Events] = [SiteChanged(site=changed, why=f"{command.what} by {actor.name}")]
     if changed.has_left:
-        view.sessions = {bearer: name for bearer, name in view.sessions.items() if name != site.id}
+        view.open_session(site.id, "")
         for run in tuple(view.runs_at.get(site.id, ())):
             events.extend(lose_run(view, view.runs[run], now_ms, "lost"))
     return Decision(tuple(events), changed)
@@ -137,8 +139,7 @@ def open_session(view: View, command: OpenSession, now_ms: int, ids: Ids) -> Dec
             hints=("upgrade the older end",),
         )
     current = replace(site, session=site.session + 1, protocol=max(shared), is_silent=False)
-    view.sessions = {bearer: name for bearer, name in view.sessions.items() if name != site.id}
-    view.sessions[command.bearer_sha256] = site.id
+    view.open_session(site.id, command.bearer_sha256)
     events: list[Events] = [SessionOpened(site=current), *_renewed(view, site.owner, now_ms)]
     return Decision(tuple(events), (current, live_orders(view, site.id, now_ms)))
 

@@ -11,6 +11,8 @@ from tieline.model.spec import DatasetSpec, PoolSpec, SiteSpec
 from tieline.place import Amount, DataFact, Demand, Pools, SiteFlags, pool_row
 from tieline.registry import Kept, opened
 
+MOST_DEMANDS = 20_000
+
 
 class Supply:
     """Pools with their holds, the specs of sites, and the facts of datasets."""
@@ -19,7 +21,7 @@ class Supply:
         self.pools = Pools()
         self.site_specs: dict[str, SiteSpec] = {}
         self.datasets: dict[str, DataFact] = {}
-        self.demands: dict[str, Demand] = {}  # of waiting jobs, so that a pass compiles nothing twice
+        self.demands: dict[str, Demand] = {}  # of jobs that wait, the newest, so that a pass compiles nothing twice
         self.version = 0  # grows whenever something may fit that did not before
         self._pool_records: dict[str, dict[str, RecordStored]] = {}  # site -> pools' records
         self._orphans: dict[str, Run] = {}  # live runs whose pool is not held here any more
@@ -35,6 +37,7 @@ class Supply:
         is_gone = kept.record.status is Status.WITHDRAWN
         if event.kind == "dataset":
             self.datasets.pop(event.id, None)
+            self.demands.clear()  # some may rest on it
             if not is_gone:
                 owner = event.id.partition("/")[0]
                 self.datasets[event.id] = DataFact(owner=owner, spec=kept.says(DatasetSpec))
@@ -76,11 +79,18 @@ class Supply:
 
     def forget_record(self, name: str) -> None:
         """A record is kept no more."""
-        self.datasets.pop(name, None)
+        if self.datasets.pop(name, None) is not None:
+            self.demands.clear()
         self.site_specs.pop(name, None)
         for pools in self._pool_records.values():
             pools.pop(name, None)
         self.pools.remove(name)
+
+    def remember(self, job: str, demand: Demand) -> None:
+        """Keep what a job asks for; the oldest of too many is compiled again when its turn comes."""
+        self.demands[job] = demand
+        if len(self.demands) > MOST_DEMANDS:
+            del self.demands[next(iter(self.demands))]
 
     # -- sites and heartbeats -----------------------------------------------------------------------------------------
 

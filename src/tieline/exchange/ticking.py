@@ -9,9 +9,11 @@ from tieline.exchange.runs import lose_run
 from tieline.exchange.sites import silent_sites
 from tieline.exchange.view import View
 from tieline.model.event import Events, RunEnded
-from tieline.model.job import JobState, RunState
+from tieline.model.job import JobState
 from tieline.model.reason import Reason
 from tieline.ports import Ids
+
+MOST_ENDED = 1_000  # jobs whose deadline is over, of one tick; the others follow at the next
 
 
 def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
@@ -20,11 +22,11 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
         return Decision()
     events: list[Events] = silent_sites(view, now_ms)
     gone = {event.run for event in events if isinstance(event, RunEnded)}
-    for run in tuple(view.runs.values()):
-        if run.id not in gone and run.state is RunState.OFFERED and now_ms >= run.expires_ms:
+    for name in tuple(view.offered):
+        run = view.runs[name]
+        if name not in gone and now_ms >= run.expires_ms:
             events.extend(lose_run(view, run, now_ms, "offer_expired"))
-    if view.has_deadlines:
-        events.extend(_deadlines(view, now_ms))
+    events.extend(_deadlines(view, now_ms))
     events.extend(expired_quotes(view, now_ms))
     return Decision(tuple(events))
 
@@ -32,13 +34,11 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
 def _deadlines(view: View, now_ms: int) -> list[Events]:
     events: list[Events] = []
     ended: dict[str, None] = {}
-    for name in tuple(view.waiting):
-        job = view.jobs[name]
-        deadline_ms = job.submitted_ms + job.task.deadline_s * 1000
-        if not job.task.deadline_s or now_ms < deadline_ms or name in ended:
+    for row in view.waiting.overdue(now_ms, MOST_ENDED):
+        if row.id in ended:
             continue
-        why = Reason(code="deadline_missed", values={"earliest_us": (now_ms - deadline_ms) * 1000})
-        for event in end_job(view, job, JobState.FAILED, (why,), now_ms):
+        why = Reason(code="deadline_missed", values={"earliest_us": (now_ms - row.deadline_ms) * 1000})
+        for event in end_job(view, view.jobs[row.id], JobState.FAILED, (why,), now_ms):
             if event.subject not in ended:
                 ended[event.subject] = None
                 events.append(event)

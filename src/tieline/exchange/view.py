@@ -2,7 +2,8 @@
 
 `apply` is the only writer. It keeps two things apart: what is durable (noted in `touched`, so that the projections are
 written with the events) and what is last value only (heartbeats, sessions), which a restart may forget.
-Ended jobs and runs leave the view once they are projected; the store answers for them.
+Ended jobs and runs leave the view once they are projected; the store answers for them, and for the whole of the live
+jobs of which only a row is here (`Shelf`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import msgspec
 
 from tieline.exchange.keys import ExchangeKeys
+from tieline.exchange.queue import Queue
+from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.supply import Supply
 from tieline.model import event as fact
 from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState
@@ -48,9 +51,15 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View:
-    """The state that use-cases decide on."""
+    """The state that use-cases decide on. ``fetch`` gives whole jobs from the store; without it all stay in memory."""
 
-    def __init__(self, keys: ExchangeKeys, limits: Limits | None = None, distances: Distances | None = None) -> None:
+    def __init__(
+        self,
+        keys: ExchangeKeys,
+        limits: Limits | None = None,
+        distances: Distances | None = None,
+        fetch: Fetch | None = None,
+    ) -> None:
         self.keys = keys
         self.limits = limits or Limits()
         self.distances = distances or ConstantDistances()
@@ -59,15 +68,17 @@ class View:
         self.token_sha256: dict[str, str] = {}  # by id
         self.sites: dict[str, Site] = {}
         self.sessions: dict[str, str] = {}  # sha256 of a session's bearer -> site; last value only
-        self.jobs: dict[str, Job] = {}
+        self.session_of: dict[str, str] = {}  # site -> the sha256 of its bearer
+        self.jobs = Shelf(fetch)
         self.dependents: dict[str, list[str]] = {}
         self.runs: dict[str, Run] = {}
+        self.offered: dict[str, None] = {}  # runs whose owner has not answered
         self.runs_at: dict[str, dict[str, None]] = {}  # station (site or peer) -> live runs, in order
         self.recent: dict[str, Run] = {}  # the newest ended runs, so that a repeated report is answered as before
         self.quotes: dict[str, Quote] = {}
         self.catalogue: Catalogue = keys.catalogue()
         self.supply = Supply()
-        self.waiting: dict[str, int] = {}  # queued job -> supply version when it was last refused
+        self.waiting = Queue(self.jobs.rows)
         self.held_back: dict[str, str] = {}  # pool -> the job that it waits for, as the last pass said
         self.heard_ms: dict[str, int] = {}  # site -> last sign of life; last value only
         self.beat_seq: dict[str, int] = {}
@@ -80,12 +91,12 @@ class View:
         self.foreign: dict[tuple[str, str], str] = {}  # peer, its run -> our live job for it
         self.projects: dict[str, Project] = {}
         self.charged_micro_cny = 0
-        self.has_deadlines = False
         self.touched: dict[tuple[str, str], Any] = {}
 
     def carry(self, before: View) -> None:
         """Take over what is last value only from the view that this one replaces in the same process."""
         self.sessions = dict(before.sessions)
+        self.session_of = dict(before.session_of)
         self.heard_ms = dict(before.heard_ms)
         self.beat_seq = dict(before.beat_seq)
         self.nonces = dict(before.nonces)
@@ -143,24 +154,33 @@ class View:
 
     def put_job(self, job: Job) -> None:
         """Keep a job; an ended one leaves the view."""
-        before = self.jobs.get(job.id)
-        if before is not None and before.state is not job.state:
-            assert job.state in JOB_NEXT[before.state], f"{job.id}: {before.state} -> {job.state}"
+        known = self.jobs.rows.get(job.id)
+        if known is not None and known.state is not job.state:
+            assert job.state in JOB_NEXT[known.state], f"{job.id}: {known.state} -> {job.state}"
         if job.state in JOB_ENDED:
-            self.jobs.pop(job.id, None)
+            before = self.jobs.end(job.id)
+            if before is not None and before.state is JobState.QUEUED:
+                self.waiting.remove(before)
             if job.origin is not None:
                 self.foreign.pop((job.origin.peer, job.origin.run), None)
-            self.waiting.pop(job.id, None)
             self.supply.demands.pop(job.id, None)
         else:
-            self.jobs[job.id] = job
+            before, row = self.jobs.put(job)
+            if before is not row:
+                if before is not None and before.state is JobState.QUEUED:
+                    self.waiting.remove(before)
+                if row.state is JobState.QUEUED:
+                    self.waiting.add(row)
             if job.origin is not None:
                 self.foreign[(job.origin.peer, job.origin.run)] = job.id
-            if job.state is JobState.QUEUED:
-                self.waiting.setdefault(job.id, -1)
-            else:
-                self.waiting.pop(job.id, None)
         self.touch("job", job.id, job)
+
+    def open_session(self, site: str, bearer_sha256: str) -> None:
+        """Let a bearer speak for a site; the one before it does so no more. An empty one ends the session."""
+        self.sessions.pop(self.session_of.pop(site, ""), None)
+        if bearer_sha256:
+            self.sessions[bearer_sha256] = site
+            self.session_of[site] = bearer_sha256
 
     def put_run(self, run: Run, *, is_restored: bool = False) -> None:
         """Keep a run; an ended one gives its capacity back and leaves the view."""
@@ -170,6 +190,7 @@ class View:
         if run.state in RUN_ENDED:
             if before is not None:
                 del self.runs[run.id]
+                self.offered.pop(run.id, None)
                 self.runs_at.get(run.station, {}).pop(run.id, None)
                 self.supply.release(run)
                 self.recent[run.id] = run
@@ -183,6 +204,10 @@ class View:
                     self.supply.hold(run)
                 self.runs_at.setdefault(run.station, {})[run.id] = None
             self.runs[run.id] = run
+            if run.state is RunState.OFFERED:
+                self.offered[run.id] = None
+            else:
+                self.offered.pop(run.id, None)
         self.touch("run", run.id, run)
 
 
@@ -220,7 +245,7 @@ def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
     prefix = event.id.partition("/")[0]
     serial = view.serials[prefix] = view.serials.get(prefix, 0) + 1
     view.touch("serial", prefix, serial)
-    view.touch("record", event.id, (event, serial))
+    view.touch("record", event.id, (event, serial, kept.record.nb))
 
 
 def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) -> None:
@@ -251,7 +276,6 @@ def _session_opened(view: View, event: fact.SessionOpened, now_ms: int) -> None:
 
 def _job_submitted(view: View, event: fact.JobSubmitted, now_ms: int) -> None:
     view.put_job(event.job)
-    view.has_deadlines = view.has_deadlines or bool(event.job.task.deadline_s)
     if event.job.after:
         view.dependents.setdefault(event.job.after, []).append(event.job.id)
 

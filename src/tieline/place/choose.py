@@ -13,6 +13,7 @@ reasons about 0.5 ms, and nothing for the next demand of the same shape.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -74,38 +75,85 @@ def choose(
     are known). ``most_held_back`` bounds the pools that wait. ``held_back`` (pool -> demand) are those of earlier
     batches whose demand is not in this one: they go on waiting, and nobody else may take them.
     """
-    scene = Scene(pools, distances, now_ms, terms)
-    if held_back:
-        here = {demand.id for demand in demands}
-        scene.hold_back({pool: job for pool, job in held_back.items() if job not in here})
-    refused: dict[str, Refusal] = {}
-    words: list[str] | None = None
-    answers: list[Placement | Refusal] = []
-    taken: list[tuple[int, Amount]] = []
-    try:
-        for demand in demands:
-            shape = "" if words is None else _shape(demand, words)
-            known = refused.get(shape)
-            found = search(scene, demand) if known is None else None
-            if found is not None:
-                asking, row = found
-                answers.append(_placement(asking, row))
-                pools.hold_at(row, asking.need.amount)
-                taken.append((row, asking.need.amount))
-                continue
-            is_late = now_ms - demand.waits_since_ms >= patience_ms and len(scene.held_back) < most_held_back
-            if known is None or (is_late and known.is_possible and not known.held_back):
-                known = _refuse(scene, demand, is_late, ends or {})
-                if words is None:
-                    words = _policy_words(pools)
-                refused[_shape(demand, words)] = known
-                answers.append(known)
-            else:  # what was refused before stays refused: capacity only shrinks within a batch
-                answers.append(msgspec.structs.replace(known, demand=demand.id, held_back=""))
-    finally:
-        for row, amount in reversed(taken):
-            pools.release_at(row, amount)
-    return answers
+    here = {demand.id for demand in demands}
+    elsewhere = {pool: job for pool, job in (held_back or {}).items() if job not in here}
+    with Choosing(
+        pools,
+        distances,
+        now_ms=now_ms,
+        terms=terms,
+        patience_ms=patience_ms,
+        most_held_back=most_held_back,
+        ends=ends,
+        held_back=elsewhere,
+    ) as choosing:
+        return [choosing.answer(demand) for demand in demands]
+
+
+class Choosing:
+    """One batch in the making: answers demand after demand, and holds what it gave until it is closed.
+
+    The arguments are those of `choose`, but that ``held_back`` names only demands that will not be asked about.
+    """
+
+    def __init__(
+        self,
+        pools: Pools,
+        distances: Distances,
+        *,
+        now_ms: int,
+        terms: Terms | None = None,
+        patience_ms: int = PATIENCE_MS,
+        most_held_back: int = 16,
+        ends: Mapping[str, Sequence[RunEnd]] | None = None,
+        held_back: Mapping[str, str] | None = None,
+    ) -> None:
+        self._pools, self._now_ms = pools, now_ms
+        self._patience_ms, self._most_held_back = patience_ms, most_held_back
+        self._ends = ends or {}
+        self._scene = Scene(pools, distances, now_ms, terms)
+        self._scene.hold_back(held_back or {})
+        self._refused: dict[str, Refusal] = {}
+        self._passed_over: dict[str, None] = {}  # shapes for which it was tried to hold a pool back
+        self._words: list[str] | None = None
+        self._taken: list[tuple[int, Amount]] = []
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what was held."""
+        while self._taken:
+            self._pools.release_at(*self._taken.pop())
+
+    def answer(self, demand: Demand) -> Placement | Refusal:
+        """Where it goes, or why it goes nowhere now."""
+        shape = "" if self._words is None else _shape(demand, self._words)
+        known = self._refused.get(shape)
+        found = search(self._scene, demand) if known is None else None
+        if found is not None:
+            asking, row = found
+            placement = _placement(asking, row)
+            self._pools.hold_at(row, asking.need.amount)
+            self._taken.append((row, asking.need.amount))
+            return placement
+        if known is None:
+            if self._words is None:
+                self._words = policy_words(self._pools)
+            shape = _shape(demand, self._words)
+        is_late = (
+            self._now_ms - demand.waits_since_ms >= self._patience_ms
+            and len(self._scene.held_back) < self._most_held_back
+            and shape not in self._passed_over
+        )
+        if known is None or (is_late and known.is_possible):
+            known = self._refused[shape] = _refuse(self._scene, demand, is_late, self._ends)
+            if is_late:
+                self._passed_over[shape] = None
+            return known
+        # What was refused before stays refused: capacity only shrinks within a batch.
+        return msgspec.structs.replace(known, demand=demand.id, held_back="")
 
 
 def search(scene: Scene, demand: Demand) -> tuple[Asking, int] | None:
@@ -204,10 +252,10 @@ def _hold_back(scene: Scene, busy: list[tuple[Asking, Rows]], ends: Mapping[str,
     return pool
 
 
-def _shape(demand: Demand, policy_words: Sequence[str]) -> str:
+def _shape(demand: Demand, words: Sequence[str]) -> str:
     """Everything of a demand that decides whether it fits, so that equal ones are refused once."""
     needs = [(need, need.where.text if need.where else "") for need in demand.needs]
-    values = [{name: one.get(name) for name in policy_words} for one in demand.values]
+    values = [{name: one.get(name) for name in words} for one in demand.values]
     rest = (
         demand.type, demand.caller, demand.nodes, demand.network, demand.is_trusted, demand.owners, demand.data,
         demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s, demand.budget_micro_cny,
@@ -216,8 +264,8 @@ def _shape(demand: Demand, policy_words: Sequence[str]) -> str:
     return repr((needs, values, rest))
 
 
-def _policy_words(pools: Pools) -> list[str]:
-    """The attributes of a demand that any owner's policy reads."""
+def policy_words(pools: Pools) -> list[str]:
+    """The attributes of a demand that any owner's policy reads, in order."""
     if not pools.policies:
         return []
     compiled = (policy.expression for policy in pools.policy.words)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError
 from tieline.drivers.stores import tables as t
 from tieline.drivers.stores.columns import short
 from tieline.drivers.stores.log import GENESIS, LogRow, unreadable, verify
+from tieline.drivers.stores.snapshot import head_of
 from tieline.model.api import EventView, VerifyView
 from tieline.model.error import TielineError
 from tieline.model.event import Entry, EquivocationSeen, RecordStored
@@ -23,6 +24,7 @@ from tieline.model.party import Token
 from tieline.model.plan import Quote
 
 MOST_ROWS_READ = 1_000
+MOST_NAMED = 256
 VERIFY_ROWS = 2_000
 
 T = TypeVar("T")
@@ -33,7 +35,7 @@ _usage = msgspec.json.Decoder(Usage).decode
 _quote = msgspec.json.Decoder(Quote).decode
 _token = msgspec.json.Decoder(Token).decode
 _equivocation = msgspec.json.Decoder(EquivocationSeen).decode
-_RECORD = (t.record.c.id, *[column for column in t.record.c if column.name not in ("id", "prefix", "serial")])
+_RECORD = (t.record.c.id, *[column for column in t.record.c if column.name in RecordStored.__struct_fields__[1:]])
 
 
 def _bounded(limit: int) -> int:
@@ -63,12 +65,7 @@ class Reader:
 
     def position(self) -> tuple[int, bytes]:
         """Number and hash of the newest entry; (0, `GENESIS`) for an empty log. Raises `check_failed`."""
-        value = self._one(select(t.meta.c.value).where(t.meta.c.key == "head"))
-        if value is None:
-            return 0, GENESIS
-        if not isinstance(value, bytes) or len(value) != 8 + len(GENESIS):
-            raise TielineError("check_failed", "the position of the log cannot be read: the store was changed")
-        return int.from_bytes(value[:8], "big"), value[8:]
+        return head_of(self._one(select(t.meta.c.value).where(t.meta.c.key == "head")))
 
     def check_end(self) -> None:
         """Raise `check_failed` unless the log ends where the store says that it does. Costs one row."""
@@ -141,6 +138,14 @@ class Reader:
         """One job by its identifier."""
         doc = self._one(select(t.job.c.doc).where(t.job.c.id == name))
         return _job(doc) if doc is not None else None
+
+    def jobs_named(self, names: Sequence[str]) -> dict[str, Job]:
+        """Jobs by identifier; those that are not kept are left out."""
+        found: dict[str, Job] = {}
+        for at in range(0, len(names), MOST_NAMED):
+            query = select(t.job.c.id, t.job.c.doc).where(t.job.c.id.in_(names[at : at + MOST_NAMED]))
+            found.update((name, _job(doc)) for name, doc in self._rows(query))
+        return found
 
     def jobs(
         self, *, user: str = "", states: Sequence[str] = (), pipeline: str = "", before: str = "", limit: int = 100

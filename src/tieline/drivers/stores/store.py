@@ -1,29 +1,31 @@
-"""Store: the log and its projections in one database file; everything of a batch is kept, or nothing is."""
+"""Store: the log and its projections in one database; everything of a batch is kept, or nothing is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, inspect, select, text, union
+from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DatabaseError
 
 from tieline.drivers.stores import tables as t
-from tieline.drivers.stores.connection import Lock, file_of, reading_engine, writing_engine
-from tieline.drivers.stores.disk import Disk, private_folder
-from tieline.drivers.stores.failure import cause_of, code_of
+from tieline.drivers.stores.database import Database, Writes, database_of
+from tieline.drivers.stores.disk import Disk
+from tieline.drivers.stores.failure import cause_of
 from tieline.drivers.stores.log import LogRow
 from tieline.drivers.stores.reader import Reader
-from tieline.drivers.stores.statements import Delete, Insert, Lookup, Upsert
+from tieline.drivers.stores.snapshot import RECENT_JOBS as RECENT_JOBS
+from tieline.drivers.stores.snapshot import Row, Rows, connection_of, state_queries
 from tieline.model.error import TielineError
 
-Row = Mapping[str, Any]
 Change = tuple[str, str, Row | None]  # table, key, the row as it is from now on (None: it is deleted)
 
-RECENT_JOBS = 2_000  # whose runs are loaded at a start, so that a report that is repeated is answered as before
 PROBE_BYTES = 64 * 2**10
+RETURN_S = 3.0  # a database that went away is waited for so long before a batch is given up
+RETURN_PAUSE_S = 0.05
 
 
 class Batch(NamedTuple):
@@ -35,60 +37,91 @@ class Batch(NamedTuple):
 
 
 class StoreError(Exception):
-    """A transaction that was not kept: `code` is `storage_full` or `internal`."""
+    """A transaction that was not kept: `code` is `storage_full`, `store_unreachable`, `not_leader` or `internal`.
 
-    def __init__(self, code: str, why: str) -> None:
+    ``is_lost``: the connection broke; whether the transaction was kept is not known before `Store.recover`.
+    """
+
+    def __init__(self, code: str, why: str, *, is_lost: bool = False) -> None:
         super().__init__(why)
         self.code = code
+        self.is_lost = is_lost
 
 
 class Store(Reader):
-    """A store at ``url`` (``sqlite:////absolute/path/tieline.db``). One process opens it at a time.
+    """A store at ``url``: ``sqlite:////absolute/path/tieline.db`` or ``postgresql://user@host/database``.
 
-    `append`, `replies`, `probe` and `recover` belong to the one thread that writes; the questions of `Reader` may be
-    asked from any thread. ``migrations`` replaces the folder of revisions (for tests of an upgrade).
+    One process opens it at a time; others read along with a `Follower`. `append`, `replies`, `probe` and `recover`
+    belong to the one thread that writes; the questions of `Reader` may be asked from any thread. ``migrations``
+    replaces the folder of revisions (for tests of an upgrade).
+
+    `term` counts the writers of a PostgreSQL store, one for each `open`: it only grows, and is kept in `meta`. It is 0
+    for a file, which no second process can take over.
     """
 
     def __init__(self, url: str, *, revision: str = t.REVISION, migrations: Sequence[Path] = ()) -> None:
-        self.path = file_of(url)
-        self.disk = Disk(self.path.parent, 0)
+        self._database: Database = database_of(url)
         self._revision = revision
         self._migrations = tuple(migrations)
-        self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
         self._writing: Engine | None = None
         self._connection: Connection | None = None
+        self._head: bytes | None = None  # as the last batch left it
+        self.term = 0
+
+    @property
+    def path(self) -> Path:
+        """The file of an SQLite store."""
+        path = getattr(self._database, "path", None)
+        assert isinstance(path, Path), "a server's store is no file"
+        return path
+
+    @property
+    def disk(self) -> Disk:
+        """The disk that the file of an SQLite store lies on."""
+        return Disk(self.path.parent, 0)
+
+    @property
+    def shown(self) -> str:
+        """Where the store is, for people."""
+        return self._database.shown
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
     def open(self) -> Store:
-        """Make, check or migrate the database.
+        """Take the writer's lock, and make, check or migrate the database.
 
         Raises `conflict` when another process has it open, `version_not_supported` when a newer version wrote it,
-        `check_failed` when its log was cut, `internal` when it is no store.
+        `check_failed` when its log was cut, `store_unreachable` when a server does not answer, `invalid_request` when
+        it cannot keep a store, `internal` when it is none.
         """
-        private_folder(self.path.parent)
-        self._lock.take()
+        self._database.prepare()
         try:
-            self._writing = writing_engine(self.path)
+            self._writing = self._database.writing()
             self._connection = self._writing.connect()
+            self._database.take(self._connection)
             self._shape(self._connection)
+            self._begin_term(self._connection)
         except BaseException as error:
             self.close()
             if isinstance(error, DatabaseError):
-                raise TielineError("internal", f"`{self.path}` is not a store: {cause_of(error)}") from error
+                raise opening_error(self._database, error) from error
             raise
-        super().__init__(reading_engine(self.path))
+        super().__init__(self._database.reading())
         try:
             self.check_end()
         except TielineError:
             self.close()
             raise
-        dialect = self._writing.dialect
-        self._insert_events = Insert(t.event, dialect)
-        self._upserts = {name: Upsert(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")}
+        dialect, made = self._writing.dialect, self._database.statements
+        self._insert_events: Writes = made.insert(t.event, dialect)
+        self._upserts: dict[str, Writes] = {
+            name: made.upsert(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")
+        }
         self._values = {name: itemgetter(*upsert.columns) for name, upsert in self._upserts.items()}
-        self._deletes = {name: Delete(t.metadata.tables[name], dialect) for name in t.CHANGEABLE}
-        self._find_replies = Lookup(t.idempotency, dialect, ("key", "digest", "time_ms", "reply"))
+        self._deletes: dict[str, Writes] = {
+            name: made.delete(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")
+        }
+        self._find_replies: Writes = made.lookup(t.idempotency, dialect, ("key", "digest", "time_ms", "reply"))
         return self
 
     def _shape(self, connection: Connection) -> None:
@@ -108,138 +141,188 @@ class Store(Reader):
 
                 upgrade(connection, stored, self._migrations)
 
+    def _begin_term(self, connection: Connection) -> None:
+        """Note that a new writer is here, so that an older one sees it when it comes back."""
+        with connection.begin():
+            self._head = meta_of(connection, "head")
+            if self._database.folder is not None:
+                return
+            self.term = int.from_bytes(meta_of(connection, "term") or b"", "big") + 1
+            connection.execute(t.meta.delete().where(t.meta.c.key == "term"))
+            connection.execute(t.meta.insert().values(key="term", value=self.term.to_bytes(8, "big")))
+
     def close(self) -> None:
         """Write the log back into the file and let go of it; nothing happens when it is not open."""
         engine = getattr(self, "_engine", None)
         if engine is not None:
             engine.dispose()
+        self._drop()
+        self._writing = None
+        self._database.release()
+
+    def _drop(self) -> None:
+        """Close the writing connection, whatever state it is in."""
         if self._connection is not None:
+            self._connection.invalidate()
             self._connection.close()
             self._connection = None
         if self._writing is not None:
             self._writing.dispose()  # the last connection to close folds the write-ahead log into the file
-            self._writing = None
-        self._lock.release()
 
-    def recover(self) -> None:
-        """Replace the writing connection after a failure. Raises StoreError when even that is not possible."""
+    def recover(self) -> bool:
+        """Replace the writing connection after a failure, and take the lock again where it went with the connection.
+
+        True when the store may hold more than the last batch that `append` kept: the view must be filled anew.
+        Raises StoreError when it is not possible: `not_leader` when another process has become the writer since, or
+        is it now; then this process must step down, and never write again.
+        """
         assert self._writing is not None
+        if self._connection is not None and self._database.is_intact(self._connection):
+            return False
         try:
-            if self._connection is not None:
-                self._connection.invalidate()
-                self._connection.close()
-            self._writing.dispose()
+            self._drop()
             self._connection = self._writing.connect()
+            self._database.take(self._connection)
+            if self._database.folder is not None:
+                return False
+            with self._connection.begin():
+                term = int.from_bytes(meta_of(self._connection, "term") or b"", "big")
+                head = meta_of(self._connection, "head")
         except DatabaseError as error:
             raise self._failure(error) from error
+        except TielineError as error:
+            raise StoreError("not_leader" if error.code == "conflict" else error.code, error.message) from error
+        if term != self.term:
+            self._drop()
+            raise StoreError("not_leader", f"writer {term} of `{self.shown}` came after this one, writer {self.term}")
+        is_more, self._head = head != self._head, head
+        return is_more
 
     # -- writing: one thread ------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> None:
-        """Keep the whole batch, synced to disk, or nothing of it. Raises StoreError."""
+        """Keep the whole batch, synced to disk, or nothing of it. Raises StoreError.
+
+        A database server that goes away in the middle is waited for, up to `RETURN_S`: then the batch is looked for,
+        and written if it is not there.
+        """
         upserts: dict[str, list[Any]] = {}
         deletes: dict[str, list[str]] = {}
-        for table, key, row in batch.changes:
+        for (table, key), row in {(table, key): row for table, key, row in batch.changes}.items():
             if row is None:
                 deletes.setdefault(table, []).append(key)
             else:
                 upserts.setdefault(table, []).append(self._values[table](row))
         if batch.replies:
-            upserts["idempotency"] = list(batch.replies)
+            upserts.setdefault("idempotency", []).extend(batch.replies)
+        head, seq = self._head, 0
         if batch.entries:
             last = LogRow(*batch.entries[-1])
-            upserts["meta"] = [("head", last.seq.to_bytes(8, "big") + last.hash)]
-        self._transact(batch.entries, upserts, deletes)
+            seq, head = last.seq, last.seq.to_bytes(8, "big") + last.hash
+            upserts["meta"] = [("head", head)]
+        try:
+            self._transact(batch.entries, upserts, deletes, seq)
+        except StoreError as error:
+            if not error.is_lost:
+                raise
+            before = self._head
+            self._return(error)
+            if self._head == before:
+                self._transact(batch.entries, upserts, deletes, seq)
+            elif self._head != head:
+                raise StoreError("not_leader", "the log went on without this process") from error
+        self._head = head
+
+    def _return(self, error: StoreError) -> None:
+        """Wait for the database, or raise ``error`` after `RETURN_S`."""
+        deadline = time.monotonic() + RETURN_S
+        while True:
+            try:
+                self.recover()
+            except StoreError as again:
+                if again.code not in ("not_leader", "store_unreachable") or time.monotonic() > deadline:
+                    raise error from again
+                time.sleep(RETURN_PAUSE_S)  # a session of ours that broke may hold the lock for a moment yet
+            else:
+                return
 
     def _transact(
-        self, entries: Sequence[Sequence[Any]], upserts: Mapping[str, list[Any]], deletes: Mapping[str, list[str]]
+        self,
+        entries: Sequence[Sequence[Any]],
+        upserts: Mapping[str, list[Any]],
+        deletes: Mapping[str, list[str]],
+        seq: int = 0,
     ) -> None:
         connection = self._connection
-        assert connection is not None, "the store is not open"
+        if connection is None:
+            raise StoreError("not_leader", f"`{self.shown}` has another writer")
         try:
-            with connection.begin():
-                cursor = connection.connection.cursor()
+            with self._database.transaction(connection) as cursor:
                 if entries:
                     self._insert_events.run(cursor, entries)
                 for table, rows in upserts.items():
                     self._upserts[table].run(cursor, rows)
                 for table, keys in deletes.items():
                     self._deletes[table].run(cursor, keys)
+                if seq:
+                    self._database.told(cursor, seq)
         except Exception as error:
             raise self._failure(error) from error
 
     def replies(self, keys: Sequence[str]) -> dict[str, tuple[str, int, bytes]]:
         """Stored answers by idempotency key: (digest, time_ms, reply)."""
-        connection = self._connection
-        assert connection is not None, "the store is not open"
         try:
-            rows = self._find_replies.run(connection.connection.cursor(), keys)
+            rows = self._look(keys)
+        except StoreError as error:
+            if not error.is_lost:
+                raise
+            before = self._head
+            self._return(error)
+            if self._head != before:
+                raise StoreError("not_leader", "the log went on without this process") from error
+            rows = self._look(keys)
+        return {key: (digest, time_ms, bytes(reply)) for key, digest, time_ms, reply in rows}
+
+    def _look(self, keys: Sequence[str]) -> Sequence[Any]:
+        connection = self._connection
+        if connection is None:
+            raise StoreError("not_leader", f"`{self.shown}` has another writer")
+        try:
+            found: Sequence[Any] = self._find_replies.run(connection.connection.cursor(), keys)
         except Exception as error:
             raise self._failure(error) from error
-        return {key: (digest, time_ms, bytes(reply)) for key, digest, time_ms, reply in rows}
+        return found
 
     def probe(self) -> None:
         """Write and take back `PROBE_BYTES`. Raises StoreError when the store takes no more."""
-        key = "probe"
-        self._transact((), {"meta": [(key, bytes(PROBE_BYTES))]}, {})
-        connection = self._connection
-        assert connection is not None
-        try:
-            with connection.begin():
-                connection.execute(t.meta.delete().where(t.meta.c.key == key))
-        except Exception as error:
-            raise self._failure(error) from error
+        self._transact((), {"meta": [("probe", bytes(PROBE_BYTES))]}, {})
+        self._transact((), {}, {"meta": ["probe"]})
 
     def _failure(self, error: BaseException) -> StoreError:
-        return StoreError(code_of(error, self.disk), str(cause_of(error)))
+        database = self._database
+        return StoreError(database.code_of(error), str(cause_of(error)), is_lost=database.is_lost(error))
 
     # -- what a start needs -------------------------------------------------------------------------------------------
 
-    def tables(self) -> dict[str, Iterable[Row]]:
-        """The state tables as a view is filled from them: all rows, but of jobs, runs and quotes the live ones.
-
-        Runs also come for the jobs that ended last. Rows are read as they are asked for, oldest first.
-        """
-        jobs, runs = t.job.c, t.run.c
-        live_jobs = select(jobs.id).where(jobs.ended_ms == 0)
-        recent_jobs = select(jobs.id).where(jobs.ended_ms > 0).order_by(jobs.ended_ms.desc()).limit(RECENT_JOBS)
-        wanted = union(  # and not OR: each part is found by an index of its own
-            select(runs.id).where(text(t.RUN_IS_LIVE)),
-            select(runs.id).where(runs.job.in_(live_jobs)),
-            select(runs.id).where(runs.job.in_(recent_jobs)),
-        )
-        narrowed = {
-            "job": select(t.job).where(jobs.ended_ms == 0).order_by(jobs.submitted_ms, jobs.id),
-            "run": select(t.run).where(runs.id.in_(wanted)).order_by(runs.offered_ms, runs.id),
-            "quote": select(t.quote).where(text(t.QUOTE_IS_LIVE)).order_by(t.quote.c.id),
-        }
-        return {
-            name: _Rows(self._engine, narrowed[name] if name in narrowed else _whole(t.metadata.tables[name]))
-            for name in t.STATE
-        }
+    def tables(self) -> dict[str, Rows]:
+        """The state tables as a view is filled from them (`state_queries`), each read as it is asked for."""
+        return {name: Rows(query, lambda: connection_of(self._engine)) for name, query in state_queries().items()}
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the database and its write-ahead log, and what is free on the disk."""
-        wal = self.path.with_name(self.path.name + "-wal")
-        return {
-            "database_bytes": self.path.stat().st_size,
-            "wal_bytes": wal.stat().st_size if wal.exists() else 0,
-            "free_bytes": self.disk.free_bytes(),
-        }
+        """Bytes of the database and its write-ahead log, and what is free on the disk where that can be known."""
+        return self._database.sizes(self._engine)
 
 
-def _whole(table: Any) -> Any:
-    return select(table).order_by(*table.primary_key)
+def meta_of(connection: Connection, key: str) -> bytes | None:
+    """What the store notes about itself under ``key``."""
+    value = connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
+    return bytes(value) if value is not None else None
 
 
-class _Rows:
-    """The rows of a query as mappings, read anew at each iteration and never all in memory."""
-
-    def __init__(self, engine: Engine, query: Any) -> None:
-        self._engine = engine
-        self.query = query
-
-    def __iter__(self) -> Iterator[Row]:
-        with self._engine.connect().execution_options(yield_per=500) as connection:
-            for row in connection.execute(self.query).mappings():
-                yield dict(row)
+def opening_error(database: Database, error: DatabaseError) -> TielineError:
+    """What a caller hears when a database cannot be opened."""
+    if database.is_lost(error):
+        why = " ".join(str(cause_of(error)).split())
+        hints = ("createdb tieline  # when the database does not exist yet",) if "does not exist" in why else ()
+        return TielineError("store_unreachable", f"`{database.shown}` does not answer: {why[:600]}", hints=hints)
+    return TielineError("internal", f"`{database.shown}` is not a store: {cause_of(error)}")

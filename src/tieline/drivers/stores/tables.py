@@ -66,6 +66,8 @@ record = Table(
     Column("kid", Id, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
     Column("serial", BigInteger, nullable=False, server_default="0"),  # position in the log of its prefix
+    Column("nb", BigInteger, nullable=False, server_default="0"),
+    Column("envelope_sha256", String(64)),  # NULL before revision 0002
     Index("record_kind", "kind", "id"),
     Index("record_serial", "prefix", "serial"),
     Index("record_exp", "exp"),
@@ -88,6 +90,7 @@ job = Table(
     Column("submitted_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger, nullable=False),  # 0: it is live
     Column("doc", LargeBinary, nullable=False),
+    Column("brief", LargeBinary),  # what stays in memory of it while it is live; NULL before revision 0002
     Index("job_ended", "ended_ms", "state"),
     Index("job_submitted", "submitted_ms", "id"),
     Index("job_user", "user", "submitted_ms", "id"),
@@ -127,6 +130,7 @@ usage = Table(
     Column("owner", Id, nullable=False),
     Column("ended_ms", BigInteger, nullable=False),
     Column("doc", LargeBinary, nullable=False),
+    Column("charge_micro_cny", BigInteger, nullable=False, server_default="0"),
     Index("usage_ended", "ended_ms", "run"),
     Index("usage_user", "user", "ended_ms", "run"),
     Index("usage_owner", "owner", "ended_ms", "run"),
