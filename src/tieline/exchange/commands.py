@@ -14,7 +14,7 @@ from tieline.model.event import Events
 from tieline.model.party import SYSTEM, Actor, Role
 from tieline.model.peer import BranchState, PeerRole
 from tieline.model.project import Member, Quota
-from tieline.model.protocol import Beat, Hello, Offer, Reports
+from tieline.model.protocol import Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
 from tieline.model.task import Task
 
 
@@ -271,15 +271,43 @@ class TakeBranch(Command, frozen=True, kw_only=True):
 
 
 class TakeOffer(Command, frozen=True, kw_only=True):
-    """A peer asks for a run here, or for the same again. Reply: Job, or the refusal as a report to the peer."""
+    """A peer asks for a run here, or says again that it did. Reply: tuple of Reports, what there is to say of it."""
 
     peer: str
     offer: Offer
-    token: str
+
+
+class TakeRoll(Command, frozen=True, kw_only=True):
+    """A peer names every run that it believes to be here. Reply: tuple of runs that were fenced."""
+
+    peer: str
+    roll: Roll
+
+
+class ReadLive(Command, frozen=True, kw_only=True):
+    """No events. All that a peer must be told again after a reconnect. Reply: `Live`."""
+
+    peer: str
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """The orders of every live run behind a peer, and the names of these runs."""
+
+    roll: Roll
+    orders: tuple[Offer | Stop, ...] = ()
+
+
+class ReadReports(Command, frozen=True, kw_only=True):
+    """What a peer is told of its runs; with ``after`` it says that it knows what comes before. Reply: ReportPage."""
+
+    peer: str
+    session: str = ""  # of our list, as it knows it; another one: everything is told again
+    after: int = 0
+    most: int = 256
 
 
 class TakeStop(Command, frozen=True, kw_only=True):
-    """A peer wants its run to end. Reply: None."""
+    """A peer wants its run to end. Reply: tuple of Reports, what there is to say of it."""
 
     peer: str
     run: str
@@ -288,25 +316,18 @@ class TakeStop(Command, frozen=True, kw_only=True):
     is_fenced: bool = False
 
 
-class PeerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One report of a peer about one run that we placed there, with its position in the peer's list."""
-
-    serial: int
-    report: Reports
-
-
 class TakePeerReports(Command, frozen=True, kw_only=True):
-    """Reports of a peer, in order. Reply: tuple of Outcome, one for each."""
+    """Reports of a peer about runs that we placed there, in order. Reply: tuple of Outcome, one for each."""
 
     peer: str
     reports: tuple[PeerReport, ...]
+    session: str = ""  # of the peer's list; empty: they were said in answer to an order
 
 
 class TakeAnswer(Command, frozen=True, kw_only=True):
     """A peer signed what it pays of a claim of ours. Reply: None."""
 
     peer: str
-    run: str  # short name here
     answer: str
 
 

@@ -104,6 +104,8 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     ttl_ms: int = 5_000
     project: str = ""
     path: tuple[str, ...] = ()  # exchanges that it passed through, the first one first
+    token: str = ""  # to another exchange: the delegated token under which it may be carried out
+    offered_ms: Ms = 0  # by the clock of the exchange that offers it
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
 
 
@@ -287,3 +289,56 @@ class Beaten(Message, frozen=True, kw_only=True):
 
     stale: tuple[RunId, ...] = ()
     is_resync: bool = False
+
+
+# -- between exchanges ------------------------------------------------------------------------------------------------
+# The exchange that placed the run is to the other what an exchange is to a site, except that it dials: it says orders
+# and fetches reports. `exchange.line` says when.
+
+
+class Roll(Message, frozen=True, kw_only=True):
+    """Every run that the sender believes to be over there; what was offered before and is not named is fenced."""
+
+    at_ms: Ms  # by the sender's clock, as `Offer.offered_ms`
+    runs: Annotated[tuple[RunId, ...], msgspec.Meta(max_length=100_000)] = ()
+
+
+class PeerOrders(Message, frozen=True, kw_only=True):
+    """What one exchange asks of another: the roll, where it is there, before the orders."""
+
+    orders: Annotated[tuple[Offer | Stop, ...], msgspec.Meta(max_length=64)] = ()
+    roll: Roll | None = None
+
+
+class PeerAnswer(Message, frozen=True, kw_only=True):
+    """What there is to say about the run of one order, now. Nothing: it waits."""
+
+    reports: Annotated[tuple[Reports, ...], msgspec.Meta(max_length=8)] = ()
+    error: Why = ""  # the order could not be read or carried out; the others were
+
+
+class PeerAnswers(Message, frozen=True, kw_only=True):
+    """One for each order, in order."""
+
+    answers: Annotated[tuple[PeerAnswer, ...], msgspec.Meta(max_length=64)] = ()
+
+
+class PeerReport(Message, frozen=True, kw_only=True):
+    """One report of a peer with its position in the list for us; 0: said in the answer to an order."""
+
+    serial: Ms
+    report: Reports
+
+
+class ReportPage(Message, frozen=True, kw_only=True):
+    """The next reports; another ``session`` than the one asked with begins anew."""
+
+    session: str
+    reports: Annotated[tuple[PeerReport, ...], msgspec.Meta(max_length=256)] = ()
+    is_more: bool = False
+
+
+class PaidClaims(Message, frozen=True, kw_only=True):
+    """Signed `UsageAnswer`s."""
+
+    answers: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=16_384)], ...], msgspec.Meta(max_length=64)] = ()
