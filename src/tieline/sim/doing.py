@@ -1,0 +1,249 @@
+"""Doing: what each row of the table of happenings does to a world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tieline.exchange import commands as ask
+from tieline.model.error import TielineError
+from tieline.model.protocol import Ended
+from tieline.registry import sign_statement
+from tieline.sim.exchange import SimExchange
+from tieline.sim.network import WEATHERS
+from tieline.sim.owner import STRANGER, SimOwner
+from tieline.sim.revocation import revoke
+from tieline.sim.site import SimSite
+from tieline.sim.story import Happening
+from tieline.sim.world import World
+from tieline.site import stimulus as seen
+
+Do = Callable[[World, Happening], None]
+
+
+def begin(world: World, happening: Happening) -> None:
+    """Plan one happening."""
+    delay_ms = happening.at_ms
+    world.timeline.after(delay_ms, lambda: _do(world, happening))
+
+
+def _do(world: World, happening: Happening) -> None:
+    world.faults[happening.what] += 1
+    world.chronicle.note(f"{happening.what} {happening.node} {happening.other}")
+    DOING[happening.what](world, happening)
+
+
+def _site(world: World, happening: Happening) -> SimSite:
+    return world.sites[happening.node]
+
+
+def _exchange(world: World, happening: Happening) -> SimExchange:
+    return world.exchanges[happening.node]
+
+
+def _owner(world: World, happening: Happening) -> SimOwner:
+    return world.owners[happening.node]
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+def _submit(world: World, happening: Happening) -> None:
+    assert happening.shape is not None
+    world.users[happening.node].submit(happening.shape)
+
+
+def _ask(world: World, happening: Happening) -> None:
+    assert happening.shape is not None
+    world.users[happening.node].ask_for(happening.shape)
+
+
+def _drain(world: World, happening: Happening) -> None:
+    site = _site(world, happening)
+    site.feel(seen.OwnerDrained(is_draining=True))
+    world.timeline.after(happening.for_ms, lambda: site.feel(seen.OwnerDrained(is_draining=False)))
+
+
+def _reclaim(world: World, happening: Happening) -> None:
+    site = _site(world, happening)
+    runs = list(site.state.runs)
+    if runs:
+        site.feel(seen.OwnerStopped(run=runs[happening.number % len(runs)], why="mine"))
+
+
+def _backup(world: World, happening: Happening) -> None:
+    exchange = _exchange(world, happening)
+    exchange.backup = exchange.disk.backup()
+
+
+# -- wires and machines ------------------------------------------------------------------------------------------------
+
+
+def _weather(world: World, happening: Happening) -> None:
+    world.network.change_weather(happening.what, happening.node, happening.for_ms, happening.number)
+
+
+def _cut(world: World, happening: Happening) -> None:
+    world.network.cut(happening.node, happening.other, happening.for_ms, is_one_way=happening.what == "one way cut")
+
+
+def _clog(world: World, happening: Happening) -> None:
+    others = [name for name in world.network.nodes if name != happening.node]
+    world.network.clog(happening.node, others, happening.for_ms)
+
+
+def _slow(world: World, happening: Happening) -> None:
+    world.network.slow(happening.node, happening.for_ms, happening.number)
+
+
+def _crash(world: World, happening: Happening) -> None:
+    if happening.node in world.sites:
+        world.sites[happening.node].crash(happening.for_ms)
+    else:
+        world.exchanges[happening.node].crash_between(happening.for_ms)
+
+
+def _crash_in_step(world: World, happening: Happening) -> None:
+    _site(world, happening).dies_after = happening.number
+
+
+def _crash_in_commit(world: World, happening: Happening) -> None:
+    exchange = _exchange(world, happening)
+    exchange.disk.dies = ("before", "after")[happening.number]
+
+
+def _lose_machine(world: World, happening: Happening) -> None:
+    _site(world, happening).crash(happening.for_ms, loses_disk=True)
+
+
+def _roll_back(world: World, happening: Happening) -> None:
+    _exchange(world, happening).lose_disk(happening.for_ms)
+
+
+def _fill_disk(world: World, happening: Happening) -> None:
+    exchange = _exchange(world, happening)
+    exchange.disk.is_full = True
+    world.timeline.after(happening.for_ms, lambda: setattr(exchange.disk, "is_full", False))
+
+
+def _fill_journal(world: World, happening: Happening) -> None:
+    site = _site(world, happening)
+    site.own_disk(True)
+    world.timeline.after(happening.for_ms, lambda: site.own_disk(False))
+
+
+def _skew(world: World, happening: Happening) -> None:
+    node: SimSite | SimExchange = world.sites.get(happening.node) or world.exchanges[happening.node]
+    node.clock.skew_ms = happening.number
+
+
+# -- liars -------------------------------------------------------------------------------------------------------------
+
+
+def _lie(world: World, happening: Happening) -> None:
+    _site(world, happening).lies[happening.what] = world.timeline.now_ms + happening.for_ms
+
+
+def _report_falsely(world: World, happening: Happening) -> None:
+    """The end of a run of another site of this exchange, as well paid as can be."""
+    site = _site(world, happening)
+    exchange = world.exchanges[site.exchange]
+    runs = [run for run in exchange.books.live.values() if exchange.books.runs[run].site != site.id]
+    if runs:
+        run = exchange.books.runs[runs[happening.number % len(runs)]]
+        _say(world, site, "end of another's run reported", run.id, run.epoch)
+
+
+def _report_epoch(world: World, happening: Happening) -> None:
+    """The end of an own run under an epoch that it does not have."""
+    site = _site(world, happening)
+    exchange = world.exchanges[site.exchange]
+    runs = [run for run in exchange.books.live.values() if exchange.books.runs[run].site == site.id]
+    if runs:
+        run = exchange.books.runs[runs[happening.number % len(runs)]]
+        epoch = run.epoch + (1 if happening.number % 2 or run.epoch == 1 else -1)
+        _say(world, site, "wrong epoch reported", run.id, epoch)
+
+
+def _say(world: World, site: SimSite, what: str, run: str, epoch: int) -> None:
+    """Send it, and look that it changes nothing: neither the run, nor what is billed."""
+    exchange = world.exchanges[site.exchange]
+    if not site.bearer or not exchange.is_up:
+        return
+    world.faults[what] += 1
+    command = ask.TakeReport(
+        site=site.id, report=Ended(run=run, epoch=epoch, state="succeeded", exit_codes=(0,), duration_ms=7_200_000)
+    )
+
+    def look(reply: Any, error: TielineError | None) -> None:
+        is_taken = error is None and reply.is_ok
+        world.checks.hold("a fenced report is not taken", not is_taken, exchange.name, site.name, run, epoch)
+
+    exchange.command(command, look)
+
+
+def _end_twice(world: World, happening: Happening) -> None:
+    site = _site(world, happening)
+    exchange = world.exchanges[site.exchange]
+    over = [run for run in exchange.books.over if exchange.books.runs[run].site == site.id]
+    if over:
+        run = exchange.books.runs[over[happening.number % len(over)]]
+        world.faults["end reported twice"] += 1
+        site.say((Ended(run=run.id, epoch=run.epoch, state="failed", exit_codes=(9,), duration_ms=7_200_000),))
+
+
+def _forge_beat(world: World, happening: Happening) -> None:
+    """A beat in a site's name, signed by somebody else, under the bearer that was overheard."""
+    site = _site(world, happening)
+    exchange = world.exchanges[site.exchange]
+    statement = sign_statement(site.beat_now(2**50), STRANGER, site.kid, "site-beat")
+    world.faults["heartbeat forged"] += 1
+
+    def look(reply: Any) -> None:
+        world.checks.hold("a forged heartbeat is not heard", isinstance(reply, TielineError), site.name, reply)
+
+    if exchange.is_up:
+        exchange.serve("stranger", "beat", (site.bearer or "guessed", statement), look)
+
+
+def _of_owner(do: Callable[[SimOwner, int], None]) -> Do:
+    return lambda world, happening: do(_owner(world, happening), happening.number)
+
+
+DOING: dict[str, Do] = {
+    "submit": _submit,
+    "stop": lambda world, happening: world.users[happening.node].stop(happening.number),
+    "ask": _ask,
+    "revise": _of_owner(SimOwner.revise),
+    "withdraw": _of_owner(SimOwner.withdraw),
+    "drain": _drain,
+    "reclaim": _reclaim,
+    "backup": _backup,
+    **dict.fromkeys(WEATHERS, _weather),
+    "partition": _cut,
+    "one way cut": _cut,
+    "clog": _clog,
+    "slow": _slow,
+    "crash": _crash,
+    "crash in a step": _crash_in_step,
+    "crash in a commit": _crash_in_commit,
+    "disk loss": _lose_machine,
+    "rollback": _roll_back,
+    "full disk": _fill_disk,
+    "full journal": _fill_journal,
+    "skew": _skew,
+    "over-claim": _lie,
+    "late refusal": _lie,
+    "oversold beat": _lie,
+    "false report": _report_falsely,
+    "double end": _end_twice,
+    "wrong epoch": _report_epoch,
+    "forged beat": _forge_beat,
+    "forged record": _of_owner(SimOwner.forge),
+    "changed bytes": _of_owner(SimOwner.change_bytes),
+    "replayed record": _of_owner(SimOwner.replay),
+    "resurrection": _of_owner(SimOwner.resurrect),
+    "equivocation": _of_owner(SimOwner.equivocate),
+    "stolen key": _of_owner(SimOwner.steal),
+    "revocation": lambda world, happening: revoke(world, _owner(world, happening)),
+}

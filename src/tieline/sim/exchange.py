@@ -1,0 +1,333 @@
+"""Exchange: one exchange of the simulated federation: the product's writer and use-cases over a simulated disk.
+
+What the API's handlers do (know the caller, check a signature, turn a batch into commands) is done here in a few lines;
+everything that decides is the product's. A crash takes the process with its view, queue and sessions; the disk stays,
+unless it is lost too: then a backup is restored, and what was acknowledged since is forfeit and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from tieline.drivers.stores.draft import Ordered
+from tieline.drivers.stores.writer import Writer
+from tieline.exchange import commands as ask
+from tieline.exchange.decide import decide
+from tieline.exchange.keys import ExchangeKeys
+from tieline.exchange.orders import order_of
+from tieline.exchange.placing import schedule
+from tieline.exchange.projection import load, rows
+from tieline.exchange.view import View
+from tieline.model.error import TielineError
+from tieline.model.limits import Limits
+from tieline.model.party import Actor, Role
+from tieline.model.protocol import Accepted, Beat, Hello, Outcomes, Welcome
+from tieline.ports import FakeIds
+from tieline.registry import Key, open_statement, verify_statement
+from tieline.sim.books import Books
+from tieline.sim.disk import Backup, CrashError, Disk
+from tieline.sim.network import Respond, Stream
+from tieline.sim.picture import picture
+from tieline.sim.timeline import NodeClock
+
+if TYPE_CHECKING:
+    from tieline.sim.world import World
+
+TURN_MS = 1  # from the first command that waits to the decision on all that do
+TICK_MS = 500
+BATCH = 64
+ADMIN = Actor(name="admin", roles=(Role.ADMIN, Role.USER))
+
+
+class StillWriter(Writer[View]):
+    """The product's writer without its thread: `turn` decides on what waits, keeps it and answers."""
+
+    def open(self) -> StillWriter:
+        """Fill the view from the disk."""
+        self._reload()
+        self._tick_at = self._timer() + self._tick_s
+        return self
+
+    def turn(self) -> bool:
+        """One batch; whether there is more to do at once."""
+        self._turn(self._inbox.take(self._batch, 0))
+        return bool(len(self._inbox)) or self._desk.is_more_to_place
+
+
+class SimExchange:
+    """One exchange. ``name`` is short (``x1``); its identifier is under its prefix."""
+
+    def __init__(self, world: World, name: str, prefix: str) -> None:
+        self.world, self.name, self.prefix = world, name, prefix
+        self.id = f"{prefix}/exchange/main"
+        self.clock = NodeClock(world.timeline)
+        self.limits = Limits(tick_ms=TICK_MS)
+        self.keys = ExchangeKeys(Key(hashlib.sha256(f"exchange {name}".encode()).digest()), prefix)
+        self.ids = FakeIds(world.number_of(name))
+        self.disk = Disk(world.faults)
+        self.books = Books(self.name, world.checks, world.capacity, world.truth)
+        self.streams: dict[str, Stream] = {}  # by site
+        self.backup: Backup | None = None
+        self.acknowledged: dict[str, int] = {}  # job -> position of the log when its user was answered
+        self.forfeit: dict[str, None] = {}  # acknowledged, and lost with a disk
+        self.is_up = False
+        self.life = 0
+        self._is_turning = False
+        self._writer: StillWriter | None = None
+        self.rejected: Counter[str] = Counter()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin, or begin again, from what the disk holds."""
+        self.life += 1
+        clock = self.clock
+        writer = StillWriter(
+            self.disk,  # type: ignore[arg-type]
+            lambda: View(self.keys, self.limits),
+            decide,
+            schedule,
+            rows,
+            load,
+            clock,
+            self.ids,
+            order_of=order_of,
+            batch=BATCH,
+            tick_ms=TICK_MS,
+            timer=clock.timer_s,
+        )
+        writer.subscribe_orders(self._tell)
+        self._writer = writer.open()
+        self.is_up = True
+        self._is_turning = False
+        self._tick(self.life)
+
+    def crash(self, down_ms: int) -> None:
+        """The process dies, whatever it was doing, and is started again later."""
+        if not self.is_up:
+            return
+        self.is_up = False
+        self._writer = None
+        for stream in self.streams.values():
+            stream.close()
+        self.streams.clear()
+        self.world.chronicle.note(f"{self.name} crashed")
+        self.world.timeline.after(down_ms, self._come_back)
+
+    def crash_between(self, down_ms: int) -> None:
+        """The process dies in the clear; what its view held must be what the disk tells."""
+        if not self.is_up or self.disk.is_full:
+            return
+        before = picture(self.view)
+        self.crash(down_ms)
+        view = View(self.keys, self.limits)
+        load(view, self.disk.tables(), self.clock.now_ms())
+        for part, told in picture(view).items():
+            self.world.checks.hold(
+                "a restart changes nothing", told == before[part], self.name, part, told, "was", before[part]
+            )
+
+    def lose_disk(self, down_ms: int) -> None:
+        """The machine is gone; another one starts from the last backup."""
+        if self.backup is None or not self.is_up:
+            return
+        self.crash(down_ms)
+        self.disk.restore(self.backup)
+        seq = self.disk.position()[0]
+        gone = [job for job, at in self.acknowledged.items() if at > seq]
+        for job in gone:
+            self.forfeit[job] = None
+            del self.acknowledged[job]
+        self.world.faults["acknowledged job lost with a disk"] += len(gone)
+        self.books = self.books.again(self.disk.rows)
+        self.world.rolled_back()
+
+    def _come_back(self) -> None:
+        if not self.is_up:
+            self.world.chronicle.note(f"{self.name} is back")
+            self.start()
+
+    @property
+    def view(self) -> View:
+        """As the writer sees it."""
+        assert self._writer is not None
+        return self._writer.view
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    def _tick(self, life: int) -> None:
+        if life == self.life and self.is_up:
+            self._turn(life)
+            self.world.timeline.after(TICK_MS, lambda: self._tick(life))
+
+    def command(self, command: ask.Command, then: Callable[[Any, TielineError | None], None] | None = None) -> None:
+        """Hand in one command; ``then`` hears the reply or the refusal once it is kept."""
+        self.commands((command,), lambda answers: then(*answers[0]) if then is not None else None)
+
+    def commands(
+        self, commands: Sequence[ask.Command], then: Callable[[list[tuple[Any, TielineError | None]]], None]
+    ) -> None:
+        """Hand in several, taken in together; ``then`` hears all answers, in order."""
+        assert self._writer is not None
+        answers: list[tuple[Any, TielineError | None] | None] = [None] * len(commands)
+
+        def take(place: int, command: ask.Command, future: Future[Any]) -> None:
+            error = future.exception()
+            assert error is None or isinstance(error, TielineError), error
+            answers[place] = (None, error) if error is not None else (future.result(), None)
+            self._look_at(command, error)
+            if all(each is not None for each in answers):
+                then([each for each in answers if each is not None])
+
+        try:
+            futures = self._writer.submit_many(commands)
+        except TielineError as error:
+            then([(None, error)] * len(commands))
+            return
+        for place, (command, future) in enumerate(zip(commands, futures, strict=True)):
+            future.add_done_callback(
+                lambda done, place=place, command=command: take(place, command, done)  # type: ignore[misc]
+            )
+        if not self._is_turning:
+            self._is_turning = True
+            life = self.life
+            self.world.timeline.after(TURN_MS, lambda: self._turn(life))
+
+    def _look_at(self, command: ask.Command, error: TielineError | None) -> None:
+        """What must hold of every answer."""
+        if error is None:
+            return
+        self.rejected[error.code] += 1
+        self.world.checks.hold("no command meets a defect", error.code != "internal", self.name, command, error)
+        if error.code in ("unplaceable", "kind_not_offered", "record_refused"):
+            self.world.checks.hold("every refusal has a reason", bool(error.reasons), command, error)
+
+    def _turn(self, life: int) -> None:
+        if life != self.life or self._writer is None:
+            return
+        self._is_turning = False
+        try:
+            has_more = self._writer.turn()
+        except CrashError:
+            self.crash(self.world.chance.of(self.name).randrange(200, 8_000))
+            has_more = False
+        self.books.catch_up(self.disk.rows)
+        if self.is_up:
+            self.world.checks.hold(
+                "no command meets a defect", self._writer.meters.defects == 0, self.name, self.world.defect
+            )
+            self.world.looked(self)
+        if has_more and not self._is_turning:
+            self._is_turning = True
+            self.world.timeline.after(TURN_MS, lambda: self._turn(life))
+
+    def _tell(self, orders: list[Ordered]) -> None:
+        for _, station, order in orders:
+            stream = self.streams.get(station)
+            if stream is not None:
+                stream.send(order)
+
+    # -- what others ask ----------------------------------------------------------------------------------------------
+
+    def serve(self, source: str, kind: str, what: Any, respond: Respond) -> None:
+        """One request, as the API's handlers take it. The answer is a reply or a TielineError."""
+        try:
+            HANDLERS[kind](self, source, what, respond)
+        except TielineError as error:
+            respond(error)
+
+    def _simply(self, command: ask.Command, respond: Respond) -> None:
+        self.command(command, lambda reply, error: respond(error if error is not None else reply))
+
+    def _asked(self, _source: str, command: ask.Command, respond: Respond) -> None:
+        """A command of a user, an owner or an admin. A job is acknowledged by its answer."""
+
+        def answer(reply: Any, error: TielineError | None) -> None:
+            if error is None and isinstance(command, ask.SubmitJobs | ask.AcceptQuote):
+                jobs = reply if isinstance(reply, tuple) else (reply,)
+                for job in jobs:
+                    self._acknowledge(job.id)
+            respond(error if error is not None else reply)
+
+        self.command(command, answer)
+
+    def _acknowledge(self, job: str) -> None:
+        self.world.checks.hold("what is acknowledged is kept", job in self.disk.state["job"], self.name, job)
+        self.acknowledged.setdefault(job, self.disk.position()[0])
+
+    def _hello(self, source: str, what: tuple[bytes, str], respond: Respond) -> None:
+        statement, bearer = what
+        hello, _ = open_statement(statement, "site-hello", Hello)
+        bearer_sha256 = hashlib.sha256(bearer.encode()).hexdigest()
+
+        def answer(reply: Any, error: TielineError | None) -> None:
+            if error is not None:
+                respond(error)
+                return
+            site, orders = reply
+            stream = self.world.stream(self.name, source, bearer)
+            before = self.streams.get(site.id)
+            if before is not None:
+                before.close()
+            self.streams[site.id] = stream
+            respond(
+                Welcome(
+                    bearer=bearer,
+                    protocol=site.protocol,
+                    cursor=self.disk.position()[0],
+                    lease_ms=self.limits.lease_ms,
+                    beat_ms=self.limits.beat_ms,
+                    exchange=self.id,
+                    proof="",
+                    is_admitted=site.is_admitted,
+                    is_draining=site.is_draining,
+                    orders=orders,
+                )
+            )
+
+        self.command(ask.OpenSession(statement=statement, hello=hello, bearer_sha256=bearer_sha256), answer)
+
+    def _of_session(self, bearer: str) -> str:
+        site = self.view.sessions.get(hashlib.sha256(bearer.encode()).hexdigest())
+        if site is None:
+            raise TielineError("unauthenticated", "no such session")
+        return site
+
+    def _reports(self, _source: str, what: tuple[str, tuple[Any, ...]], respond: Respond) -> None:
+        bearer, reports = what
+        site = self._of_session(bearer)
+        actor = Actor(name=site, roles=(Role.SITE,))
+
+        def answer(answers: list[tuple[Any, TielineError | None]]) -> None:
+            error = next((error for _, error in answers if error is not None), None)
+            if error is not None:
+                respond(error)
+                return
+            outcomes = tuple(outcome for outcome, _ in answers)
+            for report, outcome in zip(reports, outcomes, strict=True):
+                if isinstance(report, Accepted) and outcome.is_ok:
+                    self.world.said_ok(site, report.run)
+            respond(Outcomes(outcomes=outcomes))
+
+        self.commands([ask.TakeReport(actor=actor, site=site, report=report) for report in reports], answer)
+
+    def _beat(self, _source: str, what: tuple[str, bytes], respond: Respond) -> None:
+        bearer, statement = what
+        name = self._of_session(bearer)
+        verify_statement(statement, self.view.sites[name].public, "site-beat")
+        beat, _ = open_statement(statement, "site-beat", Beat)
+        if beat.site != name:
+            raise TielineError("forbidden", f"this is the heartbeat of `{beat.site}`")
+        self._simply(ask.TakeBeat(actor=Actor(name=name, roles=(Role.SITE,)), site=name, beat=beat), respond)
+
+
+HANDLERS: dict[str, Callable[[SimExchange, str, Any, Respond], None]] = {
+    "hello": SimExchange._hello,
+    "reports": SimExchange._reports,
+    "beat": SimExchange._beat,
+    "command": SimExchange._asked,
+}
