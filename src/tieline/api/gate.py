@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from tieline.api.answer import ThrottledError, refusal_answer
 from tieline.api.call import Call
 from tieline.api.caller import caller_of
+from tieline.api.peercaller import LIMITED, SIGNED, peer_actor
 from tieline.model.error import TielineError
 from tieline.model.party import ANONYMOUS, Actor, Role
 
@@ -94,12 +95,19 @@ class _Passage:
                 call.actor = await caller_of(platform, given, call.via, platform.clock.now_ms())
             except TielineError as error:
                 call.refused = error
+        elif call.header(SIGNED):
+            try:
+                call.actor = peer_actor(platform, call)
+            except TielineError as error:
+                call.refused = error
         if self.scope["path"] in UNCOUNTED:
             return
         name = call.actor.token or call.actor.name if call.actor.roles else f"address {call.via}"
-        call.meter = platform.rates.meter(name, is_site=call.actor.has(Role.SITE))
+        call.meter = platform.rates.meter(name, is_site=call.actor.has(Role.SITE, Role.PEER))
         wait_s = platform.rates.request(call.meter)
         if wait_s > 0:
+            if call.actor.has(Role.PEER):
+                platform.peer_calls.count(call.actor.name, LIMITED)
             limit = platform.limits.requests_per_s
             raise ThrottledError("rate_limited", f"over {limit:,} requests a second from {name}", wait_s)
 

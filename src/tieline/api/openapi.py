@@ -31,6 +31,7 @@ TAGS: dict[str, str] = {
     "tokens": "who may call",
     "blobs": "bytes by their sha256",
     "site side": "what a site process says and hears; it dials out, nothing listens at a site",
+    "peers": "other exchanges: who they are, what they may do, and the logs of records that they follow",
     "operating": "for machines that watch the exchange",
 }
 EVERY = ("invalid_request", "method_not_allowed", "rate_limited", "internal", "overloaded")
@@ -196,6 +197,11 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "job": {"description": "A job's short name or identifier.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "quote": {"description": "A quote's name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "token": {"description": "A token's name (not its secret).", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+    "peer": {"description": "An exchange's identifier.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+    "prefix": {
+        "description": "A prefix: the owner whose log it is.",
+        "schema": {"type": "string", "pattern": NAME_PATTERN},
+    },
     "run": {"description": "A run's short name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "sha256": {"description": "The sha256 of the bytes, in hex.", "schema": _DIGEST},
 }
@@ -230,6 +236,8 @@ def _responses(operation: Operation, names: _Schemas) -> dict[str, Any]:
     found = {str(operation.status): good}
     if operation.gives == BYTES and operation.tag == "blobs":
         found["206"] = {**good, "description": "The part that `Range` asks for"}
+    if any(header.name == "If-None-Match" for header in operation.headers):
+        found["304"] = {"description": "The caller has these bytes already", "headers": headers}
     for status in sorted({CODES[code].status for code in codes_of(operation)}):
         found[str(status)] = {"$ref": f"#/components/responses/E{status}"}
     return found

@@ -18,6 +18,7 @@ import msgspec
 JSON = "application/json"
 BYTES = "application/octet-stream"
 EVENTS = "text/event-stream"
+NDJSON = "application/x-ndjson"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[..., Coroutine[Any, Any, Any]]

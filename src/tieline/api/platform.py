@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -16,7 +16,11 @@ from tieline.api.facts import Facts
 from tieline.api.hub import HEAD, Hub
 from tieline.api.indexing import Indexing
 from tieline.api.metrics import Metrics, watch_writer
+from tieline.api.peercaller import PeerCalls
 from tieline.api.rates import Rates
+from tieline.api.tailing import Tail
+from tieline.drivers.peers.federation import Federation
+from tieline.drivers.peers.signing import Signer
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.inbox import Aside
 from tieline.drivers.stores.logs import Logs
@@ -27,10 +31,17 @@ from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
+from tieline.model.peer import Introduction
+from tieline.model.peering import BranchView
 from tieline.model.protocol import WELCOME, Proof
+from tieline.model.reason import Reason
 from tieline.model.task import Task
-from tieline.ports import Clock
+from tieline.ports import Archive, Clock
 from tieline.registry import sealing_public, sign_statement
+
+if TYPE_CHECKING:
+    from tieline.api.oidc import Issuers
+    from tieline.registry.follow import Standing
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,11 +64,15 @@ class Platform:
     started_ms: int
     url: str = ""  # where the exchange is reached, for join tokens
     scope: str = "enterprise"
+    issuers: Issuers | None = None  # identity providers that are believed; None: local tokens only
     collected: Callable[[], Mapping[str, int]] = dict  # what the sweeper removed so far
     hub: Hub = field(default_factory=Hub)
     facts: Facts = field(default_factory=Facts)
     metrics: Metrics = field(default_factory=Metrics)
+    federation: Federation | None = None  # the pullers of this process; None: another process runs them, or nobody
     rates: Rates = field(init=False)
+    peer_calls: PeerCalls = field(init=False)
+    tail: Tail = field(init=False)
     indexing: Indexing = field(init=False)
     document: bytes = field(init=False, default=b"")
     task_schema: dict[str, Any] = field(init=False, default_factory=dict)
@@ -66,6 +81,8 @@ class Platform:
         """Make what is derived."""
         self.rates = Rates(self.limits)
         self.indexing = Indexing(self)
+        self.peer_calls = PeerCalls(self.started_ms // 1000)
+        self.tail = Tail(self)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="tieline-read")
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -74,17 +91,23 @@ class Platform:
         """Begin to listen to the writer, on the loop that serves."""
         self.document = msgspec.json.encode(document)
         self.task_schema = msgspec.json.schema(Task)
-        self.hub.listeners[:] = [self.facts.note, self.indexing.note]
+        listeners = [self.facts.note, self.indexing.note, self.tail.note]
+        self.hub.listeners[:] = listeners if self.federation is None else [*listeners, self.federation.note]
         self.writer.subscribe(self.hub.take_entries)
         self.writer.subscribe_orders(self.hub.take_orders)
         self.hub.start(lambda: self.writer.position[0])
         await self.read(self.indexing.load)
         self.indexing.loaded()
         watch_writer(self)
+        if self.federation is not None:
+            self.federation.start()
 
     def closing(self) -> None:
         """The process is about to end: end streams and waits. May be called twice."""
         self.hub.close()
+        self.tail.close()
+        if self.federation is not None:
+            self.federation.close()
 
     def close(self) -> None:
         """Let go of what `start` took; the store and the writer belong to whoever made them."""
@@ -128,6 +151,40 @@ class Platform:
         """The proof in a welcome: the site's nonce, signed by the key that the site pinned."""
         proof = Proof(nonce=nonce, exchange=self.exchange.id)
         return sign_statement(proof, self.keys.key, self.keys.kid, WELCOME).decode()
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Signs what is said to peers."""
+        return Signer(self.exchange.id, self.keys.key, self.keys.kid, self.clock)
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The logs of records, for whoever follows them."""
+        from tieline.drivers.stores.archive import StoredArchive
+
+        return StoredArchive(self.store)
+
+    def introduced(self, nonce: str) -> Introduction:
+        """What this exchange says of itself before it is a peer."""
+        row = self.exchange
+        return Introduction(
+            id=row.id,
+            prefix=row.prefix,
+            public=self.keys.key.public,
+            url=self.url,
+            nonce=nonce,
+            at_ms=self.clock.now_ms(),
+            scope=self.scope,
+        )
+
+    def with_standing(self, branch: BranchView) -> BranchView:
+        """A branch with what only this process knows of it: its puller's state, and how it calls us."""
+        federation, peer = self.federation, branch.exchange
+        shown = msgspec.structs.replace(branch, calls=self.peer_calls.of(peer))
+        if federation is not None:
+            shown = with_puller(shown, federation.standing(peer), federation.error(peer))
+        stale_ms = self.clock.now_ms() - (shown.heard_ms or shown.since_ms)
+        return msgspec.structs.replace(shown, stale_ms=max(0, stale_ms))
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -187,3 +244,24 @@ def _users(store: Store, prefix: str, jobs: Sequence[str]) -> list[tuple[str, st
         known = store.job(f"{prefix}/job/{job}")
         found.append((job, known.user if known is not None else ""))
     return found
+
+
+def with_puller(branch: BranchView, standing: Standing | None, error: Reason | None) -> BranchView:
+    """A branch with what its tasks know of it."""
+    if standing is None:
+        return msgspec.structs.replace(branch, error=error)
+    return msgspec.structs.replace(
+        branch,
+        logs=standing.logs,
+        serial=standing.serial,
+        lag=standing.lag,
+        is_listening=standing.is_listening,
+        heard_ms=max(branch.heard_ms, standing.heard_ms),
+        stored=standing.stored,
+        parked=standing.parked,
+        equivocations=standing.equivocations,
+        refused=dict(standing.refused),
+        paused=standing.paused,
+        error=standing.error or error,
+        fault=branch.fault or standing.fault,
+    )

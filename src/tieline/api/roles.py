@@ -13,6 +13,7 @@ from tieline.model.party import Role
 
 ANYONE: tuple[Role, ...] = ()
 READERS = (Role.ADMIN, Role.AUDITOR)
+FOLLOWERS = (Role.ADMIN, Role.AUDITOR, Role.PEER)
 PEOPLE = (Role.ADMIN, Role.OWNER, Role.USER, Role.AUDITOR)
 PAYERS = (Role.ADMIN, Role.USER)
 
@@ -67,6 +68,23 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "list_tokens": (Role.ADMIN, Role.OWNER, Role.AUDITOR),
     "revoke_token": (Role.ADMIN,),
     "delegate_token": PEOPLE,
+    # peers
+    "read_greeting": ANYONE,
+    "request_peering": ANYONE,
+    "add_peer": (Role.ADMIN,),
+    "list_peers": READERS,
+    "accept_peer": (Role.ADMIN,),
+    "grant_peer": (Role.ADMIN,),
+    "clear_peer": (Role.ADMIN,),
+    "remove_peer": (Role.ADMIN,),
+    "read_standing": (Role.PEER,),
+    "list_logs": FOLLOWERS,
+    "read_log_records": FOLLOWERS,
+    "read_log_snapshot": FOLLOWERS,
+    "read_log_digest": FOLLOWERS,
+    "read_log_buckets": FOLLOWERS,
+    "fetch_log_records": FOLLOWERS,
+    "stream_tail": FOLLOWERS,
     # blobs
     "store_blob": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
     "check_blob": (*PEOPLE, Role.SITE),
@@ -112,6 +130,7 @@ SCOPE_OF: dict[str, str] = {
     "drain_site": "change:site",
     "undrain_site": "change:site",
     "leave_site": "change:site",
+    "list_peers": "audit",
     "store_blob": "write:blob",
     "check_blob": "read:blob",
     "read_blob": "read:blob",

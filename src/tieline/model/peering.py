@@ -16,10 +16,12 @@ from typing import Annotated
 import msgspec
 
 from tieline.model.api import Body, View
+from tieline.model.kinds import KINDS
 from tieline.model.peer import PeerRole, PeerState, Prefix, Url
 from tieline.model.project import Quota
 from tieline.model.reason import Reason
-from tieline.model.spec import Word
+
+KindName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(KINDS)})\Z")]
 
 
 class GreetingView(View, frozen=True, kw_only=True):
@@ -34,11 +36,12 @@ class PeerAddBody(Body, frozen=True, kw_only=True):
     url: Url
     role: PeerRole
     fingerprint: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{32})?\Z")] = ""
-    kinds: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] = ()
+    kinds: Annotated[tuple[KindName, ...], msgspec.Meta(max_length=64)] = ()
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=256)] = ()
     may_read: bool = True
     may_use: bool = False
     quota: Quota = Quota()
+    is_elsewhere: bool = False  # keep ``url`` although the exchange says that its address is another
 
 
 class PeerRequestBody(Body, frozen=True, kw_only=True):
@@ -50,7 +53,7 @@ class PeerRequestBody(Body, frozen=True, kw_only=True):
 class PeerGrantBody(Body, frozen=True, kw_only=True):
     """What is granted to a peer, and what is pulled from it; what is absent stays as it is."""
 
-    kinds: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] | None = None
+    kinds: Annotated[tuple[KindName, ...], msgspec.Meta(max_length=64)] | None = None
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=256)] | None = None
     may_read: bool | None = None
     may_use: bool | None = None
