@@ -14,6 +14,7 @@ from tieline.model.peer import DelegatedToken
 from tieline.registry.delegated import check_narrower, passed_on, sealed_token
 
 BETWEEN_EXCHANGES = "run"
+MOST_GROUP_CHARACTERS = 1_500
 
 
 @operation("POST", "/v1/tokens/delegated", tag="tokens", status=201, example={"scopes": ["read:job"], "ttl_s": 600})
@@ -47,7 +48,7 @@ async def delegate_token(call: Call, body: DelegateBody) -> DelegatedMade:
         project=project,
         job=job,
         roles=passed_on(actor),
-        groups=actor.groups,
+        groups=_few(actor.groups),
         parent=actor.token,
     )
     secret = sealed_token(token, platform.keys.key, platform.keys.kid)
@@ -60,6 +61,17 @@ async def delegate_token(call: Call, body: DelegateBody) -> DelegatedMade:
         job=token.job,
         expires_ms=token.exp_s * 1000,
     )
+
+
+def _few(groups: tuple[str, ...]) -> tuple[str, ...]:
+    """As many groups as a token has room for; without the others it can only do less."""
+    found, room = [], MOST_GROUP_CHARACTERS
+    for group in groups[:64]:
+        room -= len(group.encode())
+        if room < 0:
+            break
+        found.append(group)
+    return tuple(found)
 
 
 def _end_s(call: Call, wanted_s: int) -> int:

@@ -56,6 +56,17 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 # -- who --------------------------------------------------------------------------------------------------------------
 
 
+class IssuerView(View, frozen=True, kw_only=True):
+    """An identity provider that this exchange believes, and what a program needs to log in there."""
+
+    alias: str
+    issuer: str
+    client_id: str
+    scopes: tuple[str, ...]
+    bearer: str  # which token is sent here: `access` or `id`
+    hosts: tuple[str, ...]  # of its endpoints, beside the issuer's own
+
+
 class ExchangeView(View, frozen=True, kw_only=True):
     """Who answers here, and the keys that a caller may pin."""
 
@@ -67,6 +78,7 @@ class ExchangeView(View, frozen=True, kw_only=True):
     sealing: str  # X25519 that secrets are sealed to
     version: str
     protocols: tuple[int, ...]
+    issuers: tuple[IssuerView, ...] = ()
 
 
 class MeView(View, frozen=True, kw_only=True):
