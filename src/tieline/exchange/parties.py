@@ -38,6 +38,8 @@ def create_token(view: View, command: CreateToken, now_ms: int, ids: Ids) -> Dec
         allow(command.actor, Role.ADMIN, what="make tokens")
     if Role.SITE in command.roles:
         raise TielineError("invalid_request", "the role `site` is given by a session, not by a token", where="roles")
+    if Role.PEER in command.roles:
+        raise TielineError("invalid_request", "the role `peer` is proved by a signature, not by a token", where="roles")
     if Role.JOIN in command.roles and (len(command.roles) > 1 or not command.owner):
         raise TielineError("invalid_request", "a join token has no other role, and names its owner", where="roles")
     if Role.OWNER in command.roles and not command.owner:

@@ -7,7 +7,7 @@ from tieline.api.operation import BYTES, EVENTS, JSON
 from tieline.api.roles import ROLES
 from tieline.model.party import Role
 
-PEOPLE = [role for role in Role if role is not Role.SITE]
+PEOPLE = [role for role in Role if role not in (Role.SITE, Role.PEER)]
 QUESTIONS = ("find", "plan", "delegate_token")  # asked by POST because of their bodies; nothing is kept
 SAMPLE = {"sha256": "0" * 64, "token": "t-none", "quote": "q-none"}
 
