@@ -8,7 +8,7 @@ from tieline.exchange.quotes import expired_quotes
 from tieline.exchange.runs import lose_run
 from tieline.exchange.sites import silent_sites
 from tieline.exchange.view import View
-from tieline.model.event import Events, RunEnded
+from tieline.model.event import Events, JobEnded, RunEnded
 from tieline.model.job import JobState
 from tieline.model.reason import Reason
 from tieline.ports import Ids
@@ -26,14 +26,15 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
         run = view.runs[name]
         if name not in gone and now_ms >= run.expires_ms:
             events.extend(lose_run(view, run, now_ms, "offer_expired"))
-    events.extend(_deadlines(view, now_ms))
+    ended = {event.job: None for event in events if isinstance(event, JobEnded)}
+    events.extend(_deadlines(view, now_ms, ended))
     events.extend(expired_quotes(view, now_ms))
     return Decision(tuple(events))
 
 
-def _deadlines(view: View, now_ms: int) -> list[Events]:
+def _deadlines(view: View, now_ms: int, ended: dict[str, None]) -> list[Events]:
+    """What waits beyond its deadline ends; ``ended`` holds the jobs that this tick has ended, and gets those too."""
     events: list[Events] = []
-    ended: dict[str, None] = {}
     for row in view.waiting.overdue(now_ms, MOST_ENDED):
         if row.id in ended:
             continue
