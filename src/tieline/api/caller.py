@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOGIN = ("tieline login URL --token TOKEN",)
 MOST_SECRET = 2_000
+JWT = "eyJ"  # how the base64url of `{"` begins
 
 
 async def caller_of(platform: Platform, header: str, via: str, now_ms: int) -> Actor:
@@ -35,6 +36,8 @@ async def caller_of(platform: Platform, header: str, via: str, now_ms: int) -> A
         raise TielineError("unauthenticated", "the header is not `Authorization: Bearer <token>`", hints=LOGIN)
     if is_delegated(secret):
         return await _delegated(platform, secret, via, now_ms)
+    if platform.issuers is not None and secret.startswith(JWT):
+        return await platform.issuers.actor(secret, via, now_ms // 1000)
     if len(secret) > MOST_SECRET:
         raise TielineError("unauthenticated", f"a token has at most {MOST_SECRET:,} characters", hints=LOGIN)
     return holder_of(platform.view, secret, via, now_ms)

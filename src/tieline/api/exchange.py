@@ -29,6 +29,7 @@ def exchange_view(platform: Platform) -> ExchangeView:
         sealing=platform.sealing_public,
         version=__version__,
         protocols=tuple(range(PROTOCOL, PROTOCOL_LEAST - 1, -1)),
+        issuers=platform.issuers.views() if platform.issuers is not None else (),
     )
 
 

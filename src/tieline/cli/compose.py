@@ -1,8 +1,8 @@
 """Compose: where an exchange is put together from its parts. Nothing else knows all of them.
 
 One folder holds everything of an exchange: ``exchange.json`` (name, keys, 0600), ``tieline.db``, ``blobs/``, ``logs/``,
-``limits.json`` where limits differ from the defaults, ``admin.token``, the ``port`` that its sites know, and the
-``address`` of the running process.
+``limits.json`` where limits differ from the defaults, ``oidc.json`` where identity providers are believed,
+``admin.token``, the ``port`` that its sites know, and the ``address`` of the running process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -42,6 +43,9 @@ from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits, conflicts
 from tieline.registry import Key
+
+if TYPE_CHECKING:
+    from tieline.api.oidc import Issuers
 
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound
 SWITCH_S = 0.0005  # the writer and the loop hand over to each other often: a batch must not wait 5 ms for its turn
@@ -116,6 +120,15 @@ def limits_of(folder: Path) -> Limits:
     return limits
 
 
+def issuers_of(folder: Path, prefix: str) -> Issuers | None:
+    """The identity providers of ``folder``; None where it names none, and nothing of theirs is loaded then."""
+    if not (folder / "oidc.json").exists():
+        return None
+    from tieline.api.oidc import Issuers
+
+    return Issuers.of(folder, prefix)
+
+
 class Exchange:
     """One exchange in this process: opened, served, closed."""
 
@@ -123,6 +136,7 @@ class Exchange:
         self.folder = folder
         self.identity = identity
         self.limits = limits_of(folder)
+        self.issuers = issuers_of(folder, identity.prefix)
         self.keys = ExchangeKeys(Key(base64.b64decode(identity.seed)), identity.prefix)
         self.clock = SystemClock()
         self._view: View | None = None
@@ -191,6 +205,7 @@ class Exchange:
             started_ms=self.clock.now_ms(),
             url=options.public_url or address_of(listener, has_tls=bool(options.certificate)),
             scope=self.identity.scope,
+            issuers=self.issuers,
             collected=lambda: sweeper.collected,
         )
         server = make_server(
