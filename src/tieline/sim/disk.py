@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from tieline.drivers.stores.log import GENESIS, LogRow
 from tieline.drivers.stores.store import Batch, Row, StoreError
 from tieline.drivers.stores.tables import STATE
+from tieline.model.job import Job
 
+decode_job = msgspec.json.Decoder(Job).decode
 ENDED_KEPT = 1_000  # ended runs that a start reads, so that a repeated report is answered as before
 
 
@@ -85,6 +89,7 @@ class Disk:
         found: dict[str, Iterable[Row]] = {name: list(rows.values()) for name, rows in self.state.items()}
         jobs = [row for row in self.state["job"].values() if not row["ended_ms"]]
         found["job"] = sorted(jobs, key=lambda row: (row["submitted_ms"], row["id"]))
+        found["brief"] = [{"id": row["id"], "brief": row["brief"]} for row in found["job"]]
         runs = sorted(self.state["run"].values(), key=lambda row: (row["offered_ms"], row["id"]))
         live = [row for row in runs if row["state"] in ("offered", "accepted", "running")]
         over = [row for row in runs if row["state"] not in ("offered", "accepted", "running")]
@@ -92,6 +97,11 @@ class Disk:
         quotes = [row for row in self.state["quote"].values() if row["state"] in ("asked", "open")]
         found["quote"] = sorted(quotes, key=lambda row: row["id"])
         return found
+
+    def jobs_named(self, names: Sequence[str]) -> dict[str, Job]:
+        """Whole jobs by identifier, as a view asks for those that it keeps as rows."""
+        kept = self.state["job"]
+        return {name: decode_job(kept[name]["doc"]) for name in names if name in kept}
 
     # -- backups ------------------------------------------------------------------------------------------------------
 

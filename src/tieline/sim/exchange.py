@@ -21,6 +21,7 @@ from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.orders import order_of
 from tieline.exchange.placing import schedule
 from tieline.exchange.projection import load, rows
+from tieline.exchange.shelf import Shelf
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 TURN_MS = 1  # from the first command that waits to the decision on all that do
 TICK_MS = 500
 BATCH = 64
+SHELF_BYTES = 20_000  # of whole jobs in memory: few, so that the others are fetched from the disk
 ADMIN = Actor(name="admin", roles=(Role.ADMIN, Role.USER))
 
 
@@ -88,7 +90,7 @@ class SimExchange:
         clock = self.clock
         writer = StillWriter(
             self.disk,  # type: ignore[arg-type]
-            lambda: View(self.keys, self.limits),
+            self._fresh_view,
             decide,
             schedule,
             rows,
@@ -105,6 +107,11 @@ class SimExchange:
         self.is_up = True
         self._is_turning = False
         self._tick(self.life)
+
+    def _fresh_view(self) -> View:
+        view = View(self.keys, self.limits)
+        view.jobs = Shelf(self.disk.jobs_named, SHELF_BYTES)
+        return view
 
     def crash(self, down_ms: int) -> None:
         """The process dies, whatever it was doing, and is started again later."""
@@ -124,7 +131,7 @@ class SimExchange:
             return
         before = picture(self.view)
         self.crash(down_ms)
-        view = View(self.keys, self.limits)
+        view = self._fresh_view()
         load(view, self.disk.tables(), self.clock.now_ms())
         for part, told in picture(view).items():
             self.world.checks.hold(

@@ -51,6 +51,7 @@ class SimOwner:
         self._queue: deque[tuple[str, int]] = deque()  # identifier, place among its pages
         self._is_sending = False
         self.thefts = 0
+        self.is_to_renew = False  # its exchange means to give its prefix to a second key
         self.stolen: tuple[Key, str] | None = None
 
     def serve(self, _source: str, _kind: str, _what: Any, respond: Respond) -> None:
@@ -109,8 +110,9 @@ class SimOwner:
 
     def renew_key(self, key: Key, kid: str) -> None:
         """The exchange delegated to a new key; what is signed from now on is signed with it."""
-        self.keys.append(key)
-        self.kid = kid
+        if len(self.keys) == 1:
+            self.keys.append(key)
+            self.kid = kid
 
     def publish_again(self) -> None:
         """Whatever the exchange does not hold as it was signed last (it may have been set back)."""

@@ -28,10 +28,12 @@ def revoke(world: World, owner: SimOwner) -> None:
         return
     before = opened(given).record
     delegation = msgspec.convert(before.spec, Delegation)
+    key, kid = Key(hashlib.sha256(f"second {owner.name}".encode()).digest()), f"{owner.prefix}#k2"
+    owner.is_to_renew = True
     if len(delegation.keys) > 1:
+        owner.renew_key(key, kid)
         return
     now_s = exchange.clock.now_s()
-    key, kid = Key(hashlib.sha256(f"second {owner.name}".encode()).digest()), f"{owner.prefix}#k2"
     world.truth.keys[kid] = key.public_bytes
     old = msgspec.structs.replace(delegation.keys[0], revoked_from=now_s)
     new = DelegatedKey(kid=kid, public=key.public, nb=now_s - 600, exp=old.exp)
@@ -47,7 +49,6 @@ def revoke(world: World, owner: SimOwner) -> None:
     def done(_: Any, error: TielineError | None) -> None:
         if error is None:
             world.faults["key revoked"] += 1
-            if len(owner.keys) == 1:
-                owner.renew_key(key, kid)
+            owner.renew_key(key, kid)
 
     exchange.command(ask.StoreRecord(actor=ADMIN, envelope=sign(record, exchange.keys.key, exchange.keys.kid)), done)

@@ -254,7 +254,7 @@ class World:
         self.calm()
         self.advance(60_000)
         for owner in self.owners.values():
-            if len(owner.keys) > 1:
+            if owner.is_to_renew:
                 revoke(self, owner)  # an exchange that was set back may have forgotten it
         self.advance(2_000)
         for owner in self.owners.values():
