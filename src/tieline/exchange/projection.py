@@ -19,7 +19,10 @@ from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
 from tieline.model.project import Project
+from tieline.registry import Head
+from tieline.registry.authority import GIVING
 
+PLACEABLE = ("dataset", "site", "pool")  # kinds of records that placing reads
 _encode = msgspec.json.Encoder().encode
 Row = Mapping[str, Any]
 
@@ -137,6 +140,8 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
 
     What is last value only starts anew: every site has a whole lease to be heard again, and sessions are reopened.
     """
+    if "head" not in tables:
+        tables = _narrowed(tables)
     for row in tables["exchange"]:
         view.exchange = msgspec.json.decode(row["doc"], type=ExchangeRow)
     for row in tables["token"]:
@@ -152,7 +157,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     for row in tables["project"]:
         project = msgspec.json.decode(row["doc"], type=Project)
         view.projects[project.id] = project
-    _load_records(view, tables["record"])
+    _load_records(view, tables)
     for site in sites:
         view.supply.flag_site(site)
     _load_work(view, tables)
@@ -211,27 +216,56 @@ def _load_peers(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
         view.serials[row["prefix"]] = row["serial"]
 
 
-def _load_records(view: View, records: Iterable[Row]) -> None:
-    """Delegations first, shortest prefix first, so that every chain is known before it is needed."""
-    ordered = sorted(
-        records,
-        key=lambda row: (
-            row["kind"] not in ("owner", "exchange"),
-            row["kind"] == "pool",
-            len(row["prefix"]),
-            row["id"],
-        ),
-    )
-    for row in ordered:
-        event = RecordStored(
-            id=row["id"],
-            kind=row["kind"],
-            rev=row["rev"],
-            sha256=row["sha256"],
-            exp=row["exp"],
-            status=row["status"],
-            kid=row["kid"],
-            envelope=row["envelope"].decode(),
-        )
+def _load_records(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
+    """Delegations first, shortest prefix first; of all others the heads; what placing reads comes last, sites first."""
+    for row in sorted(tables["given"], key=lambda row: (len(row["prefix"]), row["id"])):
         view.catalogue.restore(row["envelope"])
-        view.supply.put_record(event, view.sites)
+    view.catalogue.load(map(_head, tables["head"]), _nothing)
+    for row in tables["placeable"]:
+        if row["envelope"]:
+            view.supply.put_record(_stored(row), view.sites)
+
+
+def _nothing(name: str) -> bytes | None:
+    raise AssertionError(name)  # only delegations are asked for, and those are not among the heads
+
+
+def _head(row: Row) -> Head:
+    return Head(
+        id=row["id"],
+        prefix=row["prefix"],
+        kind=row["kind"],
+        rev=row["rev"],
+        sha256=row["sha256"],
+        envelope_sha256=row["envelope_sha256"],
+        nb=row["nb"],
+        exp=row["exp"],
+        status=row["status"],
+        kid=row["kid"],
+        public="",
+    )
+
+
+def _stored(row: Row) -> RecordStored:
+    return RecordStored(
+        id=row["id"],
+        kind=row["kind"],
+        rev=row["rev"],
+        sha256=row["sha256"],
+        exp=row["exp"],
+        status=row["status"],
+        kid=row["kid"],
+        envelope=row["envelope"].decode(),
+    )
+
+
+def _narrowed(tables: Mapping[str, Iterable[Row]]) -> dict[str, list[Row]]:
+    """What a store answers beside its tables, from the rows that `rows` gave: for worlds without one."""
+    records = sorted(tables.get("record", ()), key=lambda row: (row["kind"] == "pool", row["id"]))
+    return {
+        **{name: list(tables.get(name, ())) for name in ROW},
+        "given": [row for row in records if row["kind"] in GIVING],
+        "head": [row for row in records if row["kind"] not in GIVING],
+        "placeable": [row for row in records if row["kind"] in PLACEABLE],
+        "brief": [row for row in tables.get("job", ()) if row["brief"] is not None],
+    }
