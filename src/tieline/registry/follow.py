@@ -27,6 +27,7 @@ from tieline.model.error import TielineError
 from tieline.model.identifier import is_under
 from tieline.model.peer import Cursor
 from tieline.model.reason import Reason
+from tieline.registry.hearing import hear
 from tieline.registry.pulling import (
     Action,
     Answered,
@@ -123,7 +124,7 @@ def begin(
 def step(state: FollowState, what: Input, now_ms: int) -> tuple[FollowState, list[Action]]:
     """What follows from ``what`` at ``now_ms``. ``state`` stays as it was."""
     turn = Turn(state, now_ms)
-    turn.hear(what)
+    hear(turn, what)
     turn.pursue()
     return turn.state, turn.actions
 
