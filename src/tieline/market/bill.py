@@ -42,6 +42,7 @@ def bill_of(party: str, side: str, lines: Iterable[BillLine]) -> Bill:
         core_seconds=sum(each.core_seconds for each in sums),
         charge_micro_cny=sum(each.charge_micro_cny for each in sums),
         remainder=sum(each.remainder for each in sums),
+        disputed_micro_cny=sum(each.disputed_micro_cny for each in sums),
         from_ms=ordered[0].ended_ms if ordered else 0,
         until_ms=ordered[-1].ended_ms if ordered else 0,
     )
@@ -55,6 +56,7 @@ def _sum(party: str, lines: list[BillLine]) -> BillSum:
         core_seconds=sum(line.unit_seconds for line in lines if line.unit != "accelerator"),
         charge_micro_cny=sum(line.charge_micro_cny for line in lines),
         remainder=sum(line.remainder for line in lines),
+        disputed_micro_cny=sum(line.disputed_micro_cny for line in lines),
     )
 
 
@@ -72,4 +74,7 @@ def _line(usage: Usage) -> BillLine:
         remainder=usage.remainder,
         evidence=usage.evidence,
         ended_ms=usage.ended_ms,
+        via=usage.via,
+        origin=usage.origin,
+        disputed_micro_cny=usage.disputed_micro_cny + usage.given_disputed_micro_cny,
     )

@@ -24,6 +24,9 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     remainder: int  # micro-yuan-seconds, 0 <= remainder < 3600
     evidence: str = "measured"
     ended_ms: int = 0
+    via: str = ""  # the exchange behind which it ran
+    origin: str = ""  # the exchange whose user it was
+    disputed_micro_cny: int = 0  # claimed by `via` beyond the charge, or of the charge not accepted by `origin`
 
 
 class BillSum(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +38,7 @@ class BillSum(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     core_seconds: int
     charge_micro_cny: int
     remainder: int  # of all lines together; may exceed 3600, and is never turned into money
+    disputed_micro_cny: int = 0
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,5 +52,6 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     core_seconds: int = 0
     charge_micro_cny: int = 0
     remainder: int = 0
+    disputed_micro_cny: int = 0
     from_ms: int = 0  # first and last end of a run on it
     until_ms: int = 0

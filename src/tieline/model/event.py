@@ -341,10 +341,11 @@ class RecordsTaken(Event, frozen=True, kw_only=True, tag="records_taken"):
 
 
 class ReportsTaken(Event, frozen=True, kw_only=True, tag="reports_taken"):
-    """The reports of a peer up to this position of its log have taken effect."""
+    """The reports of a peer up to this position of its list have taken effect."""
 
     peer: str
     after: int
+    session: str = ""  # of its list
 
     @property
     def subject(self) -> str:

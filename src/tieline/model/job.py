@@ -108,11 +108,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     evidence: str = "measured"
     ended_ms: int = 0
     project: str = ""
-    via: str = ""  # the exchange behind which it ran; its signed claim is `claim`
-    claim: str = ""  # signed `UsageClaim`: given, where the job came from a peer; taken, where it ran at one
-    answer: str = ""  # signed `UsageAnswer` to it
     site_receipt: str = ""  # signed `MeterReading` of the site
-    disputed_micro_cny: int = 0  # claimed beyond what was observed: not billed
+    via: str = ""  # the exchange behind which it ran
+    claim: str = ""  # its signed `UsageClaim`
+    answer: str = ""  # our signed `UsageAnswer`
+    disputed_micro_cny: int = 0  # what it claims beyond the charge: not billed
+    origin: str = ""  # the exchange whose user it was
+    given_claim: str = ""  # our signed `UsageClaim` to it
+    given_answer: str = ""  # its signed `UsageAnswer`
+    given_disputed_micro_cny: int = 0  # what it does not accept of the charge
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,6 +149,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_after_s: int = 0  # the site stops it then: duration limit and budget, whichever is first; 0: none
     exit_codes: tuple[int, ...] = ()  # per node, once known
     checkpoint: str = ""  # blob restored at its start
+    answer: str = ""  # our signed `UsageAnswer`, once it ended behind a peer: given again as it is
     reason: Reason | None = None
     is_stop_requested: bool = False
     stop_reason: Reason | None = None  # why we asked: what the end is explained with

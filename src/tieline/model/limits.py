@@ -56,6 +56,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     offer_ttl_ms: Annotated[
         int, Meta(ge=100, le=3_600_000, description="how long a booking is held for the answer of the owner's site")
     ] = 5_000
+    peer_offer_ttl_ms: Annotated[
+        int, Meta(ge=100, le=3_600_000, description="the same, of a booking behind another exchange")
+    ] = 30_000
+    branch_lost_ms: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=31_536_000_000,
+            description="an exchange that was not heard for so long lost the runs behind it",
+        ),
+    ] = 3_600_000
     quote_ttl_s: Annotated[int, Meta(ge=1, le=604_800, description="how long an answered quote can be accepted")] = 300
 
     # -- bytes that are kept -------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     may_read: bool = True  # it may pull our records
     may_use: bool = False  # its users may run here, within `quota`
     quota: Quota = Quota()
-    reports_after: int = 0  # position in its log up to which its reports are taken
+    reports_after: int = 0  # position in its list up to which its reports are taken
+    reports_session: str = ""  # of that list: a restored peer begins another one
     fault: Reason | None = None  # proof against it: rolled back, equivocated, forged; shown until an admin clears it
     since_ms: int = 0
     changed_ms: int = 0
@@ -75,7 +76,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: str  # short name of the peer's run
     epoch: int
     job: str  # the peer's job identifier
-    token: str = ""  # the peer's delegated token: who may do what for how long
+    user: str = ""  # as the peer names it
+    token: str = ""  # identifier of the delegated token under which it was asked for
+    path: tuple[str, ...] = ()  # exchanges that the offer passed through, the first one first
+    data_class: tuple[str, ...] = ()  # of its data, as the peer knows it
+    residency: tuple[str, ...] = ()
+    offered_ms: int = 0  # by the peer's clock
+    expires_ms: int = 0  # by ours: not started later than that
+    accelerator_count: int = 0
+    core_count: int = 0
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
