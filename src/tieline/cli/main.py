@@ -37,6 +37,7 @@ COMMANDS: Table = {
     "usage": ("tieline.cli.money:usage", "usage"),
     "bill": ("tieline.cli.money:bill", "bill"),
     "site": ("tieline.cli.site:site", "site"),
+    "exchange": ("tieline.cli.exchange:exchange", "exchange"),
     "id": ("tieline.cli.record:record", "id"),
     "token": ("tieline.cli.token:token", "token"),
     "events": ("tieline.cli.events:events", "events"),

@@ -151,7 +151,7 @@ class Puller:
                 found = await asked(self.client, ask.request)
         except TielineError as error:
             is_peer = not ask.is_own and error.code not in AT_FAULT
-            self._inputs.put_nowait(follow.Failed(ask=ask.ask, reason=said_reason(error), is_peer=is_peer))
+            self._inputs.put_nowait(follow.Failed(ask=ask.ask, reason=_reason(error), is_peer=is_peer))
         except Exception as error:  # noqa: BLE001 - whatever a peer's answer does to a library, it fails alone
             reason = Reason(code="peer_garbled", values={"why": f"{type(error).__name__}: {error}"[:400]})
             self._inputs.put_nowait(follow.Failed(ask=ask.ask, reason=reason))
@@ -171,7 +171,7 @@ class Puller:
         try:
             taken: PageTaken = await self.host.ask(command)
         except TielineError as error:
-            self._inputs.put_nowait(follow.NotTaken(take=take.take, reason=said_reason(error)))
+            self._inputs.put_nowait(follow.NotTaken(take=take.take, reason=_reason(error)))
             return
         self._inputs.put_nowait(
             follow.Taken(
@@ -203,7 +203,7 @@ class Puller:
                         await self._room.acquire()
                         self._inputs.put_nowait(follow.TailSaid(line=tail_line_of(event.data)))
         except TielineError as error:
-            reason, is_peer = said_reason(error), error.code not in AT_FAULT
+            reason, is_peer = _reason(error), error.code not in AT_FAULT
         finally:
             waiting.cancel()
         self._inputs.put_nowait(follow.TailEnded(reason=reason, is_peer=is_peer))
@@ -211,6 +211,11 @@ class Puller:
     async def _opened(self, opened: asyncio.Event) -> None:
         await opened.wait()
         self._inputs.put_nowait(follow.TailOpened())
+
+
+def _reason(error: TielineError) -> Reason:
+    """What the machine is told; that something is not there is a word of its own to it."""
+    return follow.reason_of(error) if error.code == "not_found" else said_reason(error)
 
 
 async def asked(client: PeerClient, request: Request) -> Answer:
