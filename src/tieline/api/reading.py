@@ -74,7 +74,7 @@ def _is_needed_at(platform: Platform, site: str, sha256: str) -> bool:
     view = platform.view
     for name in list(view.runs_at.get(site, ())):
         run = view.runs.get(name)
-        job = view.jobs.get(run.job) if run is not None else None
+        job = view.jobs.peek(run.job) if run is not None else None
         if run is not None and job is not None and (run.checkpoint == sha256 or sha256 in referred(job)):
             return True
     return False

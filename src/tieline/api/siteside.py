@@ -163,7 +163,7 @@ async def with_secrets(platform: Platform, site: str, run: str, outcome: Outcome
     """The outcome of an acceptance with the task's secrets, sealed to the site that accepted."""
     view = platform.view
     found = view.runs.get(run)
-    job = view.jobs.get(found.job) if found is not None and found.site == site else None
+    job = view.jobs.peek(found.job) if found is not None and found.site == site else None
     if job is None or not job.task.secrets:
         return outcome
     sealed = await for_site(platform, job.id, view.sites[site].sealing)

@@ -26,6 +26,8 @@ from tieline.api.platform import Platform
 from tieline.api.serve import address_of, bound, make_server, serve
 from tieline.drivers.clock import SystemClock, SystemIds
 from tieline.drivers.garbage import collect_rarely
+from tieline.drivers.peers.federation import Federation
+from tieline.drivers.peers.puller import Puller
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.disk import Disk, private_folder
 from tieline.drivers.stores.logs import Logs
@@ -165,7 +167,7 @@ class Exchange:
 
     def _new_view(self) -> View:
         """An empty view; when it replaces one that could not be kept, sessions go on."""
-        view, before = View(self.keys, self.limits), self._view
+        view, before = View(self.keys, self.limits, fetch=self.store.jobs_named), self._view
         if before is not None:
             view.carry(before)
         self._view = view
@@ -208,6 +210,7 @@ class Exchange:
             issuers=self.issuers,
             collected=lambda: sweeper.collected,
         )
+        platform.federation = Federation(platform, (Puller,))
         server = make_server(
             make_app(platform),
             platform,

@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     streams_per_caller: Annotated[int, Meta(ge=1, le=100_000, description="open streams of one caller")] = 64
 
     # -- work ----------------------------------------------------------------------------------------------------------
-    live_jobs: Annotated[int, Meta(ge=1, le=10_000_000, description="jobs that wait or run")] = 100_000
+    live_jobs: Annotated[int, Meta(ge=1, le=10_000_000, description="jobs that wait or run")] = 2_000_000
     queue: Annotated[int, Meta(ge=1, le=1_000_000, description="commands that wait for the writer")] = 10_000
     batch: Annotated[int, Meta(ge=1, le=10_000, description="commands that are committed in one transaction")] = 256
     tick_ms: Annotated[

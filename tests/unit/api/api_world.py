@@ -66,7 +66,7 @@ class World:
         self.store = Store(f"sqlite:///{self.folder}/tieline.db").open()
         self.writer: Writer[View] = Writer(
             self.store,
-            lambda: View(self.keys, self.limits),
+            lambda: View(self.keys, self.limits, fetch=self.store.jobs_named),
             decide,
             schedule,
             rows,
