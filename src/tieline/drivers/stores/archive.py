@@ -1,0 +1,131 @@
+"""Archive: the logs of records as the committed store holds them (port `Archive`). Safe from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Engine, Select, and_, func, or_, select
+
+from tieline.drivers.stores import tables as t
+from tieline.exchange.view import ExchangeRow
+from tieline.model.record import Status
+from tieline.ports import Logged, LogHead
+from tieline.registry.digest import HASH_DIGITS
+from tieline.registry.pages import CHECKPOINT_NAME
+
+MOST_ROWS = 2_001  # a page, and one more to see whether there is another
+MOST_NAMES = 500  # of one statement
+
+_record = t.record.c
+_LOGGED = (_record.id, _record.serial, _record.sha256, _record.envelope)
+_exchange = msgspec.json.Decoder(ExchangeRow).decode
+
+
+class StoredArchive:
+    """Questions about the logs, on an engine that reads. Records whose bytes were let go are in none of the answers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._is_bytewise = engine.dialect.name == "sqlite"  # elsewhere texts may be ordered by a language's rules
+
+    def position(self) -> tuple[str, int]:
+        """Session of the logs, and the newest position of the event log; ("", 0) before there is an exchange."""
+        with self._engine.connect() as connection:
+            doc = connection.execute(select(t.exchange.c.doc).limit(1)).scalar()
+            head = connection.execute(select(t.meta.c.value).where(t.meta.c.key == "head")).scalar()
+        session = _exchange(doc).session if doc is not None else ""
+        return session, int.from_bytes(head[:8], "big") if head else 0
+
+    def logs(self, after: str, limit: int) -> Sequence[LogHead]:
+        """Logs in order of prefix, those after the prefix ``after``."""
+        prefix = t.serial.c.prefix
+        query = select(prefix, t.serial.c.serial).where(self._bytes(prefix) > after)
+        query = query.order_by(self._bytes(prefix)).limit(max(1, limit))
+        with self._engine.connect() as connection:
+            heads = connection.execute(query).all()
+            if not heads:
+                return []
+            span = and_(self._bytes(_record.prefix) >= heads[0][0], self._bytes(_record.prefix) <= heads[-1][0])
+            sums = select(_record.prefix, func.count()).where(span).group_by(_record.prefix)
+            counts = dict(tuple(row) for row in connection.execute(sums))
+            signed = select(_record.prefix).where(
+                _record.kind == "checkpoint", _record.status != Status.WITHDRAWN, span
+            )
+            with_checkpoint = dict.fromkeys(row[0] for row in connection.execute(signed))
+        return [
+            LogHead(prefix=name, serial=serial, count=counts.get(name, 0), has_checkpoint=name in with_checkpoint)
+            for name, serial in heads
+        ]
+
+    def log(self, prefix: str) -> LogHead | None:
+        """One of them, without its count; None when no record of that prefix was ever stored."""
+        with self._engine.connect() as connection:
+            serial = connection.execute(select(t.serial.c.serial).where(t.serial.c.prefix == prefix)).scalar()
+            if serial is None:
+                return None
+            status = connection.execute(
+                select(_record.status).where(_record.id == f"{prefix}/{CHECKPOINT_NAME}")
+            ).scalar()
+        is_signed = status is not None and status != Status.WITHDRAWN
+        return LogHead(prefix=prefix, serial=serial, has_checkpoint=is_signed)
+
+    def delta(self, prefix: str, after: int, limit: int, kinds: Sequence[str] = ()) -> Sequence[Logged]:
+        """Records above the serial ``after`` in order of serial; ``kinds`` empty: of every kind."""
+        query = select(*_LOGGED).where(_record.prefix == prefix, _record.serial > after)
+        if kinds:
+            query = query.where(_record.kind.in_(kinds))
+        return self._logged(query.order_by(_record.serial).limit(_bounded(limit)))
+
+    def between(self, first: str, until: str, below: int, limit: int) -> Sequence[Logged]:
+        """Records of one prefix from the identifier ``first`` to before ``until``, with a serial below ``below``."""
+        name = self._bytes(_record.id)
+        query = select(*_LOGGED).where(name >= first, name < until, _record.serial < below)
+        return self._logged(query.order_by(name).limit(_bounded(limit)))
+
+    def digits(self, prefix: str, kinds: Sequence[str] = (), alive_s: int = 0) -> str:
+        """The first 32 hex digits of the payload hash of every record of the log, joined by the database itself."""
+        digits = func.substr(_record.sha256, 1, HASH_DIGITS)
+        with self._engine.connect() as connection:
+            query = select(func.aggregate_strings(digits, "")).where(*_alive(prefix, kinds, alive_s))
+            return connection.execute(query).scalar() or ""
+
+    def hashes(
+        self, prefix: str, buckets: Sequence[str], kinds: Sequence[str] = (), alive_s: int = 0
+    ) -> Sequence[tuple[str, str]]:
+        """Identifier and payload hash (hex) of those of the same records whose hash begins with one of ``buckets``."""
+        query = select(_record.id, _record.sha256).where(*_alive(prefix, kinds, alive_s))
+        query = query.where(func.substr(_record.sha256, 1, 3).in_(buckets))
+        with self._engine.connect() as connection:
+            return [(name, sha256) for name, sha256 in connection.execute(query)]
+
+    def envelopes(self, ids: Sequence[str]) -> Sequence[Logged]:
+        """Those of ``ids`` that are here, in the order asked."""
+        found: dict[str, Logged] = {}
+        for at in range(0, len(ids), MOST_NAMES):
+            for row in self._logged(select(*_LOGGED).where(_record.id.in_(ids[at : at + MOST_NAMES]))):
+                found[row.id] = row
+        return [found[name] for name in ids if name in found]
+
+    def _logged(self, query: Select[Any]) -> list[Logged]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [Logged(name, serial, sha256, envelope) for name, serial, sha256, envelope in rows if envelope]
+
+    def _bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
+        """The column, ordered byte by byte as identifiers are everywhere."""
+        return column if self._is_bytewise else column.collate("C")
+
+
+def _alive(prefix: str, kinds: Sequence[str], alive_s: int) -> list[ColumnElement[bool]]:
+    terms = [_record.prefix == prefix, func.length(_record.envelope) > 0]
+    if kinds:
+        terms.append(_record.kind.in_(kinds))
+    if alive_s:
+        terms.append(or_(_record.exp > alive_s, _record.status == Status.WITHDRAWN))
+    return terms
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(limit, MOST_ROWS))
