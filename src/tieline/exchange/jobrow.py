@@ -32,8 +32,6 @@ class Brief(msgspec.Struct, frozen=True, array_like=True, gc=False):
     after: str
     shape: int
     words: int
-    peer: str  # of the origin
-    peer_run: str
 
 
 _brief = msgspec.msgpack.Decoder(Brief).decode
@@ -88,20 +86,19 @@ def row_of(job: Job, seq: int) -> JobRow:
 
 def brief_of(job: Job) -> bytes:
     """What the store keeps to make the row of a live job from."""
-    row, origin = row_of(job, 0), job.origin
-    asked_by = (origin.peer, origin.run) if origin is not None else ("", "")
+    row = row_of(job, 0)
     times = row.submitted_ms, row.turn_ms, row.eligible_ms, row.deadline_ms
-    return _encode(Brief(row.id, row.state, row.user, row.project, *times, row.after, row.shape, row.words, *asked_by))
+    return _encode(Brief(row.id, row.state, row.user, row.project, *times, row.after, row.shape, row.words))
 
 
-def row_again(kept: bytes) -> tuple[JobRow, tuple[str, str] | None]:
-    """The row (without its number), and whose run it is where another exchange asked for the job.
+def row_again(kept: bytes) -> JobRow:
+    """The row, without its number.
 
     Raises msgspec.DecodeError for what no version wrote.
     """
     brief = _brief(kept)
     submitted_ms = brief.submitted_ms
-    row = JobRow(
+    return JobRow(
         submitted_ms=submitted_ms,
         seq=0,
         id=brief.id,
@@ -115,7 +112,6 @@ def row_again(kept: bytes) -> tuple[JobRow, tuple[str, str] | None]:
         shape=brief.shape,
         words=brief.words,
     )
-    return row, (brief.peer, brief.peer_run) if brief.peer else None
 
 
 def deadline_ms(job: Job) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tieline.exchange.guests import GuestRun, load_guests
 from tieline.exchange.jobrow import JobRow, brief_of, row_again
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.event import EquivocationSeen, RecordStored
@@ -18,7 +19,7 @@ from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
 from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
-from tieline.model.project import Project
+from tieline.model.project import Project, Spending
 from tieline.registry import Head
 from tieline.registry.authority import GIVING
 
@@ -103,6 +104,10 @@ def _serial(key: str, serial: int) -> Row:
     return {"prefix": key, "serial": serial}
 
 
+def _guest(key: str, run: GuestRun) -> Row:
+    return {"id": key, "peer": run.peer, "doc": _encode(run)}
+
+
 def _cursor(key: str, cursor: Cursor) -> Row:
     return {"id": key, "peer": cursor.peer, "doc": _encode(cursor)}
 
@@ -121,6 +126,8 @@ ROW: dict[str, Callable[[str, Any], Row]] = {
     "peer": _plain,
     "cursor": _cursor,
     "project": _plain,
+    "spending": _plain,
+    "guest": _guest,
 }
 
 
@@ -157,6 +164,9 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     for row in tables["project"]:
         project = msgspec.json.decode(row["doc"], type=Project)
         view.projects[project.id] = project
+    for row in tables["spending"]:
+        spending = msgspec.json.decode(row["doc"], type=Spending)
+        view.spent[(spending.project, spending.month)] = spending
     _load_records(view, tables)
     for site in sites:
         view.supply.flag_site(site)
@@ -181,10 +191,7 @@ def _load_jobs(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
         brief = row["brief"]
         if brief is None:  # an older version wrote it
             brief = brief_of(view.jobs.fetch((row["id"],))[row["id"]])
-        found, origin = row_again(brief)
-        rows.append(found)
-        if origin is not None:
-            view.foreign[origin] = found.id
+        rows.append(row_again(brief))
     for found in view.jobs.fill(rows):
         if found.state is JobState.QUEUED:
             view.waiting.add(found)
@@ -194,6 +201,7 @@ def _load_jobs(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
 
 def _load_work(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
     _load_jobs(view, tables)
+    load_guests(view, (msgspec.json.decode(row["doc"], type=GuestRun) for row in tables["guest"]))
     for row in tables["run"]:
         run = msgspec.json.decode(row["doc"], type=Run)
         if run.state not in RUN_ENDED:

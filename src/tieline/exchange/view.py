@@ -9,21 +9,23 @@ jobs of which only a row is here (`Shelf`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from tieline.exchange.guests import Guest, tell
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.supply import Supply
 from tieline.model import event as fact
-from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState
+from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState, Usage
 from tieline.model.limits import Limits
 from tieline.model.party import Site, Token
 from tieline.model.peer import BranchState, Cursor, Peer, PeerState
 from tieline.model.plan import Quote
-from tieline.model.project import Project
+from tieline.model.project import Project, Spending
 from tieline.model.record import DelegatedKey, Root
 from tieline.model.task import Mount
 from tieline.ports import ConstantDistances, Distances
@@ -31,6 +33,11 @@ from tieline.registry import Catalogue
 
 replace = msgspec.structs.replace
 MOST_RECENT = 20_000
+
+
+def month_of(at_ms: int) -> str:
+    """The calendar month of a time, UTC, as ``2026-11``."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m")
 
 
 class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +95,8 @@ class View:
         self.cursors: dict[tuple[str, str], Cursor] = {}  # peer, prefix -> how far its log was taken
         self.branches: dict[str, Branch] = {}  # peer -> how it stands; last value only
         self.remote_sites: dict[str, str] = {}  # site -> the peer that leads to it; last value only
-        self.foreign: dict[tuple[str, str], str] = {}  # peer, its run -> our live job for it
+        self.guests: dict[str, Guest] = {}  # peer -> what its users have here
+        self.spent: dict[tuple[str, str], Spending] = {}  # peer or project, month -> what it used up
         self.projects: dict[str, Project] = {}
         self.charged_micro_cny = 0
         self.touched: dict[tuple[str, str], Any] = {}
@@ -112,6 +120,7 @@ class View:
 
     def apply(self, event: fact.Event, now_ms: int) -> None:
         """Let one fact take effect. Raises AssertionError when a use-case produced an impossible transition."""
+        tell(self, event)
         APPLY[type(event)](self, event, now_ms)
 
     def touch(self, table: str, key: str, value: Any) -> None:
@@ -152,6 +161,16 @@ class View:
         self.cursors[(cursor.peer, cursor.prefix)] = cursor
         self.touch("cursor", f"{cursor.peer} {cursor.prefix}", cursor)
 
+    def spend(self, who: str, usage: Usage) -> None:
+        """Add a usage line to what a peer or a project used up in its month."""
+        month = month_of(usage.ended_ms)
+        before = self.spent.get((who, month)) or Spending(project=who, month=month)
+        card_ms = usage.unit_count * usage.duration_ms if usage.unit == "accelerator" else 0
+        charge_micro_cny = before.charge_micro_cny + usage.charge_micro_cny
+        spent = replace(before, card_ms=before.card_ms + card_ms, charge_micro_cny=charge_micro_cny)
+        self.spent[(who, month)] = spent
+        self.touch("spending", f"{who} {month}", spent)
+
     def put_job(self, job: Job) -> None:
         """Keep a job; an ended one leaves the view."""
         known = self.jobs.rows.get(job.id)
@@ -161,8 +180,6 @@ class View:
             before = self.jobs.end(job.id)
             if before is not None and before.state is JobState.QUEUED:
                 self.waiting.remove(before)
-            if job.origin is not None:
-                self.foreign.pop((job.origin.peer, job.origin.run), None)
             self.supply.demands.pop(job.id, None)
         else:
             before, row = self.jobs.put(job)
@@ -171,8 +188,6 @@ class View:
                     self.waiting.remove(before)
                 if row.state is JobState.QUEUED:
                     self.waiting.add(row)
-            if job.origin is not None:
-                self.foreign[(job.origin.peer, job.origin.run)] = job.id
         self.touch("job", job.id, job)
 
     def open_session(self, site: str, bearer_sha256: str) -> None:
@@ -361,13 +376,22 @@ def _checkpoint_stored(view: View, event: fact.CheckpointStored, now_ms: int) ->
 def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:
     run = view.runs[event.run]
     view.put_run(
-        replace(run, state=event.state, ended_ms=event.at_ms, exit_codes=event.exit_codes, reason=event.reason)
+        replace(
+            run,
+            state=event.state,
+            ended_ms=event.at_ms,
+            exit_codes=event.exit_codes,
+            reason=event.reason,
+            answer=event.usage.answer if event.usage is not None else "",
+        )
     )
     if event.usage is not None:
         job = view.jobs[run.job]
         view.put_job(replace(job, charged_micro_cny=job.charged_micro_cny + event.usage.charge_micro_cny))
         view.charged_micro_cny += event.usage.charge_micro_cny
         view.touch("usage", run.id, event.usage)
+        if event.usage.origin:
+            view.spend(event.usage.origin, event.usage)
 
 
 def _quote_changed(view: View, event: fact.QuoteChanged, now_ms: int) -> None:
@@ -396,7 +420,7 @@ def _records_taken(view: View, event: fact.RecordsTaken, now_ms: int) -> None:
 
 
 def _reports_taken(view: View, event: fact.ReportsTaken, now_ms: int) -> None:
-    view.put_peer(replace(view.peers[event.peer], reports_after=event.after))
+    view.put_peer(replace(view.peers[event.peer], reports_after=event.after, reports_session=event.session))
 
 
 def _usage_answered(view: View, event: fact.UsageAnswered, now_ms: int) -> None:

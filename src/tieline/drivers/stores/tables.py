@@ -4,7 +4,7 @@
 
     the log              event
     its projections      exchange token peer cursor project spending serial record equivocation site job run quote usage
-                         report                                                   (written in its transaction)
+                         guest                                                    (written in its transaction)
     the log's tree       tile checkpoint
     answers given        idempotency
     about the store      meta (position of the log), alembic_version (shape of these tables)
@@ -149,14 +149,12 @@ cursor = Table(
 )
 project = Table("project", metadata, Column("id", Id, primary_key=True), Column("doc", LargeBinary, nullable=False))
 spending = Table("spending", metadata, Column("id", Id, primary_key=True), Column("doc", LargeBinary, nullable=False))
-report = Table(  # what is to be told to a peer of the runs that it asked for, until it says that it knows
-    "report",
+guest = Table(  # the runs that peers asked for, and what they are told of them
+    "guest",
     metadata,
-    Column("id", String(230), primary_key=True),
+    Column("id", String(401), primary_key=True),
     Column("peer", Id, nullable=False),
-    Column("serial", BigInteger, nullable=False),
     Column("doc", LargeBinary, nullable=False),
-    Index("report_peer", "peer", "serial"),
 )
 tile = Table(  # whole rows of 256 hashes of the log's Merkle tree
     "tile",
@@ -203,11 +201,11 @@ FIXED: dict[str, frozenset[str]] = {
     "quote": frozenset({"user"}),
     "usage": frozenset({"job", "user", "owner"}),
     "cursor": frozenset({"peer"}),
-    "report": frozenset({"peer", "serial"}),
+    "guest": frozenset({"peer"}),
     "blob": frozenset({"size_bytes", "owner", "created_ms"}),
 }
 STATE = (
     "exchange", "token", "peer", "cursor", "project", "spending", "serial", "record", "equivocation", "site", "job",
-    "run", "quote", "usage", "report",
+    "run", "quote", "usage", "guest",
 )  # fmt: skip
 CHANGEABLE = frozenset((*STATE, "secret", "blob", "idempotency"))  # what a change (table, key, row or None) may name

@@ -1,4 +1,4 @@
-"""Peers, logs of records with serials, projects, reports to peers, the Merkle tree of the log."""
+"""Peers, logs of records with serials, projects, runs of peers, the Merkle tree of the log."""
 
 from __future__ import annotations
 
@@ -52,14 +52,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
-        "report",
-        sa.Column("id", sa.String(length=230), nullable=False),
+        "guest",
+        sa.Column("id", sa.String(length=401), nullable=False),
         sa.Column("peer", sa.String(length=200), nullable=False),
-        sa.Column("serial", sa.BigInteger(), nullable=False),
         sa.Column("doc", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("report_peer", "report", ["peer", "serial"])
     op.create_table(
         "tile",
         sa.Column("level", sa.BigInteger(), autoincrement=False, nullable=False),
