@@ -29,6 +29,7 @@ class Books:
         self.seq = 0
         self.jobs: dict[str, Job] = {}
         self.ended: dict[str, JobState] = {}
+        self.requests: dict[str, str] = {}  # as its user marked it -> job
         self.runs: dict[str, Run] = {}
         self.live: dict[str, str] = {}  # job -> its live run
         self.epochs: Counter[str] = Counter()
@@ -63,6 +64,10 @@ class Books:
             case fact.JobSubmitted(job=job):
                 self._hold("a job has one beginning", job.id not in self.jobs, job.id)
                 self.jobs[job.id] = job
+                request = job.task.labels.get("request", "")
+                self._hold("a request is taken once", request not in self.requests, request, job.id)
+                if request:
+                    self.requests[request] = job.id
             case fact.RunOffered(run=run):
                 self._offered(run)
             case fact.RunAccepted(run=run):

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tieline.drivers.stores.draft import Ordered
@@ -79,6 +80,8 @@ class SimExchange:
         self.is_up = False
         self.life = 0
         self._is_turning = False
+        self._answered: list[Callable[[], None]] = []  # a future would hide what its callbacks raise
+        self._ordered: list[Ordered] = []
         self._writer: StillWriter | None = None
         self.rejected: Counter[str] = Counter()
 
@@ -102,7 +105,7 @@ class SimExchange:
             tick_ms=TICK_MS,
             timer=clock.timer_s,
         )
-        writer.subscribe_orders(self._tell)
+        writer.subscribe_orders(lambda orders: self._ordered.extend(orders))
         self._writer = writer.open()
         self.is_up = True
         self._is_turning = False
@@ -190,15 +193,16 @@ class SimExchange:
             if all(each is not None for each in answers):
                 then([each for each in answers if each is not None])
 
+        def answered(future: Future[Any], place: int, command: ask.Command) -> None:
+            self._answered.append(lambda: take(place, command, future))
+
         try:
             futures = self._writer.submit_many(commands)
         except TielineError as error:
             then([(None, error)] * len(commands))
             return
         for place, (command, future) in enumerate(zip(commands, futures, strict=True)):
-            future.add_done_callback(
-                lambda done, place=place, command=command: take(place, command, done)  # type: ignore[misc]
-            )
+            future.add_done_callback(partial(answered, place=place, command=command))
         if not self._is_turning:
             self._is_turning = True
             life = self.life
@@ -217,12 +221,16 @@ class SimExchange:
         if life != self.life or self._writer is None:
             return
         self._is_turning = False
+        self._answered, self._ordered = [], []
         try:
             has_more = self._writer.turn()
         except CrashError:
             self.crash(self.world.chance.of(self.name).randrange(200, 8_000))
             has_more = False
         self.books.catch_up(self.disk.rows)
+        for answer in self._answered:
+            answer()
+        self._tell()
         if self.is_up:
             self.world.checks.hold(
                 "no command meets a defect", self._writer.meters.defects == 0, self.name, self.world.defect
@@ -232,8 +240,9 @@ class SimExchange:
             self._is_turning = True
             self.world.timeline.after(TURN_MS, lambda: self._turn(life))
 
-    def _tell(self, orders: list[Ordered]) -> None:
-        for _, station, order in orders:
+    def _tell(self) -> None:
+        """What was ordered, after the answers: a session that was opened in this batch hears of it."""
+        for _, station, order in self._ordered:
             stream = self.streams.get(station)
             if stream is not None:
                 stream.send(order)

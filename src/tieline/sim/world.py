@@ -205,6 +205,8 @@ class World:
         charged = sum(usage.charge_micro_cny for usage in books.usages.values())
         hold("money is conserved", charged == view.charged_micro_cny, name, charged, view.charged_micro_cny)
         for job in waiting:
+            after = view.jobs[job].after
+            hold("no job waits for what is over", not after or after not in books.ended, name, job, after)
             self.explained(exchange, job)
 
     def explained(self, exchange: SimExchange, job: str) -> None:
