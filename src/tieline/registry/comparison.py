@@ -21,7 +21,7 @@ import numpy as np
 
 from tieline.registry.digest import Digest, differing, digest_of, read_entries, unpacked, wanted
 from tieline.registry.pages import page_refused, whole_page
-from tieline.registry.pulling import Asking, Comparing
+from tieline.registry.pulling import Asking, Comparing, kinds_of
 from tieline.registry.rules import SKEW_S
 from tieline.registry.serving import (
     MOST_ENTRIES,
@@ -48,7 +48,7 @@ def start(turn: Turn, prefix: str) -> None:
     """Ask for the digest of a log over there."""
     alive_s = max(0, turn.now_ms // 1000 - SKEW_S)
     turn.change(comparing=Comparing(prefix=prefix, alive_s=alive_s))
-    turn.ask(AskDigest(prefix=prefix, kinds=turn.state.kinds, alive_s=alive_s))
+    turn.ask(AskDigest(prefix=prefix, kinds=kinds_of(turn.state, prefix), alive_s=alive_s))
 
 
 def pursue(turn: Turn) -> bool:
@@ -58,7 +58,7 @@ def pursue(turn: Turn) -> bool:
         return False
     if comparing.prefix in turn.state.taking:
         return True  # its records are being committed
-    kinds, alive_s = turn.state.kinds, comparing.alive_s
+    kinds, alive_s = kinds_of(turn.state, comparing.prefix), comparing.alive_s
     if comparing.ids:
         turn.ask(AskEnvelopes(prefix=comparing.prefix, ids=comparing.ids[:FETCHED_AT_ONCE]))
     elif comparing.chunk:

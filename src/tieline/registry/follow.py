@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tieline.model.error import TielineError
-from tieline.model.identifier import is_under
 from tieline.model.peer import Cursor
 from tieline.model.reason import Reason
 from tieline.registry.hearing import hear
@@ -50,6 +49,7 @@ from tieline.registry.pulling import (
     Taken,
     Ticked,
     Woken,
+    is_wanted,
 )
 from tieline.registry.turn import (
     ASK_MOST_MS,
@@ -113,7 +113,7 @@ def begin(
             compared_ms=BEFORE,
         )
         for cursor in cursors
-        if _is_wanted(prefixes, cursor.prefix)
+        if is_wanted(prefixes, cursor.prefix)
     }
     state = FollowState(
         peer=peer, kinds=kinds, prefixes=prefixes, logs=logs, heard_ms=now_ms, list_ms=now_ms, fault=fault
@@ -177,7 +177,3 @@ def standing(state: FollowState) -> Standing:
         error=state.error or next((log.pause for log in logs if log.pause is not None), None),
         fault=state.fault,
     )
-
-
-def _is_wanted(prefixes: tuple[str, ...], prefix: str) -> bool:
-    return not prefixes or any(is_under(prefix, above) for above in prefixes)

@@ -30,6 +30,8 @@ from tieline.registry.pulling import (
     Taken,
     Ticked,
     Woken,
+    is_wanted,
+    kinds_of,
 )
 from tieline.registry.serving import (
     AskDigest,
@@ -156,7 +158,7 @@ def _logs(turn: Turn, asking: Asking, answer: LogsAnswer) -> None:
     logs = dict(state.logs)
     behind: dict[str, None] = {}
     for line in answer.logs:
-        if state.prefixes and not any(is_under(line.prefix, above) for above in state.prefixes):
+        if not is_wanted(state.prefixes, line.prefix):
             continue
         before = asking.logs.get(line.prefix)
         if before is not None and before.session == answer.session and line.serial < max(before.serial, before.theirs):
@@ -166,7 +168,9 @@ def _logs(turn: Turn, asking: Asking, answer: LogsAnswer) -> None:
         if line.prefix not in logs and len(logs) >= MOST_LOGS:
             turn.change(error=Reason(code="logs_many", values={"limit": MOST_LOGS}))
             continue
-        log = logs[line.prefix] = _listed(logs.get(line.prefix), line, answer.session)
+        log = logs[line.prefix] = _listed(
+            logs.get(line.prefix), line, answer.session, bool(kinds_of(state, line.prefix))
+        )
         if (log.serial < log.theirs or log.page >= 0 or log.is_new) and line.prefix not in state.paused:
             behind[line.prefix] = None
         elif turn.now_ms >= log.compared_ms + COMPARE_MS:
@@ -179,27 +183,28 @@ def _logs(turn: Turn, asking: Asking, answer: LogsAnswer) -> None:
     turn.change(listing="", list_ms=turn.now_ms + every_ms)
 
 
-def _listed(log: Log | None, line: LogLine, session: str) -> Log:
-    """A log as it stands after the peer listed it."""
+def _listed(log: Log | None, line: LogLine, session: str, is_part: bool) -> Log:
+    """A log as it stands after the peer listed it; of a log that is pulled in part no checkpoint helps."""
+    has_checkpoint = line.has_checkpoint and not is_part
     if log is None or log.session != session:
         log = log or Log(prefix=line.prefix)
-        page = 0 if line.has_checkpoint else -1
+        page = 0 if has_checkpoint else -1
         return replace(
             log,
             session=session,
             serial=0,
             committed=0,
             theirs=line.serial,
-            has_checkpoint=line.has_checkpoint,
+            has_checkpoint=has_checkpoint,
             page=page,
             restarts=0,
             is_new=line.count >= comparison.COMPARED_LEAST,
         )
     theirs = max(log.theirs, line.serial)
     page = log.page
-    if page < 0 and line.has_checkpoint and theirs - log.serial > FAR_BEHIND and not log.restarts:
+    if page < 0 and has_checkpoint and theirs - log.serial > FAR_BEHIND and not log.restarts:
         page = 0
-    return replace(log, theirs=theirs, has_checkpoint=line.has_checkpoint, page=page)
+    return replace(log, theirs=theirs, has_checkpoint=has_checkpoint, page=page)
 
 
 def _page(turn: Turn, request: AskRecords, answer: PageAnswer) -> None:
@@ -365,7 +370,7 @@ def _tail_said(turn: Turn, what: TailSaid) -> None:
     if not state.is_listening:
         return
     turn.change(heard_ms=turn.now_ms)
-    if state.prefixes and not any(is_under(line.prefix, above) for above in state.prefixes):
+    if not is_wanted(state.prefixes, line.prefix):
         return
     if not state.session or line.session != state.session:
         turn.change(list_ms=turn.now_ms)
@@ -432,11 +437,7 @@ def _filtered(turn: Turn, what: Filtered) -> None:
     logs = state.logs
     if state.kinds != what.kinds:
         logs = {prefix: Log(prefix=prefix) for prefix in logs}
-    kept = {
-        prefix: log
-        for prefix, log in logs.items()
-        if not what.prefixes or any(is_under(prefix, above) for above in what.prefixes)
-    }
+    kept = {prefix: log for prefix, log in logs.items() if is_wanted(what.prefixes, prefix)}
     _begin_anew(turn, kept)
     turn.change(kinds=what.kinds, prefixes=what.prefixes)
 

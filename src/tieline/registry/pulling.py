@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from tieline.model.identifier import is_under
 from tieline.model.reason import Reason
+from tieline.registry.authority import GIVING
 from tieline.registry.serving import Answer, Request, TailLine
 
 # -- what can happen --------------------------------------------------------------------------------------------------
@@ -251,3 +253,18 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     heard_ms: int = 0
     error: Reason | None = None
     fault: Reason | None = None
+
+
+def is_wanted(prefixes: tuple[str, ...], prefix: str) -> bool:
+    """Whether the log of ``prefix`` is pulled: it is one of ``prefixes``, or below one, or above one.
+
+    Those above hold the delegations that what is below rests on.
+    """
+    return not prefixes or any(is_under(prefix, each) or is_under(each, prefix) for each in prefixes)
+
+
+def kinds_of(state: FollowState, prefix: str) -> tuple[str, ...]:
+    """The kinds that are pulled of a log; empty: all. Delegations always are, and of a log above nothing else is."""
+    if state.prefixes and not any(is_under(prefix, each) for each in state.prefixes):
+        return GIVING
+    return tuple(dict.fromkeys((*GIVING, *state.kinds))) if state.kinds else ()

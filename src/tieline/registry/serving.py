@@ -29,6 +29,7 @@ from tieline.model.peer import Prefix
 from tieline.model.record import Seconds, Status
 from tieline.model.spec import CheckpointSpec, Word
 from tieline.ports import Archive, Logged, LogHead
+from tieline.registry.authority import GIVING
 from tieline.registry.digest import bucket_name, digest_of, entry_lines, packed
 from tieline.registry.envelope import opened, payload_of
 from tieline.registry.pages import CHECKPOINT_NAME, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, page_of
@@ -45,7 +46,10 @@ Name = Annotated[str, msgspec.Meta(max_length=MAX_IDENTIFIER_BYTES)]
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What an asker may read: these kinds, these prefixes and what is below them. Empty: all."""
+    """What an asker may read: these kinds, these prefixes and what is below them. Empty: all.
+
+    Delegations are always granted, also those above: without them nothing could be verified.
+    """
 
     kinds: Kinds = ()
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=256)] = ()
@@ -215,15 +219,22 @@ def answer(archive: Archive, request: Request, grant: Grant) -> Answer:
     if isinstance(request, AskEnvelopes):
         return _envelopes(archive, request, grant, session, log)
     if isinstance(request, AskDigest):
-        digits = archive.digits(request.prefix, _kinds(grant, request.kinds), request.alive_s)
+        digits = archive.digits(request.prefix, _kinds(grant, request.prefix, request.kinds), request.alive_s)
         body = packed(digest_of(digits))
         return DigestAnswer(session=session, prefix=request.prefix, serial=log.serial, body=body)
     return _buckets(archive, request, grant, session, log)
 
 
 def is_granted(grant: Grant, prefix: str) -> bool:
-    """Whether the log of ``prefix`` may be read."""
-    return not grant.prefixes or any(is_under(prefix, above) for above in grant.prefixes)
+    """Whether the log of ``prefix`` may be read, if only its delegations: what is granted below rests on them."""
+    return not grant.prefixes or any(is_under(prefix, each) or is_under(each, prefix) for each in grant.prefixes)
+
+
+def granted_kinds(grant: Grant, prefix: str) -> tuple[str, ...]:
+    """The kinds that may be read of a log that is granted; empty: all."""
+    if grant.prefixes and not any(is_under(prefix, each) for each in grant.prefixes):
+        return GIVING
+    return tuple(dict.fromkeys((*GIVING, *grant.kinds))) if grant.kinds else ()
 
 
 def tail_line(session: str, prefix: str, after: int, serial: int, envelopes: Sequence[bytes]) -> TailLine:
@@ -240,9 +251,10 @@ def granted_line(line: TailLine, grant: Grant) -> TailLine | None:
     """``line`` as far as ``grant`` goes: None when its log may not be read; without the kinds that may not."""
     if not is_granted(grant, line.prefix):
         return None
-    if not grant.kinds or not line.body:
+    kinds = granted_kinds(grant, line.prefix)
+    if not kinds or not line.body:
         return line
-    kept = [envelope for envelope in line.body.split(b"\n")[:-1] if _kind_of(envelope) in grant.kinds]
+    kept = [envelope for envelope in line.body.split(b"\n")[:-1] if _kind_of(envelope) in kinds]
     if len(kept) == line.count:
         return line
     body = page_of(kept)
@@ -264,7 +276,7 @@ def _logs(archive: Archive, request: AskLogs, grant: Grant, session: str, head: 
 
 
 def _records(archive: Archive, request: AskRecords, grant: Grant, session: str, log: LogHead) -> PageAnswer:
-    rows = archive.delta(request.prefix, request.after, request.limit + 1, _kinds(grant, request.kinds))
+    rows = archive.delta(request.prefix, request.after, request.limit + 1, _kinds(grant, request.prefix, request.kinds))
     taken = _as_far_as_a_page(rows[: request.limit])
     is_last = len(taken) == len(rows)
     serial = log.serial if not taken else taken[-1].serial
@@ -273,7 +285,7 @@ def _records(archive: Archive, request: AskRecords, grant: Grant, session: str, 
 
 def _envelopes(archive: Archive, request: AskEnvelopes, grant: Grant, session: str, log: LogHead) -> PageAnswer:
     begin = request.prefix + "/"
-    kinds = _kinds(grant, ())
+    kinds = granted_kinds(grant, request.prefix)
     names = [name for name in request.ids if name.startswith(begin) and (not kinds or name.split("/")[1] in kinds)]
     rows = archive.envelopes(names)
     taken = _as_far_as_a_page(rows)
@@ -283,7 +295,7 @@ def _envelopes(archive: Archive, request: AskEnvelopes, grant: Grant, session: s
 def _snapshot(archive: Archive, request: AskSnapshot, grant: Grant, session: str) -> SnapshotAnswer:
     prefix = request.prefix
     found = archive.envelopes((f"{prefix}/{CHECKPOINT_NAME}",))
-    listed = _checkpoint_of(found[0].envelope) if found and not grant.kinds else None
+    listed = _checkpoint_of(found[0].envelope) if found and not granted_kinds(grant, prefix) else None
     if listed is None or request.page >= len(listed.pages):
         raise TielineError(
             "not_found", f"there is no page {request.page} of a checkpoint of `{prefix}` here; take its log instead"
@@ -311,7 +323,7 @@ def _snapshot(archive: Archive, request: AskSnapshot, grant: Grant, session: str
 
 def _buckets(archive: Archive, request: AskBuckets, grant: Grant, session: str, log: LogHead) -> BucketsAnswer:
     names = [bucket_name(bucket) for bucket in sorted(request.buckets)]
-    hashes = archive.hashes(request.prefix, names, _kinds(grant, request.kinds), request.alive_s)
+    hashes = archive.hashes(request.prefix, names, _kinds(grant, request.prefix, request.kinds), request.alive_s)
     by_bucket: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
     for each in hashes:
         by_bucket[each[1][:3]].append(each)
@@ -337,13 +349,14 @@ def _buckets(archive: Archive, request: AskBuckets, grant: Grant, session: str, 
 # -- inside -----------------------------------------------------------------------------------------------------------
 
 
-def _kinds(grant: Grant, asked: tuple[str, ...]) -> tuple[str, ...]:
+def _kinds(grant: Grant, prefix: str, asked: tuple[str, ...]) -> tuple[str, ...]:
     """The kinds to answer with; empty: all."""
-    if not grant.kinds:
+    granted = granted_kinds(grant, prefix)
+    if not granted:
         return asked
     if not asked:
-        return grant.kinds
-    return tuple(kind for kind in asked if kind in grant.kinds) or ("none",)  # no kind has that name
+        return granted
+    return tuple(kind for kind in asked if kind in granted) or ("none",)  # no kind has that name
 
 
 def _as_far_as_a_page(rows: Sequence[Logged]) -> Sequence[Logged]:

@@ -21,6 +21,7 @@ from tieline.registry.pulling import (
     Log,
     Take,
     Taking,
+    kinds_of,
 )
 from tieline.registry.serving import (
     AskLogs,
@@ -240,7 +241,9 @@ class Turn:
         elif log.page >= 0:
             self.ask(AskSnapshot(prefix=log.prefix, page=log.page))
         else:
-            request = AskRecords(prefix=log.prefix, after=log.serial, limit=MAX_PAGE_RECORDS, kinds=self.state.kinds)
+            request = AskRecords(
+                prefix=log.prefix, after=log.serial, limit=MAX_PAGE_RECORDS, kinds=kinds_of(self.state, log.prefix)
+            )
             self.ask(request)
 
     def caught_up(self, prefix: str) -> None:
