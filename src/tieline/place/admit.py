@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from tieline.place.demand import DataTerm
 from tieline.place.fit import same_owner
 from tieline.place.scene import Asking, among
 from tieline.place.step import Step, none_of, reason
+
+BOUND: Final = ("site", "owner", "exchange")
 
 
 class Pinned(Step):
@@ -35,7 +37,10 @@ class Pinned(Step):
 
 
 class Access(Step):
-    """Private pools serve their owner, partner pools their owner's partners as well."""
+    """Private pools serve their owner, partner pools their owner's partners as well.
+
+    What is behind another exchange is asked there: it shows us what we may use, as the partner that we are.
+    """
 
     codes: tuple[str, ...] = ("access_private", "access_partner")
 
@@ -46,7 +51,7 @@ class Access(Step):
         kept: Flags = codes == column.code("public")
         if kept.all():
             return kept
-        kept |= same_owner(asking, rows)
+        kept |= same_owner(asking, rows) | asking.pools.flags["remote"][rows]
         names = {name for name in (asking.demand.caller.owner, asking.demand.caller.name) if name}
         partner = np.flatnonzero(~kept & (codes == column.code("partner")))
         if len(partner):
@@ -165,8 +170,8 @@ class Residency(Step):
     codes: tuple[str, ...] = ("residency",)
 
     def asked(self, asking: Asking) -> bool:
-        """Whether any of the data is bound to a site or an owner; every pool here is within the exchange."""
-        return any(term.residency in ("site", "owner") for term in asking.demand.data)
+        """Whether any of the data is bound to a site, an owner or this exchange."""
+        return any(term.residency in BOUND for term in asking.demand.data)
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Pools where all of the data may be."""
@@ -187,8 +192,10 @@ class Residency(Step):
 
     def _may(self, asking: Asking, rows: Rows, term: DataTerm) -> Flags:
         table = asking.pools.table
-        if term.residency not in ("site", "owner"):
+        if term.residency not in BOUND:
             return np.ones(len(rows), np.bool_)
+        if term.residency == "exchange":
+            return ~asking.pools.flags["remote"][rows]
         site = table.texts("site")
         sites = [code for code in map(site.code, term.sites) if code > 0]
         if term.residency == "site":
@@ -199,6 +206,24 @@ class Residency(Step):
             return same
         live = asking.pools.live  # bytes without a record belong to whoever owns the site where they are
         return np.isin(owner.codes[rows], owner.codes[live[np.isin(site.codes[live], sites)]])
+
+
+class Secrets(Step):
+    """Secrets are sealed to a site of this exchange; they do not pass through another one."""
+
+    codes: tuple[str, ...] = ("secrets_stay",)
+
+    def asked(self, asking: Asking) -> bool:
+        """Whether the task has any."""
+        return asking.demand.has_secrets
+
+    def test(self, asking: Asking, rows: Rows) -> Flags:
+        """Pools of this exchange."""
+        return ~asking.pools.flags["remote"][rows]
+
+    def explain(self, _asking: Asking, rows: Rows) -> list[Reason]:
+        """It is behind another exchange."""
+        return reason("secrets_stay", rows)
 
 
 def _some(words: tuple[str, ...]) -> str:

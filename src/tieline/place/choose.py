@@ -259,7 +259,7 @@ def _shape(demand: Demand, words: Sequence[str]) -> str:
     rest = (
         demand.type, demand.caller, demand.nodes, demand.network, demand.is_trusted, demand.owners, demand.data,
         demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s, demand.budget_micro_cny,
-        demand.refused, demand.pool, demand.price_micro_cny,
+        demand.refused, demand.pool, demand.price_micro_cny, demand.has_secrets,
     )  # fmt: skip
     return repr((needs, values, rest))
 

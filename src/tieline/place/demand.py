@@ -93,6 +93,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""  # only this one: an accepted quote, or a quote to be asked there
     price_micro_cny: int | None = None  # agreed in a quote, in place of the listed price
     waits_since_ms: int = 0
+    has_secrets: bool = False
     not_applied: tuple[Any, ...] = ()
 
 
@@ -148,6 +149,7 @@ def demand_of(
         price_micro_cny=price_micro_cny,
         waits_since_ms=waits_since_ms or submitted_ms,
         not_applied=task.not_applied,
+        has_secrets=bool(task.secrets),
     )
 
 

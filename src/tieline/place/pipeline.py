@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from tieline.model.reason import Reason, Relaxation
-from tieline.place.admit import Access, DataKnown, Infra, Owners, Pinned, Policy, Residency
+from tieline.place.admit import Access, DataKnown, Infra, Owners, Pinned, Policy, Residency, Secrets
 from tieline.place.coded import Rows
 from tieline.place.demand import Demand
 from tieline.place.fit import (
@@ -53,6 +53,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Where(),  # the dearest question over columns, so after the cheap ones
     Policy(),  # the owner's word, asked once per distinct policy of what is left
     Residency(),
+    Secrets(),
     Budget(),
     Deadline(),  # lasting too: it only gets later
     DataRate(),  # from here on it may pass by itself: readings come,

@@ -48,6 +48,7 @@ class SiteFlags(NamedTuple):
     is_admitted: bool = False
     is_draining: bool = False
     is_silent: bool = False
+    is_remote: bool = False  # it is behind another exchange
 
 
 OPEN_SITE: Final = SiteFlags(is_admitted=True)
@@ -121,7 +122,7 @@ class Pools:
         self._dimensions = (self.accelerators, self.cores, self.memory)
         self.expires_ms: Numbers = np.zeros(0, np.int64)
         self.flags: dict[str, Flags] = {
-            name: np.zeros(0, np.bool_) for name in ("live", "site_open", "boxed", "plain", "images")
+            name: np.zeros(0, np.bool_) for name in ("live", "site_open", "remote", "boxed", "plain", "images")
         }
         self.partners: Coded[tuple[str, ...]] = Coded(())
         self.policy: Coded[OwnerPolicy] = Coded(OwnerPolicy())
@@ -238,6 +239,7 @@ class Pools:
         self.flags["live"][at] = True
         self.flags["boxed"][at] = spec.sandbox not in ("", "none")
         self.flags["images"][at] = any(engine in CONTAINER_ENGINES for engine in spec.engines)
+        self.flags["remote"][at] = False
         self.flags["plain"][at] = any(engine not in CONTAINER_ENGINES for engine in spec.engines)
         self.partners.put(at, spec.partners)
         self.policy.put(at, policy)
@@ -282,13 +284,16 @@ class Pools:
 
     def set_site(self, site: str, flags: SiteFlags) -> None:
         """What the exchange knows of a site; also before its pools are known."""
+        if flags.is_remote != self.site_flags(site).is_remote:
+            self.version += 1  # what data and secrets may go there depends on it
         self._sites[site] = flags
         for at in self._site_rows.get(site, ()):
             self._open(at)
 
     def forget_site(self, site: str) -> None:
         """Its pools, if any, count as not admitted from now on."""
-        self._sites.pop(site, None)
+        before = self._sites.pop(site, None)
+        self.version += before is not None and before.is_remote
         for at in self._site_rows.get(site, ()):
             self._open(at)
 
@@ -357,7 +362,12 @@ class Pools:
 
     def _open(self, at: int) -> None:
         row = self.at(at)
-        self.flags["site_open"][at] = self.site_flags(row.site) == OPEN_SITE and not row.is_draining
+        flags = self.site_flags(row.site)
+        if flags.is_remote != self.flags["remote"][at]:
+            # Behind another exchange the user is another one to the owner, whose policy is asked there.
+            self.flags["remote"][at] = flags.is_remote
+            self.policy.put(at, OwnerPolicy() if flags.is_remote else OwnerPolicy(row.spec.policy, row.spec.partners))
+        self.flags["site_open"][at] = flags._replace(is_remote=False) == OPEN_SITE and not row.is_draining
 
     def _unlist(self, pool: str) -> None:
         """Take a live row out of the postings and its site, so that it can be put anew."""
