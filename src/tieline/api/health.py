@@ -33,10 +33,11 @@ async def read_health(call: Call) -> Health:
 async def read_readiness(call: Call) -> Health:
     """Whether changes are taken; 503 while the exchange starts, stops, or can only read.
 
-    Reading goes on while the store takes no changes.
+    Reading goes on while the store takes no changes. After the start of a large exchange `find` is refused, and all
+    else is answered, until its index is built.
     """
     platform = call.platform
-    if not platform.indexing.is_loaded or platform.hub.is_closed:
+    if platform.hub.is_closed:
         raise ThrottledError("overloaded", "the exchange is starting or stopping", 1)
     if not platform.writer.is_writable:
         raise ThrottledError("overloaded", f"no changes are taken: {platform.writer.why_not_writable}", 5)

@@ -6,6 +6,9 @@ something touched them. The index is a projection: it is built anew from the sto
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from tieline.api.platform import Platform
 
 PAGE = 1_000
+START_S = 5.0
+log = logging.getLogger("tieline.api")
 
 
 class Indexing:
@@ -40,21 +45,39 @@ class Indexing:
         self.platform = platform
         self.index = Index()
         self.is_loaded = False
+        self.is_given_up = False  # the process ends before it was built
         self._came: list[Committed] = []  # while it was loaded
         self._dirty: dict[str, None] = {}  # pools whose free capacity changed
 
     # -- keeping in step ----------------------------------------------------------------------------------------------
 
+    async def start(self) -> None:
+        """Build the index. What takes longer than `START_S` goes on beside all else; `find` is refused until then.
+
+        Raises what a short build raised; a long one that fails is told to the log, and `find` stays refused.
+        """
+        self._building = asyncio.create_task(self._build())
+        done, _ = await asyncio.wait((self._building,), timeout=START_S)
+        if done:
+            self._building.result()
+        else:
+            self._building.add_done_callback(_told)
+
+    async def _build(self) -> None:
+        await self.platform.read(self.load)
+        self.loaded()
+
     def load(self) -> None:
         """Fill the index from the store. Runs in a thread before the first question; nothing else touches it then."""
         store, after = self.platform.store, ""
-        while True:
+        while not self.is_given_up:
             records = store.records(after=after, limit=PAGE)
             for record in records:
                 self._put(record, 0)
             if len(records) < PAGE:
                 return
             after = records[-1].id
+            time.sleep(0)  # the threads that answer come first
 
     def loaded(self) -> None:
         """Take in what came meanwhile, and how the sites stand. On the loop's thread."""
@@ -142,7 +165,7 @@ class Indexing:
     def find(self, body: FindBody) -> Answer:
         """The answer to a question, as of now. Raises TielineError `invalid_expression`, `invalid_request`."""
         if not self.is_loaded:
-            raise TielineError("overloaded", "the index is being built; ask again in a moment")
+            raise TielineError("overloaded", f"the index is being built, {len(self.index):,} records so far; ask again")
         now_ms = self.platform.clock.now_ms()
         self.index.expire(now_ms)
         self._refresh()
@@ -164,3 +187,10 @@ class Indexing:
         found = [ask(point, site) for site in sites]
         known = np.array([value is not None for value in found], np.bool_)
         return np.array([value or 0 for value in found], np.int64), known
+
+
+def _told(building: asyncio.Task[None]) -> None:
+    """Say in the log how a long build ended."""
+    if building.cancelled() or building.exception() is None:
+        return
+    log.critical("the index could not be built; find stays refused", exc_info=building.exception())

@@ -21,6 +21,7 @@ from tieline.api.rates import Rates
 from tieline.api.tailing import Tail
 from tieline.drivers.peers.federation import Federation
 from tieline.drivers.peers.signing import Signer
+from tieline.drivers.stores.archive import StoredArchive
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.inbox import Aside
 from tieline.drivers.stores.logs import Logs
@@ -96,14 +97,14 @@ class Platform:
         self.writer.subscribe(self.hub.take_entries)
         self.writer.subscribe_orders(self.hub.take_orders)
         self.hub.start(lambda: self.writer.position[0])
-        await self.read(self.indexing.load)
-        self.indexing.loaded()
+        await self.indexing.start()
         watch_writer(self)
         if self.federation is not None:
             self.federation.start()
 
     def closing(self) -> None:
         """The process is about to end: end streams and waits. May be called twice."""
+        self.indexing.is_given_up = True
         self.hub.close()
         self.tail.close()
         if self.federation is not None:
@@ -160,9 +161,7 @@ class Platform:
     @cached_property
     def archive(self) -> Archive:
         """The logs of records, for whoever follows them."""
-        from tieline.drivers.stores.archive import StoredArchive
-
-        return StoredArchive(self.store)
+        return StoredArchive(self.store.engine)
 
     def introduced(self, nonce: str) -> Introduction:
         """What this exchange says of itself before it is a peer."""

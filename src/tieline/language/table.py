@@ -76,11 +76,13 @@ class Table:
         Raises KeyError for an attribute that the table has not, OverflowError for an integer over 63 bits.
         """
         row = self._rows.get(key)
-        if row is None:
+        if row is None:  # nothing is in it: rows are empty from the start, and emptied when their key goes
             row = self._new(key)
-        for name, column in self.columns.items():
-            if name not in values:
-                column.clear(row)
+            values = {name: value for name, value in values.items() if value is not None}
+        else:
+            for name, column in self.columns.items():
+                if name not in values:
+                    column.clear(row)
         for name, value in values.items():
             self._set(name, row, value)
         self.version += 1
