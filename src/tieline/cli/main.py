@@ -44,6 +44,7 @@ COMMANDS: Table = {
     "schema": ("tieline.cli.schema:schema", "schema"),
     "demo": ("tieline.cli.demo:demo", "demo"),
     "check": ("tieline.cli.check:check", "check"),
+    "sim": ("tieline.cli.sim:sim", "sim"),
     "exchange-process": ("tieline.cli.serve:exchange_process", ""),
     "site-process": ("tieline.cli.serve:site_process", ""),
 }

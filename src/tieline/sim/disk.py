@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from tieline.drivers.stores.log import GENESIS, LogRow
-from tieline.drivers.stores.store import Batch, Row, StoreError
+from tieline.drivers.stores.store import Batch, StoreError
 from tieline.drivers.stores.tables import STATE
 from tieline.model.job import Job
 
+Row = Mapping[str, Any]
 decode_job = msgspec.json.Decoder(Job).decode
 ENDED_KEPT = 1_000  # ended runs that a start reads, so that a repeated report is answered as before
 

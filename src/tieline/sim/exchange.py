@@ -213,7 +213,8 @@ class SimExchange:
         if error is None:
             return
         self.rejected[error.code] += 1
-        self.world.checks.hold("no command meets a defect", error.code != "internal", self.name, command, error)
+        is_answer = error.code != "internal"
+        self.world.checks.hold("no command meets a defect", is_answer, self.name, self.world.defect or error, command)
         if error.code in ("unplaceable", "kind_not_offered", "record_refused"):
             self.world.checks.hold("every refusal has a reason", bool(error.reasons), command, error)
 

@@ -18,7 +18,7 @@ from tieline.market import usage_of
 from tieline.model.error import TielineError
 from tieline.model.event import RunOffered
 from tieline.model.job import JobState, Run
-from tieline.model.protocol import Accepted
+from tieline.model.protocol import Accepted, Ended
 from tieline.registry import admission, authority, catalogue, envelope
 from tieline.sim import exchange as sim_exchange
 from tieline.sim import site as sim_site
@@ -212,9 +212,9 @@ def _count_nothing(patch: Patch) -> None:
 def _forget_ends(patch: Patch) -> None:
     def step(state: Any, what: Any, now_ms: int) -> Any:
         after, instructions = before(state, what, now_ms)
-        ends = [each for each in instructions if isinstance(each, told.Send) and type(each.report).__name__ == "Ended"]
+        ends = [each for each in instructions if isinstance(each, told.Send) and isinstance(each.report, Ended)]
         if ends:
-            gone = [each.report.run for each in ends]
+            gone = [each.report.run for each in ends if isinstance(each.report, Ended)]
             after = replace(
                 after,
                 runs={name: held for name, held in after.runs.items() if name not in gone},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from hashlib import sha256
 
 import msgspec
 
@@ -13,9 +14,10 @@ from tieline.sim.story import FAULTS, Size, story_of
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of several seeds."""
+    """What became of several stories. ``sha256`` is that of the history; of several, of their hashes in order."""
 
     seeds: int
+    sha256: str
     jobs: int
     events: int
     faults: dict[str, int]
@@ -27,27 +29,39 @@ def search(
     seeds: Iterable[int], size: Size, faults: tuple[str, ...] = FAULTS, *, mistake: str = "", most: int = 1
 ) -> Found:
     """Play each of ``seeds`` until ``most`` of them found something."""
-    played = jobs = events = 0
-    injected: Counter[str] = Counter()
-    checked: Counter[str] = Counter()
-    violations: list[Outcome] = []
+    outcomes: list[Outcome] = []
+    violations = 0
     for seed in seeds:
         with planted(mistake):
-            outcome = play(story_of(seed, size, faults))
-        played += 1
+            outcomes.append(play(story_of(seed, size, faults)))
+        violations += bool(outcomes[-1].invariant)
+        if violations >= most:
+            break
+    return summed(outcomes)
+
+
+def summed(outcomes: Iterable[Outcome]) -> Found:
+    """Several outcomes as one."""
+    faults: Counter[str] = Counter()
+    checks: Counter[str] = Counter()
+    jobs = events = 0
+    hashes: list[str] = []
+    violations: list[Outcome] = []
+    for outcome in outcomes:
+        hashes.append(outcome.sha256)
         jobs += outcome.jobs
         events += outcome.events
-        injected.update(outcome.faults)
-        checked.update(outcome.checks)
+        faults.update(outcome.faults)
+        checks.update(outcome.checks)
         if outcome.invariant:
             violations.append(outcome)
-            if len(violations) >= most:
-                break
+    whole = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()
     return Found(
-        seeds=played,
+        seeds=len(hashes),
+        sha256=whole,
         jobs=jobs,
         events=events,
-        faults=dict(sorted(injected.items())),
-        checks=dict(sorted(checked.items())),
+        faults=dict(sorted(faults.items())),
+        checks=dict(sorted(checks.items())),
         violations=tuple(violations),
     )

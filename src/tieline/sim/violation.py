@@ -24,4 +24,4 @@ class Checks:
         """Look at ``invariant`` once. Raises ViolationError when it does not hold."""
         self.counts[invariant] += 1
         if not is_so:
-            raise ViolationError(invariant, " ".join(str(each)[:600] for each in what))
+            raise ViolationError(invariant, " ".join(str(each)[-1_500:] for each in what))
