@@ -53,6 +53,8 @@ CODES: dict[str, Code] = {
     "internal": Code(500, 1, True, "a defect in Tieline; the request id finds it in the log"),
     "site_unreachable": Code(503, 1, True, "the owner's site is silent"),
     "storage_full": Code(507, 1, True, "the store cannot take more; what is acknowledged is kept"),
+    "store_unreachable": Code(503, 1, True, "the database server of the exchange does not answer"),
+    "not_leader": Code(503, 1, True, "another process has become the writer of this store"),
     "overloaded": Code(503, 1, True, "a bounded queue is full; retry after the stated time"),
     "exchange_unreachable": Code(503, 1, True, "the exchange does not answer"),
     "timeout": Code(504, 1, True, "no answer within the time allowed"),

@@ -15,9 +15,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 from toycore import SITE, row_of, url_of
 
+from tieline.drivers.stores import arrays
 from tieline.drivers.stores import tables as t
 from tieline.drivers.stores.log import GENESIS, chain, link
-from tieline.drivers.stores.statements import Delete, Insert, Upsert, chunks
+from tieline.drivers.stores.statements import chunks
 from tieline.drivers.stores.store import Batch, Change, Store, StoreError
 from tieline.model.error import TielineError
 from tieline.model.event import Entry, EquivocationSeen, JobSubmitted, QuoteChanged, RunOffered, SiteJoined, TokenUsed
@@ -94,6 +95,8 @@ def record(name: str, *, kind: str = "pool", prefix: str = "cn.demo.lab7", exp: 
         "kid": f"{prefix}#k",
         "envelope": b"{}",
         "serial": 1,
+        "nb": 1,
+        "envelope_sha256": None,
     }
     return ("record", str(row["id"]), row)
 
@@ -303,12 +306,12 @@ def test_the_tables_and_statements_are_ready_for_postgresql() -> None:
         for index in table.indexes:
             assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=dialect))
     assert "BYTEA" in str(CreateTable(t.event).compile(dialect=dialect))
-    assert Upsert(t.quote, dialect).text(2) == (
-        'INSERT INTO quote (id, "user", state, doc) VALUES (%s, %s, %s, %s), (%s, %s, %s, %s) '
+    assert arrays.Upsert(t.quote, dialect).text == (
+        'INSERT INTO quote (id, "user", state, doc) SELECT * FROM '
+        "unnest(%b::text[], %b::text[], %b::text[], %b::bytea[]) "
         "ON CONFLICT (id) DO UPDATE SET state = excluded.state, doc = excluded.doc"
     )
-    assert Insert(t.meta, dialect).text(1) == "INSERT INTO meta (key, value) VALUES (%s, %s)"
-    assert Delete(t.secret, dialect).text(2) == "DELETE FROM secret WHERE job IN (%s, %s)"
+    assert arrays.Delete(t.secret, dialect).text == "DELETE FROM secret WHERE job = ANY(%b::text[])"
 
 
 @pytest.mark.parametrize(
@@ -340,6 +343,7 @@ def test_a_batch_that_cannot_be_kept_whole_is_not_kept_at_all(store: Store) -> N
         "submitted_ms": 1,
         "ended_ms": 0,
         "doc": b"",
+        "brief": None,
     }
     with pytest.raises(StoreError):
         store.append(Batch(log(5, 4, head[1]).entries, [token_change(), ("job", "cn.demo/job/j-1", bad)]))

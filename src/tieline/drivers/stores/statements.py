@@ -1,4 +1,4 @@
-"""Statements: the few texts by which the writer changes the store, made once from the tables for one dialect.
+"""Statements: the few texts by which the writer changes an SQLite store, made once from the tables.
 
 Many rows travel in one statement (``INSERT ... VALUES (..), (..)``) and not by the driver's ``executemany``: SQLite's
 driver gives the interpreter lock away at every step and must win it back, so that 1,000 rows beside a busy event loop
@@ -16,6 +16,8 @@ from sqlalchemy import Dialect, Table
 from tieline.drivers.stores.tables import FIXED
 
 MOST_ROWS = 256  # of one statement; times at most 9 columns this is far below SQLite's 32,766 variables
+
+MARK = "?"  # how the driver marks a parameter
 
 
 class Cursor(Protocol):
@@ -38,9 +40,14 @@ def chunks(count: int) -> Iterator[int]:
         count -= size
 
 
-def mark_of(dialect: Dialect) -> str:
-    """How the dialect's driver marks a positional parameter."""
-    return "?" if dialect.paramstyle == "qmark" else "%s"
+def update_of(table: Table, dialect: Dialect) -> str:
+    """What an upsert does with a row that exists: it replaces what is not fixed."""
+    quote = dialect.identifier_preparer.quote
+    keys = [column.name for column in table.primary_key]
+    fixed = FIXED.get(table.name, frozenset())
+    changing = [column.name for column in table.columns if column.name not in keys and column.name not in fixed]
+    what = "UPDATE SET " + ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in changing)
+    return f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {what if changing else 'NOTHING'}"
 
 
 class _Repeated:
@@ -65,7 +72,7 @@ class Insert(_Repeated):
         self.columns = tuple(column.name for column in table.columns)
         quote = dialect.identifier_preparer.quote
         names = ", ".join(map(quote, self.columns))
-        row = "(" + ", ".join([mark_of(dialect)] * len(self.columns)) + ")"
+        row = "(" + ", ".join([MARK] * len(self.columns)) + ")"
         super().__init__(f"INSERT INTO {quote(table.name)} ({names}) VALUES ", row, tail)  # noqa: S608 - own names
 
     def run(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
@@ -77,16 +84,10 @@ class Insert(_Repeated):
 
 
 class Upsert(Insert):
-    """Insert rows, or replace what is not fixed of those that exist (the same words in SQLite and PostgreSQL)."""
+    """Insert rows, or replace what is not fixed of those that exist (``ON CONFLICT DO UPDATE``)."""
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
-        quote = dialect.identifier_preparer.quote
-        keys = [column.name for column in table.primary_key]
-        fixed = FIXED.get(table.name, frozenset())
-        changing = [column.name for column in table.columns if column.name not in keys and column.name not in fixed]
-        what = "UPDATE SET " + ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in changing)
-        tail = f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {what if changing else 'NOTHING'}"
-        super().__init__(table, dialect, tail)
+        super().__init__(table, dialect, update_of(table, dialect))
 
 
 class Delete(_Repeated):
@@ -96,7 +97,7 @@ class Delete(_Repeated):
         quote = dialect.identifier_preparer.quote
         key = next(iter(table.primary_key)).name
         head = f"DELETE FROM {quote(table.name)} WHERE {quote(key)} IN ("  # noqa: S608 - own names
-        super().__init__(head, mark_of(dialect), ")")
+        super().__init__(head, MARK, ")")
 
     def run(self, cursor: Cursor, keys: Sequence[str]) -> None:
         """Delete the rows with these keys."""
@@ -115,7 +116,7 @@ class Lookup(_Repeated):
         names = ", ".join(map(quote, columns))
         super().__init__(
             f"SELECT {names} FROM {quote(table.name)} WHERE {quote(key)} IN (",  # noqa: S608 - own names
-            mark_of(dialect),
+            MARK,
             ")",
         )
 

@@ -66,6 +66,7 @@ class Store(Reader):
         self._writing: Engine | None = None
         self._connection: Connection | None = None
         self._head: bytes | None = None  # as the last batch left it
+        self._is_over = False  # another writer has begun
         self.term = 0
 
     @property
@@ -182,21 +183,28 @@ class Store(Reader):
         try:
             self._drop()
             self._connection = self._writing.connect()
-            self._database.take(self._connection)
             if self._database.folder is not None:
                 return False
-            with self._connection.begin():
-                term = int.from_bytes(meta_of(self._connection, "term") or b"", "big")
-                head = meta_of(self._connection, "head")
+            self._check_term(self._connection)
+            self._database.take(self._connection)
+            head = self._check_term(self._connection)
         except DatabaseError as error:
             raise self._failure(error) from error
         except TielineError as error:
             raise StoreError("not_leader" if error.code == "conflict" else error.code, error.message) from error
-        if term != self.term:
-            self._drop()
-            raise StoreError("not_leader", f"writer {term} of `{self.shown}` came after this one, writer {self.term}")
         is_more, self._head = head != self._head, head
         return is_more
+
+    def _check_term(self, connection: Connection) -> bytes | None:
+        """The head of the log. Raises `not_leader` when another writer has begun: then this one is over for good."""
+        with connection.begin():
+            term = int.from_bytes(meta_of(connection, "term") or b"", "big")
+            head = meta_of(connection, "head")
+        if term != self.term:
+            self._drop()
+            self._is_over = True
+            raise StoreError("not_leader", f"writer {term} of `{self.shown}` came after this one, writer {self.term}")
+        return head
 
     # -- writing: one thread ------------------------------------------------------------------------------------------
 
@@ -240,6 +248,8 @@ class Store(Reader):
             try:
                 self.recover()
             except StoreError as again:
+                if self._is_over:
+                    raise
                 if again.code not in ("not_leader", "store_unreachable") or time.monotonic() > deadline:
                     raise error from again
                 time.sleep(RETURN_PAUSE_S)  # a session of ours that broke may hold the lock for a moment yet
@@ -300,7 +310,8 @@ class Store(Reader):
 
     def _failure(self, error: BaseException) -> StoreError:
         database = self._database
-        return StoreError(database.code_of(error), str(cause_of(error)), is_lost=database.is_lost(error))
+        why = " ".join(str(cause_of(error)).split())
+        return StoreError(database.code_of(error), why, is_lost=database.is_lost(error))
 
     # -- what a start needs -------------------------------------------------------------------------------------------
 
@@ -316,7 +327,7 @@ class Store(Reader):
 def meta_of(connection: Connection, key: str) -> bytes | None:
     """What the store notes about itself under ``key``."""
     value = connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
-    return bytes(value) if value is not None else None
+    return value if isinstance(value, bytes) else None  # what a changed file holds there is found by `check_end`
 
 
 def opening_error(database: Database, error: DatabaseError) -> TielineError:

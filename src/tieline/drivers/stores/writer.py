@@ -9,7 +9,8 @@
                        answer everybody, tell the subscribers
 
 Nothing is answered before it is kept. When a transaction is not kept, everybody in it is told so, the view is filled
-anew from the store, and changes (not reads) are refused until a probe can be written again.
+anew from the store, and changes (not reads) are refused until a probe can be written again. When another process has
+become the writer of the store meanwhile, this one answers what waits with `not_leader` and ends.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tieline.drivers.stores.inbox import Aside, Inbox, Waiting, deliver
 from tieline.drivers.stores.log import LogRow
 from tieline.drivers.stores.meters import Meters
 from tieline.drivers.stores.replies import GROWING, REPLIES, ReplyCodec
-from tieline.drivers.stores.store import Batch, Change, Row, Store, StoreError
+from tieline.drivers.stores.snapshot import Row
+from tieline.drivers.stores.store import Batch, Change, Store, StoreError
 from tieline.exchange.commands import Command, Tick
 from tieline.model.error import TielineError
 from tieline.ports import Clock, Ids
@@ -237,7 +239,8 @@ class Writer(Generic[V]):
         finally:
             self._inbox.close()
             while items:
-                deliver((item, None, TielineError("internal", "the writer has stopped")) for item in items)
+                code, why = self._refusal or ("internal", "the writer has stopped")
+                deliver((item, None, TielineError(code, why)) for item in items)
                 items = self._inbox.take(self._batch, 0)
 
     def _pause_s(self) -> float | None:
@@ -349,6 +352,8 @@ class Writer(Generic[V]):
         self._probe_at = self._timer() + self._probe_s
         self._reload()
         why = f"nothing of this request was kept: {error}"
+        if error.is_lost:
+            why = f"the database went away while this was being kept: send it again with its key ({error})"
         deliver((item, None, TielineError(error.code, why, hints=("tieline status",))) for item in items)
 
     def _reload(self) -> None:
@@ -372,13 +377,16 @@ class Writer(Generic[V]):
         if self._refusal is None or self._timer() < self._probe_at:
             return
         try:
-            self._store.recover()
+            is_more = self._store.recover()
             self._store.probe()
-            if self._view is None:
+            if is_more or self._view is None:
                 self._reload()
         except StoreError as error:
             self._refusal = (error.code, str(error))
             self._probe_at = self._timer() + self._probe_s
+            if error.code == "not_leader":
+                log.critical("another process writes this store now, this one steps down: %s", error)
+                self._inbox.close()
             return
         if self._view is not None:
             log.warning("the store takes changes again")
