@@ -35,7 +35,7 @@ def fences_nothing() -> None:
     """A late report of a run that was given up is taken for the newest run of its job, whoever says it."""
     from tieline.exchange import runs
 
-    judge = runs._judge
+    judge = runs.judge
 
     def blind(view: Any, site: str, report: Any, now_ms: int) -> Any:
         name = getattr(report, "run", "")
@@ -47,7 +47,7 @@ def fences_nothing() -> None:
                 site = newest.station
         return judge(view, site, report, now_ms)
 
-    runs._judge = blind
+    runs.judge = blind
 
 
 def starts_unconfirmed() -> None:

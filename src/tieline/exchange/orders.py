@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from tieline.exchange.view import View
 from tieline.model import event as fact
-from tieline.model.job import Run
+from tieline.model.job import Job, Run, RunState
+from tieline.model.peer import DelegatedToken
 from tieline.model.plan import Quote
 from tieline.model.protocol import Ask, Drain, Offer, Orders, Resync, Stop
 from tieline.model.task import Task
+from tieline.registry.delegated import MOST_TTL_S, TTL_S, sealed_token
 
 
 def offer_of(view: View, run: Run, now_ms: int) -> Offer:
     """The order that offers ``run`` to its site, as things stand."""
     job = view.jobs[run.job]
+    origin = job.origin
+    path = origin.path if origin is not None else ()
+    if run.via and view.exchange is not None:
+        path = (*path, view.exchange.id)
     return Offer(
         run=run.id,
         job=job.id,
@@ -28,11 +34,45 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         price_micro_cny_per_unit_hour=run.price_micro_cny_per_unit_hour,
         stop_after_s=run.stop_after_s,
         checkpoint=run.checkpoint,
-        data_class=data_classes(view, job.task),
-        residency=residencies(view, job.task),
+        data_class=_merged(data_classes(view, job.task), origin.data_class if origin is not None else ()),
+        residency=_merged(residencies(view, job.task), origin.residency if origin is not None else ()),
         ttl_ms=max(0, run.expires_ms - now_ms),
+        project=job.project,
+        path=path,
+        token=token_of(view, run, job, now_ms) if run.via else "",
+        offered_ms=run.offered_ms,
         state=run.state.value,
     )
+
+
+def _merged(known: tuple[str, ...], said: tuple[str, ...]) -> tuple[str, ...]:
+    """What is known here of the data, and what the exchange knows that asked for the job."""
+    return tuple(sorted({*known, *said}))
+
+
+def token_of(view: View, run: Run, job: Job, now_ms: int) -> str:
+    """The right that goes with an offer to another exchange: this user, this run, that pool, until its limits are over.
+
+    It is made when it is said and never stored.
+    """
+    assert view.exchange is not None
+    now_s = now_ms // 1_000
+    life_s = run.stop_after_s + job.task.grace_s + TTL_S if run.stop_after_s else MOST_TTL_S
+    token = DelegatedToken(
+        id=run.id,
+        by=view.exchange.id,
+        to=run.via,
+        user=job.user,
+        scopes=("run",),
+        nb_s=now_s,
+        exp_s=now_s + min(life_s, MOST_TTL_S),
+        owner=job.user_owner,
+        project=job.project,
+        job=job.id,
+        run=run.id,
+        pool=run.pool,
+    )
+    return sealed_token(token, view.keys.key, view.keys.kid)
 
 
 def live_orders(view: View, site: str, now_ms: int) -> tuple[Orders, ...]:
@@ -85,10 +125,12 @@ def residencies(view: View, task: Task) -> tuple[str, ...]:
 def order_of(event: fact.Event, view: View, now_ms: int) -> tuple[str, Orders] | None:
     """The site and the order that follow from ``event``, if any. Call it right after the event was applied."""
     if isinstance(event, fact.RunOffered):
-        return event.run.site, offer_of(view, event.run, now_ms)
+        return event.run.station, offer_of(view, event.run, now_ms)
+    if isinstance(event, fact.RunEnded):
+        return _fence_of(event, view)
     if isinstance(event, fact.StopRequested):
         run = view.runs.get(event.run)
-        return (run.site, Stop(run=run.id, epoch=run.epoch, why=event.why)) if run is not None else None
+        return (run.station, Stop(run=run.id, epoch=run.epoch, why=event.why)) if run is not None else None
     if isinstance(event, fact.QuoteChanged) and event.quote.state == "asked":
         return event.quote.site, ask_of(view, event.quote)
     if isinstance(event, fact.SiteChanged):
@@ -97,3 +139,17 @@ def order_of(event: fact.Event, view: View, now_ms: int) -> tuple[str, Orders] |
         if event.why.startswith(("drain", "undrain")):
             return event.site.id, Drain(is_draining=event.site.is_draining)
     return None
+
+
+def _fence_of(event: fact.RunEnded, view: View) -> tuple[str, Orders] | None:
+    """A run that ended by our word alone is to stop where it is: behind a peer, or here when its peer fenced it.
+
+    A site hears of all others in the answer to its next heartbeat.
+    """
+    run = view.recent.get(event.run)
+    if run is None or event.usage is not None or event.state not in (RunState.LOST, RunState.STOPPED):
+        return None
+    code = event.reason.code if event.reason is not None else ""
+    if not run.via and code != "run_fenced":
+        return None
+    return run.station, Stop(run=run.id, epoch=run.epoch, why=code, is_fenced=True)

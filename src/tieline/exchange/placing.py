@@ -75,7 +75,7 @@ def demand_for(view: View, job: Job, now_ms: int) -> Demand:
             spent_micro_cny=job.charged_micro_cny,
             avoid=job.avoid,
             pool=job.quote_pool,
-            price_micro_cny=job.quote_price_micro_cny if job.quote else None,
+            price_micro_cny=job.quote_price_micro_cny if job.quote_pool else None,
         )
         view.supply.remember(job.id, demand)
     return demand
@@ -169,6 +169,8 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffere
         "grace_s": task.grace_s,
     }
     epoch = job.epoch + 1
+    via = "" if found.site in view.sites else view.remote_sites.get(found.site, "")
+    ttl_ms = view.limits.peer_offer_ttl_ms if via else view.limits.offer_ttl_ms
     run = Run(
         id=f"{job.id.rsplit('/', 1)[1]}.{epoch}",
         job=job.id,
@@ -187,8 +189,10 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffere
         alternative=found.alternative,
         network=found.network,
         sandbox=found.sandbox,
+        via=via,
+        project=job.project,
         offered_ms=now_ms,
-        expires_ms=now_ms + view.limits.offer_ttl_ms,
+        expires_ms=now_ms + ttl_ms,
         stop_after_s=stop_after_s(**terms),
         checkpoint=job.checkpoint,
     )

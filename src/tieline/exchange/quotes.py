@@ -29,7 +29,11 @@ def ask_quote(view: View, command: AskQuote, now_ms: int, ids: Ids) -> Decision:
         raise TielineError("overloaded", f"{MOST_OPEN:,} quotes are open")
     check_possible(view, command.actor, command.task, now_ms)
     plan = plan_task(view, command.actor, command.task, now_ms)
-    candidates = [found for found in plan.candidates if not command.pool or found.pool == command.pool]
+    candidates = [
+        found
+        for found in plan.candidates
+        if found.site in view.sites and (not command.pool or found.pool == command.pool)  # our own
+    ]
     if not candidates:
         raise TielineError(
             "unplaceable",

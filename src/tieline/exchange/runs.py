@@ -6,9 +6,14 @@ for a run that this exchange did not fence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from tieline.exchange.commands import Decision, TakeReport
 from tieline.exchange.jobs import end_job
 from tieline.exchange.quotes import take_quoted
+from tieline.exchange.settlement import Terms, claim_of, metered_ms, settle
 from tieline.exchange.view import View
 from tieline.market import usage_of
 from tieline.model.error import TielineError
@@ -25,14 +30,18 @@ from tieline.model.protocol import (
     Reports,
     Started,
 )
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, Value
 from tieline.ports import Ids
 
+replace = msgspec.structs.replace
+
+OfRun = Accepted | Refused | Started | Ended | Lost | CheckpointKept
 OK = Outcome(is_ok=True)
 STALE = Outcome(is_ok=False, what="stale")
 UNKNOWN = Outcome(is_ok=False, what="unknown")
 MOST_AVOIDED = 16
 MOST_RUNS = 1_000  # of one job: every loop is bounded
+LOSSES = ("lost", "lost_behind", "branch_lost")  # not the job's doing: it need not wait
 BACKOFF_MS = 500
 BACKOFF_MOST_MS = 60_000
 
@@ -43,17 +52,18 @@ def take_report(view: View, command: TakeReport, now_ms: int, ids: Ids) -> Decis
     if site is None or site.has_left:
         raise TielineError("unauthenticated", f"`{command.site}` has no session here")
     view.heard_ms[site.id] = now_ms
-    events, outcome = _judge(view, site.id, command.report, now_ms)
+    events, outcome = judge(view, site.id, command.report, now_ms)
     return Decision(tuple(events), outcome)
 
 
-def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Events], Outcome]:
+def judge(view: View, station: str, report: Reports, now_ms: int) -> tuple[list[Events], Outcome]:
+    """What a report of a site, or of a peer behind which we placed the run, means, and the answer to it."""
     if isinstance(report, Quoted):
-        return take_quoted(view, site, report, now_ms)
+        return take_quoted(view, station, report, now_ms)
     run = view.runs.get(report.run)
     if run is None:
-        return [], _answered(view, site, report)
-    if run.station != site or (isinstance(report, Lost) and not run.via):
+        return [], _answered(view, station, report)
+    if run.station != station or (isinstance(report, Lost) and not run.via):
         return [], UNKNOWN
     if run.epoch != report.epoch:
         return [], STALE
@@ -62,7 +72,8 @@ def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Ev
     if isinstance(report, Refused):
         return refuse_run(view, run, report.reason, now_ms), OK
     if isinstance(report, Lost):
-        return lose_run(view, run, now_ms, "lost"), OK
+        values = {"exchange": run.via, "why": report.reason.code}
+        return lose_run(view, run, now_ms, "lost_behind", values), OK
     if isinstance(report, Started):
         if run.state is RunState.ACCEPTED:
             at_ms = min(max(report.at_ms, run.accepted_ms), now_ms)
@@ -76,10 +87,10 @@ def _judge(view: View, site: str, report: Reports, now_ms: int) -> tuple[list[Ev
     return _ended(view, run, report, now_ms), OK
 
 
-def _answered(view: View, site: str, report: Accepted | Refused | Started | Ended | Lost | CheckpointKept) -> Outcome:
+def _answered(view: View, station: str, report: OfRun) -> Outcome:
     """The answer to a report about a run that is over: what was taken before is taken; what was fenced is stale."""
     over = view.recent.get(report.run)
-    if over is None or over.station != site:
+    if over is None or over.station != station:
         return STALE
     return OK if isinstance(report, Ended | Refused) and over.state is not RunState.LOST else STALE
 
@@ -102,9 +113,9 @@ def refuse_run(view: View, run: Run, reason: Reason, now_ms: int) -> list[Events
     return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
 
 
-def lose_run(view: View, run: Run, now_ms: int, code: str) -> list[Events]:
+def lose_run(view: View, run: Run, now_ms: int, code: str, values: Mapping[str, Value] | None = None) -> list[Events]:
     """The site fell silent, left, or let the offer expire: the run is fenced and bills nothing."""
-    why = Reason(code=code, values={"site": run.site, "run": run.id, "pool": run.pool})
+    why = Reason(code=code, values={"site": run.site, "run": run.id, "pool": run.pool, **(values or {})})
     over = RunEnded(run=run.id, state=RunState.LOST, at_ms=now_ms, reason=why)
     return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
 
@@ -118,7 +129,7 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
     if run.state is RunState.OFFERED:  # it ended before it was accepted: the site and we disagree
         state = RunState.STOPPED
     is_billed = not report.is_start_failure and run.state in (RunState.ACCEPTED, RunState.RUNNING)
-    usage = _usage(job, run, report, now_ms) if is_billed else None
+    usage = _usage(view, job, run, report, now_ms) if is_billed else None
     reason = report.reason or _reason(run, report)
     over = RunEnded(
         run=run.id, state=state, at_ms=now_ms, exit_codes=report.exit_codes[:100], reason=reason, usage=usage
@@ -143,16 +154,35 @@ def _stopped(view: View, job: Job, run: Run, reason: Reason, report: Ended, now_
     return again_or_end(view, job, run, reason, now_ms, is_loss=True)
 
 
-def _usage(job: Job, run: Run, report: Ended, now_ms: int) -> Usage:
-    observed_ms = max(0, now_ms - run.accepted_ms)  # nobody is billed for more than this exchange saw
-    return usage_of(
-        run,
-        duration_ms=min(report.duration_ms, observed_ms),
-        cpu_ms=report.cpu_ms,
-        max_memory_bytes=report.max_memory_bytes,
-        ended_ms=now_ms,
-        most_micro_cny=job.held_micro_cny,
-    )
+def _usage(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> Usage | None:
+    """The usage line of a run, with the signed words that belong to it."""
+    if run.via:
+        usage = settle(terms_of(view, run), run, report.receipt, job.held_micro_cny, now_ms)
+    else:
+        observed_ms = max(0, now_ms - run.accepted_ms)  # nobody is billed for more than this exchange saw
+        site = view.sites.get(run.site)
+        metered = metered_ms(report.receipt, site.public, run) if site is not None and report.receipt else None
+        usage = usage_of(
+            run,
+            duration_ms=min(report.duration_ms, observed_ms, report.duration_ms if metered is None else metered),
+            cpu_ms=report.cpu_ms,
+            max_memory_bytes=report.max_memory_bytes,
+            ended_ms=now_ms,
+            most_micro_cny=job.held_micro_cny,
+        )
+        usage = replace(usage, site_receipt=report.receipt if metered else "")
+    if usage is None or job.origin is None:
+        return usage
+    usage = replace(usage, origin=job.origin.peer)
+    us = view.exchange.id if view.exchange else ""
+    return replace(usage, given_claim=claim_of(us, view.keys, job.origin, run, usage, report.state))
+
+
+def terms_of(view: View, run: Run) -> Terms:
+    """What settling with the exchange behind which it ran needs."""
+    assert view.exchange is not None
+    site = view.supply.site_specs.get(run.site)
+    return Terms(view.exchange.id, view.keys, view.peers[run.via].public, site.public if site else "")
 
 
 def _reason(run: Run, report: Ended) -> Reason | None:
@@ -181,7 +211,7 @@ def again_or_end(
         late_us = (now_ms - job.submitted_ms - job.task.deadline_s * 1000) * 1000
         late = Reason(code="deadline_missed", values={"earliest_us": late_us})
         return end_job(view, job, JobState.FAILED, (reason, late), now_ms)
-    if job.quote:  # a booked quote names one pool at one price: there is no elsewhere
+    if job.quote_pool:  # a booked quote, or a peer's offer, names one pool at one price: there is no elsewhere
         return end_job(view, job, JobState.FAILED, (reason,), now_ms)
     recovers = is_loss or any(code in job.task.retry.on_exit_codes for code in exit_codes if code)
     attempts = job.attempts if recovers else job.attempts + 1
@@ -192,7 +222,7 @@ def again_or_end(
             values={"attempts": attempts + losses, "allowed": min(job.task.retry.limit + 1, MOST_RUNS)},
         )
         return end_job(view, job, JobState.FAILED, (reason, allowed), now_ms)
-    is_lost = reason.code == "lost"
+    is_lost = reason.code in LOSSES
     steps = min(10, attempts + losses - 1)
     wait_ms = 0 if is_lost else min(BACKOFF_MOST_MS, BACKOFF_MS << steps)
     avoid = tuple(dict.fromkeys((*(name for name in job.avoid if name != run.site), run.site)))[-MOST_AVOIDED:]

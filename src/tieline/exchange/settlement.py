@@ -32,6 +32,7 @@ S = TypeVar("S")
 
 MOST = 2**53 - 1
 MOST_RECEIPT_BYTES = 16_384
+MOST_READING_BYTES = 4_096
 
 
 class Terms(NamedTuple):
@@ -242,20 +243,17 @@ def _bounded(value: int) -> int:
 def reading_of(receipt: str, public: str, site: str) -> MeterReading | None:
     """What the site measured, where the receipt is really its own."""
     try:
-        reading = _opened(receipt, public, METER, MeterReading)
+        reading = _opened(receipt[: MOST_READING_BYTES + 1], public, METER, MeterReading)
     except TielineError:
         return None
     return reading if reading.site == site and reading.duration_ms >= 0 else None
 
 
-def metered_ms(receipt: str, public: str, run: Run, duration_ms: int) -> int:
-    """How much of a reported duration the site's signed reading bears out; without one, all of it."""
-    if not receipt:
-        return duration_ms
+def metered_ms(receipt: str, public: str, run: Run) -> int:
+    """How long a run lasted by the site's signed reading; 0 where it is not the site's, or of another run."""
     reading = reading_of(receipt, public, run.site)
-    if reading is None or (reading.run, reading.epoch) != (run.id, run.epoch):
-        return 0
-    return min(duration_ms, reading.duration_ms)
+    is_its = reading is not None and (reading.run, reading.epoch) == (run.id, run.epoch)
+    return reading.duration_ms if reading is not None and is_its else 0
 
 
 # -- anybody ----------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def _drop_fence(patch: Patch) -> None:
         run = seen.runs.get(getattr(report, "run", ""))
         return before(seen, site, replace(report, epoch=run.epoch) if run is not None else report, now_ms)
 
-    before = patch.put(runs, "_judge", judge)
+    before = patch.put(runs, "judge", judge)
 
 
 def _believe_anybody(patch: Patch) -> None:
@@ -89,12 +89,12 @@ def _believe_anybody(patch: Patch) -> None:
         run = seen.runs.get(getattr(report, "run", ""))
         return before(seen, run.site if run is not None else site, report, now_ms)
 
-    before = patch.put(runs, "_judge", judge)
+    before = patch.put(runs, "judge", judge)
 
 
 def _bill_lost(patch: Patch) -> None:
-    def lose(seen: Any, run: Run, now_ms: int, code: str) -> list[Any]:
-        first, *rest = before(seen, run, now_ms, code)
+    def lose(seen: Any, run: Run, now_ms: int, code: str, *more: Any) -> list[Any]:
+        first, *rest = before(seen, run, now_ms, code, *more)
         usage = usage_of(run, duration_ms=max(0, now_ms - run.accepted_ms), ended_ms=now_ms)
         return [replace(first, usage=usage), *rest]
 

@@ -319,13 +319,13 @@ def test_long_random_stories_visit_every_fault_and_check_every_invariant(capsys:
 
 def without_epochs(patch: pytest.MonkeyPatch) -> None:
     """The epoch of a report is not compared."""
-    judge = runs._judge
+    judge = runs.judge
 
     def blind(view: View, site: str, report: Any, now_ms: int) -> Any:
         run = view.runs.get(getattr(report, "run", ""))
         return judge(view, site, msgspec.structs.replace(report, epoch=run.epoch) if run else report, now_ms)
 
-    patch.setattr(runs, "_judge", blind)
+    patch.setattr(runs, "judge", blind)
 
 
 def with_lost_runs_billed(patch: pytest.MonkeyPatch) -> None:
