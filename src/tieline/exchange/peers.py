@@ -28,6 +28,7 @@ from tieline.exchange.commands import (
 )
 from tieline.exchange.permission import allow, no_such
 from tieline.exchange.records import stored_of
+from tieline.exchange.replication import guard_branch
 from tieline.exchange.sites import RENEW_S, use_nonce
 from tieline.exchange.view import Branch, View
 from tieline.model.error import TielineError
@@ -181,10 +182,12 @@ def take_branch(view: View, command: TakeBranch, now_ms: int, ids: Ids) -> Decis
     state = command.state
     if state is None:
         view.branches[peer.id] = replace(before, error=command.error[:400] or "no answer")
+        guard_branch(view, peer.id, before.heard_ms or now_ms, now_ms, is_silent=True)
         return Decision()
     if state.exchange != peer.id:
         raise TielineError("forbidden", f"this is the state of `{state.exchange}`, the peer is `{peer.id}`")
     view.branches[peer.id] = Branch(state=state, heard_ms=now_ms, error="")
+    guard_branch(view, peer.id, now_ms, now_ms, is_silent=False)
     return Decision()
 
 

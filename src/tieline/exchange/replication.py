@@ -10,7 +10,7 @@ from tieline.model.event import EquivocationSeen, Events, RecordsTaken, RecordSt
 from tieline.model.party import Role
 from tieline.model.peer import Cursor, PeerState
 from tieline.ports import Ids
-from tieline.registry import Intake, Judged, Outcome
+from tieline.registry import Intake, Judged, Outcome, Silence
 from tieline.registry.pages import check_page, is_proved
 
 
@@ -66,6 +66,32 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
     view.catalogue.expect(intake.fresh)
     events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=tuple(stored)), *proofs)
     return Decision(events, taken)
+
+
+def guard_branch(view: View, peer: str, heard_ms: int, now_ms: int, *, is_silent: bool) -> None:
+    """Freeze the leases of what came from a peer that is not heard, when too many would end at once; else let them end.
+
+    ``heard_ms``: when it was last heard. Last value only, like all that is known of branches; a log that another peer
+    serves too, and who is heard, is not frozen.
+    """
+    prefixes = [prefix for name, prefix in view.cursors if name == peer]
+    silence = view.silences.get(peer)
+    if not is_silent:
+        if silence is not None:
+            del view.silences[peer]
+            for prefix in prefixes:
+                view.catalogue.thaw(prefix)
+        return
+    if silence is None:
+        silence = Silence.of(heard_ms // 1000, view.catalogue.leases(prefixes))
+        view.silences[peer] = silence
+    staleness = silence.staleness(now_ms // 1000)
+    heard = {prefix: None for name, prefix in view.cursors if name != peer and name not in view.silences}
+    for prefix in prefixes:
+        if staleness.is_frozen and prefix not in heard:
+            view.catalogue.freeze(prefix, silence.since_s, staleness.until_s)
+        else:
+            view.catalogue.thaw(prefix)
 
 
 def _check_peer(view: View, command: TakePage) -> None:

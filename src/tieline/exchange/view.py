@@ -29,7 +29,7 @@ from tieline.model.project import Project, Spending
 from tieline.model.record import DelegatedKey, Root
 from tieline.model.task import Mount
 from tieline.ports import ConstantDistances, Distances
-from tieline.registry import Catalogue
+from tieline.registry import Catalogue, Silence
 
 replace = msgspec.structs.replace
 MOST_RECENT = 20_000
@@ -94,6 +94,7 @@ class View:
         self.peers: dict[str, Peer] = {}
         self.cursors: dict[tuple[str, str], Cursor] = {}  # peer, prefix -> how far its log was taken
         self.branches: dict[str, Branch] = {}  # peer -> how it stands; last value only
+        self.silences: dict[str, Silence] = {}  # peers that are not heard -> what of theirs goes stale; last value only
         self.remote_sites: dict[str, str] = {}  # site -> the peer that leads to it; last value only
         self.guests: dict[str, Guest] = {}  # peer -> what its users have here
         self.spent: dict[tuple[str, str], Spending] = {}  # peer or project, month -> what it used up

@@ -9,6 +9,7 @@ from tieline.registry.keys import Key, fingerprint, seal, sealing_public, unseal
 from tieline.registry.projection import PROJECTIONS, Projection
 from tieline.registry.resolution import Resolved
 from tieline.registry.rules import RULES, SKEW_S
+from tieline.registry.silence import Silence
 
 __all__ = [
     "PROJECTIONS",
@@ -26,6 +27,7 @@ __all__ = [
     "Projection",
     "Proof",
     "Resolved",
+    "Silence",
     "Step",
     "Verified",
     "fingerprint",

@@ -47,7 +47,7 @@ from tieline.registry.intake import Intake, Judged
 from tieline.registry.keys import check_signature, public_bytes
 from tieline.registry.parking import Parking
 from tieline.registry.resolution import Resolved, resolved
-from tieline.registry.rules import refused
+from tieline.registry.rules import SKEW_S, refused
 from tieline.registry.specs import checked_spec
 from tieline.registry.trust import Trust
 
@@ -78,6 +78,7 @@ class Catalogue:
         self._parking = Parking()
         self._expected: dict[str, Judged] = {}
         self._noted: dict[tuple[str, int], None] = {}
+        self._frozen: dict[str, tuple[int, int]] = {}  # prefix -> since and until when its leases do not end
         for root in roots:
             self.pin(root)
 
@@ -308,12 +309,38 @@ class Catalogue:
         if held.kind in GIVING:
             self._trust.take_back(Identifier.parse(identifier))
 
+    # -- silent branches ----------------------------------------------------------------------------------------------
+
+    def leases(self, prefixes: Iterable[str]) -> list[int]:
+        """When the leases under exactly these prefixes end (s), tombstones left out. Looks at all heads."""
+        wanted = dict.fromkeys(prefixes)
+        heads = self._held.values()
+        return [held.exp for held in heads if held.authority.prefix in wanted and held.status is not Status.WITHDRAWN]
+
+    def freeze(self, prefix: str, since_s: int, until_s: int) -> None:
+        """Leases under ``prefix`` that ran at ``since_s`` do not end before ``until_s`` (`registry/silence.py`)."""
+        self._frozen[prefix] = (since_s, until_s)
+
+    def thaw(self, prefix: str) -> None:
+        """They end again as they say."""
+        self._frozen.pop(prefix, None)
+
+    def is_stale(self, identifier: str, now_s: int) -> bool:
+        """Whether it counts only because its branch is frozen."""
+        held = self._held.get(identifier)
+        return held is not None and now_s >= held.exp + SKEW_S and self._is_frozen(held, now_s)
+
+    def _is_frozen(self, held: Held, now_s: int) -> bool:
+        since_s, until_s = self._frozen.get(held.authority.prefix, (0, 0))
+        return now_s < until_s and held.exp + SKEW_S > since_s
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _check_standing(self, identifier: str, held: Held, now_s: int) -> None:
         """Refuse what was stored and does not count now."""
         check_tombstone(identifier, held)
-        check_lease_end(identifier, held.exp, now_s)
+        if now_s >= held.exp + SKEW_S and not self._is_frozen(held, now_s):
+            check_lease_end(identifier, held.exp, now_s)
         self._trust.check(held.authority, held.key, held.kind, held.nb, now_s, identifier, is_new=False)
 
     def _decide_released(self, envelope: bytes, now_s: int) -> Admission:

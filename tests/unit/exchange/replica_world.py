@@ -96,6 +96,7 @@ class Owner:
         root = root_of(prefix)
         return self.write(
             f"owner/{name}",
+            days=300,
             prefix=prefix,
             keys=[msgspec.to_builtins(key) for key in root.keys],
             kinds=sorted(kinds),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from replica_world import START_MS, Exchange, Following, Owner
 
-from tieline.exchange.commands import TakePage
+from tieline.exchange.commands import TakeBranch, TakePage
 from tieline.model.error import TielineError
+from tieline.model.peer import BranchState
 from tieline.model.record import Status
 from tieline.ports import FakeClock
 from tieline.registry import follow
@@ -255,3 +256,32 @@ def test_loss_repetition_and_disorder_end_in_the_same_catalogue(seed: int, clock
     for prefix in ("cn", "cn.lab0", "cn.lab1", "cn.lab2"):
         assert region.heads(prefix) == hub.heads(prefix), prefix
     assert not following.blames
+
+
+def test_a_branch_that_falls_silent_is_frozen_and_not_dead(hub: Exchange, region: Exchange, clock: FakeClock) -> None:
+    (owner,) = filled(hub, labs=1, datasets=20)
+    hub.store(owner.write("dataset/short", days=1))
+    following = Following(region, hub)
+    following.run()
+    catalogue = region.view.catalogue
+    region.do(TakeBranch(peer=hub.id, state=BranchState(exchange=hub.id, at_ms=clock.now_ms(), head=1)))
+    fell_silent_ms = clock.now_ms()
+    clock.at_ms = fell_silent_ms + 86_400_000 + 600_000
+    region.do(TakeBranch(peer=hub.id, state=None, error="timeout"))
+    short = catalogue.standing("cn.lab0/dataset/short", clock.now_ms() // 1000)
+    assert short is not None, "one lease among many ends"
+    assert short.code == "lease_ended"
+    clock.at_ms = fell_silent_ms + 30 * 86_400_000 - 3_600_000  # an hour before the other leases end
+    region.do(TakeBranch(peer=hub.id, state=BranchState(exchange=hub.id, at_ms=clock.now_ms(), head=1)))
+    clock.advance(2 * 3_600_000)
+    many = "cn.lab0/dataset/d001"
+    region.do(TakeBranch(peer=hub.id, state=None, error="timeout"))
+    now_s = clock.now_ms() // 1000
+    assert catalogue.standing(many, now_s) is None
+    assert catalogue.is_stale(many, now_s)
+    clock.advance(23 * 3_600_000)  # a day after it was last heard
+    region.do(TakeBranch(peer=hub.id, state=None, error="timeout"))
+    assert catalogue.standing(many, clock.now_ms() // 1000) is not None
+    clock.advance(-23 * 3_600_000)
+    region.do(TakeBranch(peer=hub.id, state=BranchState(exchange=hub.id, at_ms=clock.now_ms(), head=1)))
+    assert catalogue.standing(many, clock.now_ms() // 1000) is not None, "it is heard again and renewed nothing"
