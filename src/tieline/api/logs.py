@@ -26,6 +26,7 @@ from tieline.model.identifier import checked_prefix
 from tieline.model.kinds import KINDS
 from tieline.model.party import Role
 from tieline.model.record import Seconds
+from tieline.registry.pulling import is_wanted
 from tieline.registry.serving import (
     MOST_BUCKETS_ASKED,
     MOST_IDS_ASKED,
@@ -42,6 +43,7 @@ from tieline.registry.serving import (
     Request,
     Serial,
     answer,
+    granted_line,
 )
 
 PACKED_BYTES = 2_048  # a smaller answer is not packed
@@ -91,7 +93,11 @@ class TailQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     after: Annotated[str, msgspec.Meta(max_length=80, description="go on after this event")] = ""
     kinds: KindList = ""
     prefixes: Annotated[
-        str, msgspec.Meta(pattern=PREFIXES_PATTERN, description="only of these prefixes and below, comma-separated")
+        str,
+        msgspec.Meta(
+            pattern=PREFIXES_PATTERN,
+            description="only of these prefixes, what is below and what is above, comma-separated",
+        ),
     ] = ""
 
 
@@ -167,12 +173,14 @@ async def fetch_log_records(call: Call, prefix: str, body: FetchBody) -> Answer:
 async def stream_tail(call: Call, query: TailQuery) -> EventStream:
     """What is stored from now on, of all logs, with the records themselves; a comment comes every 15 s."""
     platform = call.platform
-    grant = narrowed(await granted(call), Grant(kinds=_list(query.kinds), prefixes=_list(query.prefixes)))
-    tail = platform.tail
-    at = await tail.join(cursor_of(call, query.after))
+    await granted(call)
+    kinds = Grant(kinds=_list(query.kinds))
+    tail, prefixes = platform.tail, _list(query.prefixes)
+    at = await tail.open(cursor_of(call, query.after))
 
     async def frames() -> AsyncGenerator[bytes, None]:
         cursor = at
+        tail.enter()
         try:
             yield PING
             while not platform.hub.is_closed:
@@ -181,7 +189,8 @@ async def stream_tail(call: Call, query: TailQuery) -> EventStream:
                     yield PING
                     continue
                 cursor = lines[-1][0]
-                shown = [(each, tail.granted(line, grant)) for each, line in lines]
+                wanted = [(each, line) for each, line in lines if is_wanted(prefixes, line.prefix)]
+                shown = [(each, granted_line(line, kinds)) for each, line in wanted]
                 parts = [frame(encode(line), id=tail.name(each), event="log") for each, line in shown if line]
                 yield b"".join(parts) or PING
         except LateError:
@@ -197,12 +206,6 @@ async def granted(call: Call) -> Grant:
     if call.actor.has(Role.PEER):
         await active_peer(call, reads=True)
     return Grant()
-
-
-def narrowed(grant: Grant, asked: Grant) -> Grant:
-    """What was asked for, as far as it was granted: today every grant is of everything."""
-    assert grant == Grant()
-    return asked
 
 
 async def said(call: Call, request: Request, media: str) -> Answer:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tieline.drivers.stores.draft import Committed
 from tieline.model import event as fact
 from tieline.model.error import TielineError
-from tieline.registry.serving import Grant, TailLine, granted_line, tail_line
+from tieline.registry.serving import TailLine, tail_line
 
 if TYPE_CHECKING:
     from tieline.api.platform import Platform
@@ -67,7 +67,7 @@ class Tail:
         if self._grown:
             self._wake.set()
 
-    async def join(self, cursor: str) -> int:
+    async def open(self, cursor: str) -> int:
         """Listen from ``cursor`` (of an earlier answer), or from now on. Raises TielineError `invalid_cursor`."""
         async with self._opening:
             if self._task is None:
@@ -83,8 +83,11 @@ class Tail:
                     f"`{cursor[:40]}` cannot be resumed from: compare the logs and listen anew",
                     where="after",
                 )
-        self.listeners += 1
         return at
+
+    def enter(self) -> None:
+        """A listener is here; it says when it leaves."""
+        self.listeners += 1
 
     def leave(self) -> None:
         """A listener has gone; the last one ends the reading."""
@@ -110,10 +113,6 @@ class Tail:
         if self._task is None or (self.lines and self.lines[0][0] > after + 1):
             raise LateError
         return [each for each in self.lines if each[0] > after] if self.count > after else []
-
-    def granted(self, line: TailLine, grant: Grant) -> TailLine | None:
-        """What one listener may be told of a line."""
-        return granted_line(line, grant)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from tieline.model.error import TielineError
 from tieline.model.peer import Peer
 from tieline.model.reason import Reason
 from tieline.registry import follow
+from tieline.registry.authority import GIVING
 from tieline.registry.serving import (
     Answer,
     AskBuckets,
@@ -67,7 +68,7 @@ class Puller:
         """Filters or fault changed."""
         before, self.peer = self.peer, peer
         if (before.kinds, before.prefixes) != (peer.kinds, peer.prefixes):
-            self._inputs.put_nowait(follow.Filtered(kinds=peer.kinds, prefixes=peer.prefixes))
+            self._inputs.put_nowait(follow.Filtered(kinds=pulled_kinds(peer), prefixes=peer.prefixes))
         if before.fault is not None and peer.fault is None:
             self._inputs.put_nowait(follow.Cleared())
 
@@ -88,7 +89,7 @@ class Puller:
             cursors = [cursor for cursor in list(self.host.view.cursors.values()) if cursor.peer == self.peer.id]
             peer = self.peer
             state, actions = follow.begin(
-                peer.id, cursors, self._now_ms(), kinds=peer.kinds, prefixes=peer.prefixes, fault=peer.fault
+                peer.id, cursors, self._now_ms(), kinds=pulled_kinds(peer), prefixes=peer.prefixes, fault=peer.fault
             )
             while True:
                 self.state = state
@@ -211,6 +212,11 @@ class Puller:
     async def _opened(self, opened: asyncio.Event) -> None:
         await opened.wait()
         self._inputs.put_nowait(follow.TailOpened())
+
+
+def pulled_kinds(peer: Peer) -> tuple[str, ...]:
+    """What is pulled where an admin chose kinds: those, and the delegations that they rest on."""
+    return tuple(dict.fromkeys((*GIVING, *peer.kinds))) if peer.kinds else ()
 
 
 def _reason(error: TielineError) -> Reason:
