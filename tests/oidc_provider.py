@@ -238,10 +238,15 @@ class Provider:
         return web.json_response({"kid": self.keys[-1].kid})
 
     async def behave(self, request: web.Request) -> web.StreamResponse:
+        """From now on as told; codes that nobody entered are forgotten."""
         asked = await request.json()
+        self.codes.clear()
         self.life_s = asked.pop("life_s", 300)
         self.ways = asked
         return web.json_response({})
+
+    async def pending(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response([each["user_code"] for each in self.codes.values() if not each["user"]])
 
     async def counted(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(dict(self.counts))
@@ -261,6 +266,7 @@ class Provider:
                 web.post("/_/rotate", self.rotate),
                 web.post("/_/behave", self.behave),
                 web.get("/_/counts", self.counted),
+                web.get("/_/pending", self.pending),
             ]
         )
         return made
@@ -307,6 +313,11 @@ class ProviderProcess:
 
     def published(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.http.get("/keys").json()["keys"]
+        return found
+
+    def pending(self) -> list[str]:
+        """Codes that nobody has entered yet."""
+        found: list[str] = self.http.get("/_/pending").json()
         return found
 
     def approve(self, user_code: str, user: str) -> None:

@@ -161,10 +161,11 @@ class Face:
 def client_of(known: Context) -> AsyncClient:
     """A client of one context, for a process that makes a few calls and ends."""
     from tieline.cli.oneshot import OneShot
-    from tieline.client.asynchronous import AsyncClient
+    from tieline.client.asynchronous import AsyncClient, renewal_of
 
     client = AsyncClient.of(known)
     client.http = OneShot(known.url, bearer=known.token, ca_file=known.ca_file)
+    client.http.renew = renewal_of(known)
     return client
 
 

@@ -12,21 +12,31 @@ from tieline.cli.face import Face, as_json, as_tieline, client_of, hint, note, o
 
 if TYPE_CHECKING:
     from tieline.client.context import Context, Contexts
+    from tieline.model.api import IssuerView
 
 
 @verb("login")
 @click.argument("url", default="")
 @option("--token", default="", metavar="TOKEN|-", help="token_secret")
+@option("--oidc", default=None, is_flag=False, flag_value="", metavar="[ISSUER]", help="login_oidc")
 @option("--name", default="", help="context_name")
 @option("--fingerprint", default="", help="fingerprint")
 @option("--ca-file", default="", type=click.Path(dir_okay=False), help="ca_file")
 @as_json
 @pass_face
-def login(_face: Face, url: str, token: str, name: str, fingerprint: str, ca_file: str, as_json: bool) -> None:
+def login(
+    _face: Face, url: str, token: str, oidc: str | None, name: str, fingerprint: str, ca_file: str, as_json: bool
+) -> None:
     """Without a URL: the exchanges that are known; with a known name: use that one from now on."""
     from tieline.client import context
 
+    if oidc is not None and oidc.startswith(("http://", "https://")) and not url:
+        url, oidc = oidc, ""  # `--oidc URL`: the URL is the exchange's
+    if oidc is not None and token:
+        raise usage(words.say("login_one_way"))
     stored = context.read()
+    if oidc is not None and url in stored.contexts:
+        name, url = name or url, stored.contexts[url].url
     if not url:
         _list(stored, as_json)
         return
@@ -39,12 +49,14 @@ def login(_face: Face, url: str, token: str, name: str, fingerprint: str, ca_fil
     token = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 - no password: the mark for stdin
     known = pinned(context.Context(url=url, token=token, ca_file=ca_file), fingerprint)
     name = name or known.prefix
-    before = stored.contexts.get(name)
-    if before is not None and before.fingerprint and before.fingerprint != known.fingerprint:
-        raise as_tieline(
-            "check_failed",
-            f"the exchange at `{url}` has key {known.fingerprint}, `{name}` was pinned to {before.fingerprint}",
-            f"tieline login {url} --name OTHER --fingerprint {known.fingerprint}  # if its operator says so",
+    _check_pin(stored, name, known)
+    if oidc is not None:
+        import msgspec
+
+        given = _at_provider(known, name, oidc)
+        # proved without renewing: what is given for a refresh token must not be lost before it is kept
+        known = msgspec.structs.replace(
+            pinned(msgspec.structs.replace(given, login=None), known.fingerprint), login=given.login
         )
     context.keep(name, known)
     if as_json:
@@ -52,6 +64,63 @@ def login(_face: Face, url: str, token: str, name: str, fingerprint: str, ca_fil
         return
     note(words.say("logged_in", name=name, url=url, fingerprint=known.fingerprint))
     hint("tieline status")
+
+
+def _check_pin(stored: Contexts, name: str, known: Context) -> None:
+    """Refuse an exchange under a name that was pinned to another key."""
+    before = stored.contexts.get(name)
+    if before is not None and before.fingerprint and before.fingerprint != known.fingerprint:
+        raise as_tieline(
+            "check_failed",
+            f"the exchange at `{known.url}` has key {known.fingerprint}, `{name}` was pinned to {before.fingerprint}",
+            f"tieline login {known.url} --name OTHER --fingerprint {known.fingerprint}  # if its operator says so",
+        )
+
+
+def _at_provider(known: Context, name: str, alias: str) -> Context:
+    """``known`` with the tokens of somebody who logs in at an identity provider, in whatever browser is at hand."""
+    import asyncio
+    import time
+
+    from tieline.client.context import Login
+    from tieline.client.device import granted, started
+    from tieline.client.renewal import with_tokens
+    from tieline.drivers.http.issuer import Issuer
+
+    async def work() -> Context:
+        async with client_of(known) as client:
+            found = _chosen((await client.exchange()).issuers, alias, known.url)
+        issuer = Issuer(found.issuer, hosts=found.hosts)
+        begun = await started(issuer, found.client_id, found.scopes)
+        note(words.say("login_open", url=begun.verification_uri, code=begun.user_code))
+        if begun.verification_uri_complete:
+            note(words.say("login_open_whole", url=begun.verification_uri_complete))
+        tokens = await granted(issuer, found.client_id, begun)
+        login = Login(
+            name=name,
+            alias=found.alias,
+            issuer=found.issuer,
+            client_id=found.client_id,
+            bearer=found.bearer,
+            hosts=found.hosts,
+        )
+        now_ms = time.time_ns() // 1_000_000
+        return with_tokens(msgspec.structs.replace(known, login=login), tokens, now_ms)
+
+    import msgspec
+
+    return asyncio.run(work())
+
+
+def _chosen(issuers: tuple[IssuerView, ...], alias: str, url: str) -> IssuerView:
+    """The provider of that alias, or the only one. Raises TielineError that names those that there are."""
+    fitting = [each for each in issuers if alias in ("", each.alias, each.issuer)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not issuers:
+        raise as_tieline("not_found", f"`{url}` believes no identity provider", f"tieline login {url} --token TOKEN")
+    hints = [f"tieline login {url} --oidc {each.alias}  # {each.issuer}" for each in issuers]
+    raise as_tieline("not_found", "name one of the identity providers of this exchange", *hints)
 
 
 def pinned(known: Context, fingerprint: str = "") -> Context:

@@ -118,6 +118,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "do_id_resolve": ("the record of an identifier", "解析统一标识"),
     "do_id_verify": ("verify a record down from the pinned root, here", "在本机从固定的信任根逐级验证记录"),
     "do_id_register": ("sign a record here with the owner's key, and store it", "在本机用主体密钥签名并登记记录"),
+    "do_id_checkpoint": (
+        "sign digests of all records of a prefix here: others verify a page by one signature",
+        "在本机签名某前缀全部记录的摘要：他人以一个签名验证整页",
+    ),
     "do_id_withdraw": ("sign the tombstone of a record here, and store it", "在本机签名并撤销记录"),
     "do_token_create": ("make a token; its secret is printed once", "创建令牌，密文只显示一次"),
     "do_token_delegate": ("pass a part of your own right on, for a while", "在限期内转授部分权限"),
@@ -435,6 +439,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "leave_it": ("let {site} leave? Its runs are placed elsewhere", "确定让 {site} 退出？其运行将另行调度"),
     "signed": ("signed {id} with key {fingerprint}", "已用密钥 {fingerprint} 签名 {id}"),
     "store_it": ("store this record?", "登记该记录？"),
+    "checkpointed": ("{count} records of {prefix} verified, {pages} pages signed", "已验证 {prefix} 的 {count} 条记录，签名 {pages} 页"),
     "withdraw_it": ("withdraw {id} for good?", "永久撤销 {id}？"),
     "stored": ("{id} is stored, revision {rev}, {status}", "{id} 已登记，版本 {rev}，{status}"),
     "verified": ("{id} verifies: {steps} signatures down from the pinned root {root}", "{id} 验证通过：自固定信任根 {root} 起共 {steps} 个签名"),

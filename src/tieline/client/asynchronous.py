@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
@@ -28,6 +28,15 @@ MOST_BLOB_BYTES = 8 << 30
 WAIT_S = 25
 
 
+def renewal_of(known: Context) -> Callable[[], Awaitable[str]] | None:
+    """What renews the token of ``known``; None where it is kept as it is."""
+    if known.login is None:
+        return None
+    from tieline.client.renewal import Renewal
+
+    return Renewal(known)
+
+
 def in_path(identifier: str) -> str:
     """An identifier as it stands in a path: ``~`` for ``/``."""
     return urllib.parse.quote(identifier.replace("/", "~"), safe="~")
@@ -44,6 +53,7 @@ class AsyncClient:
         known = Context(url=url, token=token) if url else chosen(context)
         self.context = known
         self.http = HttpClient(known.url, bearer=known.token, ca_file=known.ca_file)
+        self.http.renew = renewal_of(known)
         self._sealing = ""
 
     @classmethod
@@ -52,6 +62,7 @@ class AsyncClient:
         made = cls(context.url, context.token)
         made.context = context
         made.http = HttpClient(context.url, bearer=context.token, ca_file=context.ca_file)
+        made.http.renew = renewal_of(context)
         return made
 
     async def __aenter__(self) -> Self:

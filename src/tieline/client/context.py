@@ -13,6 +13,19 @@ import msgspec
 from tieline.model.error import TielineError
 
 
+class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the token of a context is renewed: at which identity provider, and with what."""
+
+    name: str  # of the context
+    alias: str  # of the provider, as the exchange calls it
+    issuer: str
+    client_id: str
+    bearer: str = "access"  # which of the provider's tokens is sent: `access` or `id`
+    hosts: tuple[str, ...] = ()  # of the provider's endpoints, beside the issuer's own
+    refresh: str = ""
+    until_ms: int = 0  # when the token ends, by this machine's clock
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One exchange as one caller reaches it."""
 
@@ -21,6 +34,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fingerprint: str = ""  # of the exchange's key, pinned at login
     prefix: str = ""  # of the exchange, pinned with it
     ca_file: str = ""
+    login: Login | None = None  # None: the token is kept as it is
 
 
 class Contexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,4 +105,4 @@ def chosen(name: str = "") -> Context:
             named,
             hints=("tieline up  # an exchange and a site on this machine", "tieline login URL --token TOKEN"),
         )
-    return msgspec.structs.replace(context, token=token) if token else context
+    return msgspec.structs.replace(context, token=token, login=None) if token else context

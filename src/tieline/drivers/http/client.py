@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import os
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -64,6 +64,7 @@ class HttpClient:
         self.total_s = total_s
         self.attempts = attempts
         self.limit_bytes = limit_bytes
+        self.renew: Callable[[], Awaitable[str]] | None = None  # gives the bearer anew where it is one that ends
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,6 +121,7 @@ class HttpClient:
         is_safe = method in SAFE or "Idempotency-Key" in sent
         tries = (attempts or self.attempts) if is_safe else 1
         backoff = Backoff(first_s=0.1, most_s=2.0)
+        await self._freshen()
         while True:
             tries -= 1
             try:
@@ -133,6 +135,7 @@ class HttpClient:
         self, path: str, *, limit_bytes: int, params: Mapping[str, str | int] | None = None
     ) -> AsyncGenerator[bytes, None]:
         """Stream an answer of at most ``limit_bytes``; a stall of 30 s ends it. Broken streams are not resumed here."""
+        await self._freshen()
         async with self._opened("GET", path, params=params, headers={}, total_s=None, read_s=30.0) as response:
             size = 0
             async for chunk in response.content.iter_any():
@@ -153,6 +156,7 @@ class HttpClient:
         on_open: Callable[[], None] | None = None,
     ) -> AsyncGenerator[ServerEvent, None]:
         """One connection to an event stream, until it ends or was silent (comments included) for ``silence_s``."""
+        await self._freshen()
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if after:
             headers["Last-Event-ID"] = after
@@ -196,6 +200,10 @@ class HttpClient:
             await asyncio.sleep(waits.next_s())
 
     # -- below --------------------------------------------------------------------------------------------------------
+
+    async def _freshen(self) -> None:
+        if self.renew is not None:
+            self.bearer = await self.renew()
 
     def _content(self, body: Body, headers: dict[str, str]) -> bytes | Callable[[], AsyncIterator[bytes]] | None:
         if isinstance(body, msgspec.Struct):
