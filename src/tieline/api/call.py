@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
+import random
 import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -32,6 +32,7 @@ STALL_S = 60.0  # a chunk of a stream must come by then
 MOST_WAIT_S = 10.0  # a sender is slowed down for so long, and refused beyond
 MOST_PARAMETERS = 32
 MOST_QUERY_BYTES = 16_384
+_names = random.Random()  # noqa: S311 - names for the log, no secrets; the system draws for 30 us each
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY = re.compile(r"[!-~]{1,200}")
 NAME = re.compile(r"[a-z0-9][a-z0-9._~-]{0,199}")
@@ -71,7 +72,7 @@ class Call:
         self.read_bytes = 0
         self.notes: dict[str, str] = {}  # for the log: job, run, site
         asked = self.header(b"x-request-id")
-        self.request_id = asked if REQUEST_ID.fullmatch(asked) else os.urandom(8).hex()
+        self.request_id = asked if REQUEST_ID.fullmatch(asked) else f"{_names.getrandbits(64):016x}"
 
     # -- what was sent ------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline.api")
 MOST_HEADERS = 100
+QUIET = ("beat",)  # of thousands of sites every few seconds: only what is refused is told to the log
 UNCOUNTED = ("/healthz", "/readyz")  # asked by machines that must not be told to wait
 
 
@@ -124,6 +125,8 @@ class _Passage:
         if call.read_bytes:
             metrics.received.inc(call.read_bytes)
         level = logging.INFO if status < 500 else logging.ERROR
+        if operation in QUIET and status < 300:
+            level = logging.DEBUG
         if log.isEnabledFor(level):
             said = {
                 "request": call.request_id,

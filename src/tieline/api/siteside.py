@@ -34,7 +34,7 @@ from tieline.model.protocol import (
     Signed,
     Welcome,
 )
-from tieline.registry import open_statement, verify_statement
+from tieline.registry import open_statement, stated
 
 encode = msgspec.json.Encoder().encode
 HELLO, BEAT = "site-hello", "site-beat"
@@ -177,9 +177,7 @@ async def beat(call: Call, body: Signed) -> Beaten:
     site = platform.view.sites.get(name)
     if site is None:
         raise TielineError("unauthenticated", f"`{name}` has no session here")
-    statement = body.statement.encode()
-    verify_statement(statement, site.public, BEAT)
-    said, _ = open_statement(statement, BEAT, Beat)
+    said = stated(body.statement.encode(), site.public, BEAT, Beat)
     if said.site != name:
         raise TielineError("forbidden", f"this is the heartbeat of `{said.site}`, the session is `{name}`'s")
     beaten: Beaten = await platform.ask(TakeBeat(actor=call.actor, site=name, beat=said))

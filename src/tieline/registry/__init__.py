@@ -3,7 +3,7 @@
 from tieline.registry.admission import Admission, Head, Outcome, Proof
 from tieline.registry.catalogue import Catalogue, Kept
 from tieline.registry.chain import Step, Verified, verify_chain
-from tieline.registry.envelope import Opened, open_statement, opened, sign, sign_statement, verify_statement
+from tieline.registry.envelope import Opened, open_statement, opened, sign, sign_statement, stated, verify_statement
 from tieline.registry.intake import Intake, Judged
 from tieline.registry.keys import Key, fingerprint, seal, sealing_public, unseal
 from tieline.registry.projection import PROJECTIONS, Projection
@@ -37,6 +37,7 @@ __all__ = [
     "sealing_public",
     "sign",
     "sign_statement",
+    "stated",
     "unseal",
     "verify_chain",
     "verify_statement",

@@ -105,6 +105,15 @@ def open_statement(data: bytes, typ: str, shape: type[T]) -> tuple[T, str]:
         raise TielineError("unauthenticated", f"the `{typ}` statement has another shape: {error}") from None
 
 
+def stated(data: bytes, public: str, typ: str, shape: type[T]) -> T:
+    """What the holder of ``public`` stated, as ``shape``: `verify_statement` and `open_statement` in one reading."""
+    tree = verify_statement(data, public, typ)
+    try:
+        return msgspec.convert(tree, shape)
+    except msgspec.ValidationError as error:
+        raise TielineError("unauthenticated", f"the `{typ}` statement has another shape: {error}") from None
+
+
 def verify_statement(data: bytes, public: str, typ: str) -> Any:
     """What the holder of ``public`` (base64url) stated; raises TielineError `unauthenticated` when it did not."""
     try:

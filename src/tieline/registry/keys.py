@@ -9,6 +9,7 @@ import hashlib
 from base64 import urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
+from functools import lru_cache
 
 from nacl.bindings import (
     crypto_core_ed25519_is_valid_point,
@@ -94,8 +95,13 @@ def fingerprint(public: bytes | str) -> str:
 
 def check_strong(public: bytes, field: str, where: str = "") -> None:
     """Refuse what is no point of the main subgroup: under a small-order key one signature fits many messages."""
-    if not crypto_core_ed25519_is_valid_point(public):
+    if not _is_strong(public):
         raise refused("key_weak", where, field=f"`{field}`")
+
+
+@lru_cache(maxsize=16_384)  # twice the cost of a verification, and asked of the same few thousand sites for ever
+def _is_strong(public: bytes) -> bool:
+    return bool(crypto_core_ed25519_is_valid_point(public))
 
 
 def check_signature(public: bytes, signed: bytes, kid: str, where: str = "") -> None:
