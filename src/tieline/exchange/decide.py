@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tieline.exchange import commands as ask
-from tieline.exchange.branches import read_state, take_answer, take_offer, take_peer_reports, take_stop
+from tieline.exchange.branches import read_live, read_state, take_peer_reports
+from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
 from tieline.exchange.parties import create_exchange, create_token, revoke_token
 from tieline.exchange.peers import (
@@ -59,6 +60,9 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.ReadBranches: read_branches,
     ask.TakeOffer: take_offer,
     ask.TakeStop: take_stop,
+    ask.TakeRoll: take_roll,
+    ask.ReadLive: read_live,
+    ask.ReadReports: read_reports,
     ask.TakePeerReports: take_peer_reports,
     ask.TakeAnswer: take_answer,
     ask.ReadState: read_state,

@@ -99,7 +99,7 @@ class Paged(Input, frozen=True, kw_only=True):
 
 
 class Taken(Input, frozen=True, kw_only=True):
-    """The reports of `Take` were committed; one outcome for each."""
+    """The first reports of `Take` were committed, at least one: the outcomes of these."""
 
     take: int
     outcomes: tuple[Outcome, ...]
@@ -411,20 +411,22 @@ def _take(state: LineState, session: str, reports: tuple[PeerReport, ...]) -> Li
 
 def _taken(state: LineState, what: Taken) -> LineState:
     take = next((take for take in state.takes if take.take == what.take), None)
-    if take is None:
+    if take is None or not what.outcomes:
         return state
+    taken, rest = take.reports[: len(what.outcomes)], take.reports[len(what.outcomes) :]
     takes = tuple(each for each in state.takes if each.take != what.take)
     state = replace(state, takes=takes, due=tuple(number for number in state.due if number != what.take))
     if take.session and take.session == state.session:
-        state = replace(state, after=max(state.after, max(each.serial for each in take.reports)))
+        state = replace(state, after=max(state.after, max(each.serial for each in taken)))
     answers = dict.fromkeys((*state.owed, *(outcome.answer for outcome in what.outcomes if outcome.answer)))
     state = replace(state, owed=tuple(answers)[:MOST_OWED])
     fenced = {
         each.report.run: Stop(run=each.report.run, epoch=each.report.epoch, why=outcome.what, is_fenced=True)
-        for each, outcome in zip(take.reports, what.outcomes, strict=True)
+        for each, outcome in zip(taken, what.outcomes, strict=True)
         if not outcome.is_ok and isinstance(each.report, Accepted | Started | CheckpointKept)
     }
-    return _ordered(state, tuple(fenced.values()))
+    state = _ordered(state, tuple(fenced.values()))
+    return _take(state, take.session, rest) if rest else state
 
 
 def _heard(state: LineState, now_ms: int) -> LineState:

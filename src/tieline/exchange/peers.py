@@ -15,6 +15,7 @@ import re
 
 import msgspec
 
+from tieline.exchange.branches import apply_branch
 from tieline.exchange.commands import (
     AskPeer,
     BlamePeer,
@@ -187,6 +188,7 @@ def take_branch(view: View, command: TakeBranch, now_ms: int, ids: Ids) -> Decis
     if state.exchange != peer.id:
         raise TielineError("forbidden", f"this is the state of `{state.exchange}`, the peer is `{peer.id}`")
     view.branches[peer.id] = Branch(state=state, heard_ms=now_ms, error="")
+    apply_branch(view, peer.id, state, now_ms)
     guard_branch(view, peer.id, now_ms, now_ms, is_silent=False)
     return Decision()
 

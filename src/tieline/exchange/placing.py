@@ -169,7 +169,7 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffere
         "grace_s": task.grace_s,
     }
     epoch = job.epoch + 1
-    via = "" if found.site in view.sites else view.remote_sites.get(found.site, "")
+    via = view.way_to(found.site)
     ttl_ms = view.limits.peer_offer_ttl_ms if via else view.limits.offer_ttl_ms
     run = Run(
         id=f"{job.id.rsplit('/', 1)[1]}.{epoch}",

@@ -32,7 +32,7 @@ def ask_quote(view: View, command: AskQuote, now_ms: int, ids: Ids) -> Decision:
     candidates = [
         found
         for found in plan.candidates
-        if found.site in view.sites and (not command.pool or found.pool == command.pool)  # our own
+        if not view.way_to(found.site) and (not command.pool or found.pool == command.pool)  # our own
     ]
     if not candidates:
         raise TielineError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tieline.exchange.branches import branches_due
 from tieline.exchange.commands import Decision, Tick
+from tieline.exchange.hosting import guests_due
 from tieline.exchange.jobs import end_job
 from tieline.exchange.quotes import expired_quotes
 from tieline.exchange.runs import lose_run
@@ -20,7 +22,7 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
     """Everything that is due. Each run and each job is touched by one rule at most."""
     if view.exchange is None:
         return Decision()
-    events: list[Events] = silent_sites(view, now_ms)
+    events: list[Events] = [*silent_sites(view, now_ms), *branches_due(view, now_ms)]
     gone = {event.run for event in events if isinstance(event, RunEnded)}
     for name in tuple(view.offered):
         run = view.runs[name]
@@ -28,6 +30,7 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
             events.extend(lose_run(view, run, now_ms, "offer_expired"))
     ended = {event.job: None for event in events if isinstance(event, JobEnded)}
     events.extend(_deadlines(view, now_ms, ended))
+    events.extend(guests_due(view, ended, now_ms, ids))
     events.extend(expired_quotes(view, now_ms))
     return Decision(tuple(events))
 

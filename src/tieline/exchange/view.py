@@ -95,6 +95,7 @@ class View:
         self.cursors: dict[tuple[str, str], Cursor] = {}  # peer, prefix -> how far its log was taken
         self.branches: dict[str, Branch] = {}  # peer -> how it stands; last value only
         self.silences: dict[str, Silence] = {}  # peers that are not heard -> what of theirs goes stale; last value only
+        self.ways: dict[str, dict[str, int]] = {}  # peer -> sites that it leads to, and over how many exchanges
         self.remote_sites: dict[str, str] = {}  # site -> the peer that leads to it; last value only
         self.guests: dict[str, Guest] = {}  # peer -> what its users have here
         self.spent: dict[tuple[str, str], Spending] = {}  # peer or project, month -> what it used up
@@ -118,6 +119,11 @@ class View:
         """The prefix under which this exchange names jobs and delegates."""
         assert self.exchange is not None
         return self.exchange.prefix
+
+    def way_to(self, site: str) -> str:
+        """The peer through which a site is reached; empty: it is ours, or no way is known."""
+        ours = self.sites.get(site)
+        return self.remote_sites.get(site, "") if ours is None or ours.has_left else ""
 
     def apply(self, event: fact.Event, now_ms: int) -> None:
         """Let one fact take effect. Raises AssertionError when a use-case produced an impossible transition."""
