@@ -17,6 +17,7 @@ from tieline.model.job import JOB_NEXT, RUN_NEXT
 from tieline.model.limits import reference
 from tieline.model.reason import CATALOGUE
 from tieline.model.rule import RULES
+from tieline.model.scope import SCOPES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -90,6 +91,16 @@ def events() -> str:
     return grid(("event", "what happened", "fields"), rows())
 
 
+def scopes() -> str:
+    return grid(
+        ("token scope", "lets its holder", "中文", "given by", "of one job"),
+        (
+            (f"`{name}`", row.meaning, row.meaning_zh, ", ".join(row.roles), "yes" if row.is_of_job else "no")
+            for name, row in SCOPES.items()
+        ),
+    )
+
+
 def job_states() -> str:
     return grid(
         ("state", "中文", "means", "next"),
@@ -115,6 +126,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "reference/reasons.md": {"reasons": reasons},
     "reference/limits.md": {"limits": limits},
     "reference/events.md": {"events": events},
+    "operate/identity.md": {"scopes": scopes},
     "concepts/jobs.md": {"job_states": job_states, "run_states": run_states},
 }
 

@@ -15,7 +15,7 @@ from test_api_jobs import HELLO
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from oidc_provider import AUDIENCE, CLIENT, ProviderProcess, SigningKey, base64url
-from tieline.api.oidc import Issuers, OidcFile
+from tieline.api.oidc import IssuerFile, Issuers, Membership, OidcFile
 from tieline.api.oidctoken import ALGORITHMS, MOST_CHARACTERS, keys_of
 from tieline.model.error import TielineError
 from tieline.model.party import Role
@@ -475,6 +475,14 @@ def test_a_configuration_that_means_nothing_is_refused_whole(tmp_path, content, 
         Issuers.of(tmp_path, "cn.demo")
     assert caught.value.code in ("invalid_request", "check_failed")
     assert word in str(caught.value) or (not data and "truncated" in str(caught.value))
+
+
+def test_every_setting_is_in_the_documentation():
+    page = (Path(__file__).parents[3] / "docs" / "operate" / "identity.md").read_text()
+    settings = [*IssuerFile.__struct_fields__, *Membership.__struct_fields__]
+    assert [name for name in settings if f"`{name}`" not in page and f'"{name}"' not in page] == []
+    example = page.partition("```json\n")[2].partition("```")[0]
+    assert Issuers(msgspec.json.decode(example, type=OidcFile), "cn.demo").views()[0].alias == "corp"
 
 
 def test_a_key_set_that_is_none_is_refused():
