@@ -10,6 +10,7 @@ from tieline.model.error import TielineError
 from tieline.model.protocol import Ended
 from tieline.registry import sign_statement
 from tieline.sim.exchange import SimExchange
+from tieline.sim.lying import Liar
 from tieline.sim.network import WEATHERS
 from tieline.sim.owner import STRANGER, SimOwner
 from tieline.sim.revocation import revoke
@@ -117,7 +118,7 @@ def _lose_machine(world: World, happening: Happening) -> None:
 
 
 def _roll_back(world: World, happening: Happening) -> None:
-    _exchange(world, happening).lose_disk(happening.for_ms)
+    _exchange(world, happening).lose_disk(happening.for_ms, is_noticed=happening.number > 0)
 
 
 def _fill_disk(world: World, happening: Happening) -> None:
@@ -142,6 +143,12 @@ def _skew(world: World, happening: Happening) -> None:
 
 def _lie(world: World, happening: Happening) -> None:
     _site(world, happening).lies[happening.what] = world.timeline.now_ms + happening.for_ms
+
+
+def _lie_as_relay(world: World, happening: Happening) -> None:
+    exchange = _exchange(world, happening)
+    exchange.liar = Liar()
+    world.timeline.after(happening.for_ms, lambda: setattr(exchange, "liar", None))
 
 
 def _report_falsely(world: World, happening: Happening) -> None:
@@ -235,6 +242,7 @@ DOING: dict[str, Do] = {
     "over-claim": _lie,
     "late refusal": _lie,
     "oversold beat": _lie,
+    "lying relay": _lie_as_relay,
     "false report": _report_falsely,
     "double end": _end_twice,
     "wrong epoch": _report_epoch,

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tieline.drivers.stores.draft import Ordered
+from tieline.drivers.stores.draft import Committed, Ordered
 from tieline.drivers.stores.writer import Writer
 from tieline.exchange import commands as ask
 from tieline.exchange.decide import decide
@@ -24,14 +24,20 @@ from tieline.exchange.placing import schedule
 from tieline.exchange.projection import load, rows
 from tieline.exchange.shelf import Shelf
 from tieline.exchange.view import View
+from tieline.model import event as fact
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
 from tieline.model.party import Actor, Role
+from tieline.model.peer import PeerState
 from tieline.model.protocol import Accepted, Beat, Hello, Outcomes, Welcome
 from tieline.ports import FakeIds
 from tieline.registry import Key, open_statement, verify_statement
+from tieline.registry.serving import Grant, answer, tail_line
+from tieline.sim.archive import DiskArchive
 from tieline.sim.books import Books
 from tieline.sim.disk import Backup, CrashError, Disk
+from tieline.sim.following import Follower
+from tieline.sim.lying import Liar
 from tieline.sim.network import Respond, Stream
 from tieline.sim.picture import picture
 from tieline.sim.timeline import NodeClock
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 
 TURN_MS = 1  # from the first command that waits to the decision on all that do
 TICK_MS = 500
+MOST_TOLD = 500  # records of one line of a tail
 BATCH = 64
 SHELF_BYTES = 20_000  # of whole jobs in memory: few, so that the others are fetched from the disk
 ADMIN = Actor(name="admin", roles=(Role.ADMIN, Role.USER))
@@ -73,11 +80,20 @@ class SimExchange:
         self.ids = FakeIds(world.number_of(name))
         self.disk = Disk(world.faults)
         self.books = Books(self.name, world.checks, world.capacity, world.truth)
+        self.archive = DiskArchive(self.disk)
         self.streams: dict[str, Stream] = {}  # by site
+        self.tails: dict[str, Stream] = {}  # by the exchange that follows
+        self.followers: dict[str, Follower] = {}  # by the exchange that is followed
+        self.liar: Liar | None = None
+        self._grown: dict[str, None] = {}  # prefixes of which records were stored
+        self._told: dict[str, int] = {}  # and up to which serial its listeners know
         self.backup: Backup | None = None
         self.acknowledged: dict[str, int] = {}  # job -> position of the log when its user was answered
         self.forfeit: dict[str, None] = {}  # acknowledged, and lost with a disk
         self.is_up = False
+        self.is_renewing = False
+        self.is_set_back = False  # to a backup, and its operator does not know
+        self.sessions = 1
         self.life = 0
         self._is_turning = False
         self._answered: list[Callable[[], None]] = []  # a future would hide what its callbacks raise
@@ -105,11 +121,23 @@ class SimExchange:
             tick_ms=TICK_MS,
             timer=clock.timer_s,
         )
+        writer.subscribe(self._note_records)
         writer.subscribe_orders(lambda orders: self._ordered.extend(orders))
         self._writer = writer.open()
         self.is_up = True
         self._is_turning = False
+        self._told = {name: row["serial"] for name, row in self.disk.state["serial"].items()}
+        self.followers.clear()
+        for peer in self.view.peers.values():
+            if peer.state is PeerState.ACTIVE:
+                self.follow(peer.id)
         self._tick(self.life)
+
+    def follow(self, peer: str) -> None:
+        """Pull the logs of an active peer from now on."""
+        other = self.world.exchange_named(peer)
+        follower = self.followers[other.name] = Follower(self.world, self, other)
+        follower.start()
 
     def _fresh_view(self) -> View:
         view = View(self.keys, self.limits)
@@ -122,9 +150,10 @@ class SimExchange:
             return
         self.is_up = False
         self._writer = None
-        for stream in self.streams.values():
+        for stream in (*self.streams.values(), *self.tails.values()):
             stream.close()
         self.streams.clear()
+        self.tails.clear()
         self.world.chronicle.note(f"{self.name} crashed")
         self.world.timeline.after(down_ms, self._come_back)
 
@@ -141,8 +170,8 @@ class SimExchange:
                 "a restart changes nothing", told == before[part], self.name, part, told, "was", before[part]
             )
 
-    def lose_disk(self, down_ms: int) -> None:
-        """The machine is gone; another one starts from the last backup."""
+    def lose_disk(self, down_ms: int, *, is_noticed: bool) -> None:
+        """The machine is gone; another one starts from the last backup. ``is_noticed``: by its own operator."""
         if self.backup is None or not self.is_up:
             return
         self.crash(down_ms)
@@ -154,12 +183,28 @@ class SimExchange:
             del self.acknowledged[job]
         self.world.faults["acknowledged job lost with a disk"] += len(gone)
         self.books = self.books.again(self.disk.rows)
-        self.world.rolled_back()
+        self.world.faults["exchange set back to a backup"] += 1
+        self.is_renewing = is_noticed
+        self.is_set_back = not is_noticed
+
+    def renew(self) -> None:
+        """Begin the logs anew, as an operator does who restored a backup."""
+        self.is_renewing = self.is_set_back = False
+        self.sessions += 1
+        self.command(ask.RenewSession(session=f"{self.name}-{self.sessions}", why="restored"))
 
     def _come_back(self) -> None:
         if not self.is_up:
             self.world.chronicle.note(f"{self.name} is back")
             self.start()
+            if self.is_renewing:
+                self.renew()
+
+    @property
+    def greeting(self) -> ask.Greeting:
+        """What it says of itself."""
+        public = self.keys.key.public
+        return ask.Greeting(id=self.id, prefix=self.prefix, public=public, url=f"http://{self.name}.example")
 
     @property
     def view(self) -> View:
@@ -229,9 +274,10 @@ class SimExchange:
             self.crash(self.world.chance.of(self.name).randrange(200, 8_000))
             has_more = False
         self.books.catch_up(self.disk.rows)
-        for answer in self._answered:
-            answer()
+        for tell in self._answered:
+            tell()
         self._tell()
+        self._tell_records()
         if self.is_up:
             self.world.checks.hold(
                 "no command meets a defect", self._writer.meters.defects == 0, self.name, self.world.defect
@@ -247,6 +293,28 @@ class SimExchange:
             stream = self.streams.get(station)
             if stream is not None:
                 stream.send(order)
+
+    def _note_records(self, entries: Sequence[Committed]) -> None:
+        for entry in entries:
+            event = entry.event
+            if isinstance(event, fact.RecordStored):
+                self._grown[event.id.partition("/")[0]] = None
+            elif isinstance(event, fact.RecordsTaken):
+                self._grown.update((stored.id.partition("/")[0], None) for stored in event.records)
+
+    def _tell_records(self) -> None:
+        """What was stored, to all who listen."""
+        grown, self._grown = self._grown, {}
+        session, _ = self.archive.position()
+        for prefix in grown:
+            after = self._told.get(prefix, 0)
+            records = self.archive.delta(prefix, after, MOST_TOLD)
+            if not records:
+                continue
+            serial = self._told[prefix] = records[-1].serial
+            line = tail_line(session, prefix, after, serial, [record.envelope for record in records])
+            for stream in self.tails.values():
+                stream.send(line)
 
     # -- what others ask ----------------------------------------------------------------------------------------------
 
@@ -341,10 +409,28 @@ class SimExchange:
             raise TielineError("forbidden", f"this is the heartbeat of `{beat.site}`")
         self._simply(ask.TakeBeat(actor=Actor(name=name, roles=(Role.SITE,)), site=name, beat=beat), respond)
 
+    def _logs(self, source: str, request: Any, respond: Respond) -> None:
+        found: Any = answer(self.archive, request, Grant())
+        if self.liar is not None:
+            found, lie = self.liar.bend(found, self.world.chance.of(f"lies of {self.name}"))
+            if lie:
+                self.world.faults[f"relay lied: {lie}"] += 1
+                self.world.chronicle.note(f"{self.name} lies to {source}: {lie}")
+        respond(found)
+
+    def _tail(self, source: str, stream: Stream, respond: Respond) -> None:
+        before = self.tails.get(source)
+        if before is not None and before is not stream:
+            before.is_open = False
+        self.tails[source] = stream
+        respond(True)
+
 
 HANDLERS: dict[str, Callable[[SimExchange, str, Any, Respond], None]] = {
     "hello": SimExchange._hello,
     "reports": SimExchange._reports,
     "beat": SimExchange._beat,
     "command": SimExchange._asked,
+    "logs": SimExchange._logs,
+    "tail": SimExchange._tail,
 }

@@ -50,6 +50,7 @@ class SimOwner:
         self.pages: dict[str, list[Page]] = {}  # by identifier, oldest first
         self._queue: deque[tuple[str, int]] = deque()  # identifier, place among its pages
         self._is_sending = False
+        self.disputed: dict[str, None] = {}  # what it signed two payloads of as one revision
         self.thefts = 0
         self.is_to_renew = False  # its exchange means to give its prefix to a second key
         self.stolen: tuple[Key, str] | None = None
@@ -109,10 +110,18 @@ class SimOwner:
             self.publish(record.id.partition("/")[2], record.spec, Status.WITHDRAWN)
 
     def renew_key(self, key: Key, kid: str) -> None:
-        """The exchange delegated to a new key; what is signed from now on is signed with it."""
-        if len(self.keys) == 1:
-            self.keys.append(key)
-            self.kid = kid
+        """The exchange delegated to a new key: everything is said once more with it.
+
+        What the old key signed stays where it is held, and is taken by nobody who does not hold it yet.
+        """
+        if len(self.keys) > 1:
+            return
+        self.keys.append(key)
+        self.kid = kid
+        for name, pages in list(self.pages.items()):
+            record = pages[-1].record
+            if record.status is Status.ACTIVE:
+                self.publish(name.partition("/")[2], record.spec)
 
     def publish_again(self) -> None:
         """Whatever the exchange does not hold as it was signed last (it may have been set back)."""
@@ -174,6 +183,7 @@ class SimOwner:
         """Another payload as the newest revision of something."""
         record = self._one(number)
         if record is not None:
+            self.disputed[record.id] = None
             self._slip(
                 "two payloads signed as one revision",
                 sign(msgspec.structs.replace(record, exp=record.exp + 1 + number), self.keys[-1], self.kid),

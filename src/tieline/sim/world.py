@@ -13,9 +13,11 @@ from tieline.model.api import JoinStatement
 from tieline.model.error import TielineError
 from tieline.model.job import JobState
 from tieline.model.party import Role
-from tieline.registry import sealing_public, sign_statement
+from tieline.model.peer import PeerRole
+from tieline.registry import follow, sealing_public, sign_statement
 from tieline.sim.books import Amount
 from tieline.sim.chance import Chance
+from tieline.sim.convergence import difference
 from tieline.sim.exchange import ADMIN, SimExchange
 from tieline.sim.network import Network, Stream
 from tieline.sim.owner import SimOwner
@@ -30,7 +32,7 @@ from tieline.site import Pool
 
 GB = 10**9
 LOOK_EVERY = 12  # turns of an exchange between two whole comparisons of its view with its books
-SETTLE_MS = 400_000  # after the faults: every lease, retry and backoff is over by then
+SETTLE_MS = 900_000  # after the faults: every lease, retry and backoff is over by then
 PRICES = (3_600_000, 7_200_001, 9_999_999, 1_800_000)
 
 
@@ -54,6 +56,7 @@ class World:
         self.sites: dict[str, SimSite] = {}
         self.users: dict[str, SimUser] = {}
         self.owners: dict[str, SimOwner] = {}
+        self.links = links_of(story)
         self._build()
 
     # -- building -----------------------------------------------------------------------------------------------------
@@ -81,10 +84,34 @@ class World:
             user = self.users[name] = SimUser(self, name, names[place % len(names)])
             self.network.nodes[name] = user
         self.advance(500)
+        for one, two, role in self.links:
+            self._peer(self.exchanges[one], self.exchanges[two], role)
+        self.advance(2_000)
         for exchange in self.exchanges.values():
             exchange.backup = exchange.disk.backup()
         for site in self.sites.values():
             site.start()
+
+    def _peer(self, one: SimExchange, two: SimExchange, role: PeerRole) -> None:
+        """Both say yes: ``two`` is a child or an equal of ``one``."""
+        back = PeerRole.PARENT if role is PeerRole.CHILD else role
+        nonce = f"peer-{one.name}-{two.name}-000000"
+        for command in (
+            ask.TakePeering(greeting=one.greeting, role=back, nonce=nonce, at_ms=two.clock.now_ms()),
+            ask.AskPeer(actor=ADMIN, greeting=one.greeting, role=back),
+        ):
+            two.command(command)
+            self.advance(3)
+        one.command(ask.AskPeer(actor=ADMIN, greeting=two.greeting, role=role))
+        self.advance(3)
+        one.command(ask.ChangePeer(actor=ADMIN, peer=two.id, what="confirm"))
+        self.advance(3)
+        one.follow(two.id)
+        two.follow(one.id)
+
+    def exchange_named(self, identifier: str) -> SimExchange:
+        """The exchange with this identifier."""
+        return next(exchange for exchange in self.exchanges.values() if exchange.id == identifier)
 
     def _join(self, name: str, place: int, exchange_name: str) -> None:
         exchange = self.exchanges[exchange_name]
@@ -157,10 +184,6 @@ class World:
     def said_ok(self, site_id: str, run: str) -> None:
         """An exchange answered an acceptance with ok (whether or not the answer arrives)."""
         self.sites[site_id.rpartition("/")[2]].said_ok[run] = None
-
-    def rolled_back(self) -> None:
-        """An exchange was set back to its backup."""
-        self.faults["exchange set back to a backup"] += 1
 
     # -- what must hold -----------------------------------------------------------------------------------------------
 
@@ -245,7 +268,7 @@ class World:
             if not (site.is_up and site.bearer) or site.state.runs or site.state.owed or site.running:
                 return False
         now_ms = self.timeline.now_ms + START_MS
-        return not any(
+        return not difference(self) and not any(
             job.state is not JobState.QUEUED or (not job.after and job.eligible_ms > now_ms)
             for exchange in self.exchanges.values()
             for job in (exchange.view.jobs[name] for name in sorted(exchange.view.jobs))
@@ -254,7 +277,9 @@ class World:
     def settle(self) -> None:
         """Good days until everything has ended; then whatever is left over is a violation."""
         self.calm()
-        self.advance(60_000)
+        self.advance(30_000)
+        self._mend_faith()
+        self.advance(30_000)
         for owner in self.owners.values():
             if owner.is_to_renew:
                 revoke(self, owner)  # an exchange that was set back may have forgotten it
@@ -268,6 +293,19 @@ class World:
             left_ms -= 4_000
             calm_for = calm_for + 1 if self.is_settled() else 0
         self._hold_end(is_settled=calm_for >= 3)
+
+    def _mend_faith(self) -> None:
+        """Operators look: whoever was set back begins its logs anew, and who was blamed for it is forgiven."""
+        for exchange in self.exchanges.values():
+            if exchange.is_set_back:
+                exchange.renew()
+        self.advance(1_000)
+        for exchange in self.exchanges.values():
+            for peer in exchange.view.peers.values():
+                if peer.fault is not None:
+                    self.faults["peer forgiven"] += 1
+                    exchange.command(ask.ChangePeer(actor=ADMIN, peer=peer.id, what="clear"))
+                    exchange.followers[self.exchange_named(peer.id).name].feel(follow.Cleared())
 
     def _hold_end(self, *, is_settled: bool) -> None:
         hold = self.checks.hold
@@ -283,6 +321,7 @@ class World:
             self.compare(exchange)
         for user in self.users.values():
             hold("every request is answered", not user.waiting, user.name, list(user.waiting))
+        hold("catalogues converge", not (found := difference(self)), found)
         hold("everything settles", is_settled, "it has not")
         for owner in self.owners.values():
             self._hold_records(self.exchanges[owner.exchange], owner)
@@ -292,7 +331,7 @@ class World:
             head = exchange.view.catalogue.head(identifier)
             self.checks.hold(
                 "catalogues converge",
-                head is not None and head.rev == pages[-1].record.rev,
+                identifier in owner.disputed or (head is not None and head.rev == pages[-1].record.rev),
                 exchange.name,
                 identifier,
                 "is at",
@@ -317,11 +356,28 @@ def exchange_decide(exchange: SimExchange, command: ask.Command, now_ms: int) ->
     return decide(exchange.view, command, now_ms, exchange.ids).reply
 
 
+def links_of(story: Story) -> list[tuple[str, str, PeerRole]]:
+    """Who peers with whom: the hub with its regions, each industry exchange with two regions (or the hub)."""
+    names = story.exchange_names
+    regions = [name for place, name in enumerate(names) if place and not is_industry(place)]
+    links = [(names[0], name, PeerRole.CHILD) for name in regions]
+    for place, name in enumerate(names):
+        if place and is_industry(place):
+            above = [regions[(place + step) % len(regions)] for step in range(min(2, len(regions)))] or [names[0]]
+            links += [(other, name, PeerRole.PEER) for other in above]
+    return links
+
+
+def is_industry(place: int) -> bool:
+    """Every third exchange is of an industry."""
+    return place % 3 == 2
+
+
 def prefix_of(place: int) -> str:
-    """The hub, regions below it, and every fifth an industry exchange under several of them."""
+    """The hub's, one directly below it for a region, one of its own for an industry exchange."""
     if place == 0:
         return "cn"
-    return f"trade{place}" if place % 5 == 4 else f"cn.r{place}"
+    return f"trade{place}" if is_industry(place) else f"cn.r{place}"
 
 
 def pools_of(owner: str, name: str, place: int) -> tuple[Pool, ...]:

@@ -1,0 +1,56 @@
+"""Convergence: whether every exchange that holds a log holds the same of it, once the faults are over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tieline.model.identifier import is_under
+from tieline.model.peer import PeerState
+
+if TYPE_CHECKING:
+    from tieline.sim.exchange import SimExchange
+    from tieline.sim.world import World
+
+Held = dict[str, str]  # identifier -> sha256 of the payload
+
+
+def difference(world: World) -> str:
+    """The first place where two catalogues differ, in words; empty where all agree.
+
+    What an owner signed twice as one revision is left out: each exchange keeps the payload that it saw first. So is what
+    a thief signed: who had it before the key was revoked keeps it, nobody else takes it.
+    """
+    disputed = {name for owner in world.owners.values() for name in owner.disputed}
+    held = {name: held_by(exchange, disputed) for name, exchange in world.exchanges.items()}
+    for name, exchange in world.exchanges.items():
+        roots = [exchange.prefix, *_pinned(exchange)]
+        for home_name, home in world.exchanges.items():
+            if home is exchange or not any(is_under(home.prefix, root) for root in roots):
+                continue
+            for prefix, records in held[home_name].items():
+                if home_of(world, prefix) is not home:
+                    continue
+                here = held[name].get(prefix, {})
+                for identifier in sorted({*records, *here}):
+                    if records.get(identifier) != here.get(identifier):
+                        return f"{identifier}: {home_name} has {records.get(identifier)}, {name} {here.get(identifier)}"
+    return ""
+
+
+def held_by(exchange: SimExchange, disputed: set[str]) -> dict[str, Held]:
+    """What an exchange holds, by prefix."""
+    found: dict[str, Held] = {}
+    for row in exchange.disk.state["record"].values():
+        if row["id"] not in disputed and row["envelope"].decode() not in exchange.world.truth.by_thieves:
+            found.setdefault(row["prefix"], {})[row["id"]] = f"rev {row['rev']} {row['sha256'][:12]}"
+    return found
+
+
+def home_of(world: World, prefix: str) -> SimExchange | None:
+    """The exchange that delegates ``prefix`` or is it: the longest prefix that it is under."""
+    above = [exchange for exchange in world.exchanges.values() if is_under(prefix, exchange.prefix)]
+    return max(above, key=lambda exchange: len(exchange.prefix), default=None)
+
+
+def _pinned(exchange: SimExchange) -> list[str]:
+    return [peer.prefix for peer in exchange.view.peers.values() if peer.state is PeerState.ACTIVE]
