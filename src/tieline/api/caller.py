@@ -18,7 +18,7 @@ from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED
 from tieline.model.party import Actor, Role
-from tieline.registry.delegated import is_delegated, opened_token, refusal
+from tieline.registry.delegated import PASSED_ON, is_delegated, opened_token, refusal
 
 if TYPE_CHECKING:
     from tieline.api.platform import Platform
@@ -74,7 +74,7 @@ async def _delegated(platform: Platform, text: str, via: str, now_ms: int) -> Ac
         raise refusal("token_job_ended", job=token.job)
     return Actor(
         name=token.user,
-        roles=token.roles,
+        roles=tuple(role for role in token.roles if role in PASSED_ON),
         owner=token.owner,
         via=via,
         right=f"delegated {token.id}",

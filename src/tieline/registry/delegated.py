@@ -68,6 +68,8 @@ def opened_token(text: str, public: str, *, by: str, to: str, now_s: int) -> Del
         token = msgspec.convert(verify_statement(envelope, public, DELEGATED), DelegatedToken)
     except msgspec.ValidationError:
         raise refusal("token_form") from None
+    if not token.scopes or not token.user or not token.id:  # no scope would mean every scope further on
+        raise refusal("token_form")
     if token.by != by:
         raise refusal("token_by", by=token.by[:200], asked=by)
     if token.to != to:

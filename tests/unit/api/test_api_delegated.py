@@ -188,6 +188,12 @@ def test_a_token_that_this_exchange_would_not_give_is_not_believed(world, fields
     assert reason_of(answer, "unauthenticated") == reason
 
 
+def test_no_delegated_token_makes_an_admin(world):
+    holder = world.bearer(forged(world, roles=(Role.ADMIN, Role.USER, Role.SITE, Role.PEER), scopes=("audit", "find")))
+    assert holder.get("/v1/me").json()["roles"] == ["user"]
+    refused(holder.get("/metrics"), "forbidden")
+
+
 def test_its_secret_is_kept_nowhere(fresh, caplog):
     world = fresh()
     alice = world.as_("alice", Role.USER)
