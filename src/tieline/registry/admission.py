@@ -158,7 +158,8 @@ def check_succession(record: Record, sha256: bytes, held: Held) -> None:
         raise refused("rev_behind", record.id, rev=record.rev, held=held.rev)
     if record.rev == held.rev:
         return
-    check_tombstone(record.id, held)
+    if record.status is not Status.WITHDRAWN:  # the same may be said again, by a key that is still believed
+        check_tombstone(record.id, held)
     if record.rev > held.rev + 1:
         raise refused("rev_skips", record.id, rev=record.rev, held=held.rev, needed=held.rev + 1)
     if record.prev != held.sha256.hex():
@@ -167,7 +168,7 @@ def check_succession(record: Record, sha256: bytes, held: Held) -> None:
 
 def check_newer(record: Record, held: Held) -> None:
     """Refuse of a copy what would follow a withdrawal. What lies between is not needed: one writer signs them all."""
-    if record.rev > held.rev:
+    if record.rev > held.rev and record.status is not Status.WITHDRAWN:
         check_tombstone(record.id, held)
 
 

@@ -193,7 +193,8 @@ class Books:
             thief,
         )
         last = self.revisions.get(event.id, 0)
-        self._hold("a withdrawn record stays withdrawn", event.id not in self.withdrawn, event.id, event.rev)
+        is_so = event.id not in self.withdrawn or event.status == "withdrawn"
+        self._hold("a withdrawn record stays withdrawn", is_so, event.id, event.rev)
         self._hold("revisions only grow", event.rev > last, event.id, event.rev, "after", last)
         self.revisions[event.id] = event.rev
         if event.status == "withdrawn":

@@ -120,8 +120,7 @@ class SimOwner:
         self.kid = kid
         for name, pages in list(self.pages.items()):
             record = pages[-1].record
-            if record.status is Status.ACTIVE:
-                self.publish(name.partition("/")[2], record.spec)
+            self.publish(name.partition("/")[2], record.spec, record.status)
 
     def publish_again(self) -> None:
         """Whatever the exchange does not hold as it was signed last (it may have been set back)."""
