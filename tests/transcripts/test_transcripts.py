@@ -21,6 +21,7 @@ CHANGING = (  # what differs from run to run, and what stands for it
     (re.compile(r"\bafter [\d.,]+ (ms|s|min)\b"), "after TIME"),
     (re.compile(r"\bin [\d.,]+ (ms|s|min)\b"), "in TIME"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "HASH"),
+    (re.compile(r"\bt-[0-9a-z]{12}\b"), "TOKEN"),
     (re.compile(r"\bsandbox\b.*\bbubblewrap\b|\bbubblewrap\b|(?<=  )none(?=  )"), "BOX"),
     (re.compile(r"^\s*\d+(?=\tTIME)", re.MULTILINE), "  N"),
     (re.compile(r"\b\d+ events\b"), "N events"),
