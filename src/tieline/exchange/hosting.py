@@ -26,6 +26,7 @@ from tieline.model.job import Job, JobState
 from tieline.model.party import Actor, Role
 from tieline.model.peer import ANSWER, Origin, Peer, PeerState, UsageAnswer
 from tieline.model.protocol import Lost, Offer, Refused, ReportPage, Reports
+from tieline.model.quantity import show_money
 from tieline.model.reason import Reason, Value
 from tieline.model.task import Retry
 from tieline.ports import Ids
@@ -190,11 +191,14 @@ def _quota(view: View, peer: Peer, guest: Guest, offer: Offer, now_ms: int) -> t
         held_ms, held_micro_cny = _to_come(view, guest)
         checks += [
             ("card-hours", quota.card_hours, -(-(card_ms + held_ms) // HOUR_MS), -(-asked_ms // HOUR_MS)),
-            ("CNY/1000000", quota.micro_cny, micro_cny + held_micro_cny, asked_micro_cny),
+            ("money", quota.micro_cny, micro_cny + held_micro_cny, asked_micro_cny),
         ]
     for what, limit, held, asked in checks:
         if limit and held + asked > limit:
-            values: dict[str, Value] = {"exchange": peer.id, "what": what, "limit": limit, "held": held, "asked": asked}
+            amounts: dict[str, Value] = {"limit": limit, "held": held, "asked": asked}
+            if what == "money":
+                amounts = {name: f"{show_money(int(amount))} CNY" for name, amount in amounts.items()}
+            values: dict[str, Value] = {"exchange": peer.id, "what": what, **amounts}
             return (Reason(code="peer_quota", values=values),)
     return ()
 
