@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import time
 
 import pytest
 
@@ -207,7 +208,11 @@ def test_the_log_names_the_request_its_caller_and_its_job_and_no_secret(world, c
         admin = world.admin
         answer = admin.post("/v1/jobs", json={"tasks": [{"run": "echo hush-hush", "envs": {"A": "hush-hush"}}]})
         assert answer.status_code == 201, answer.text
-    record = next(record for record in caplog.records if record.getMessage() == "submit_jobs")
+        deadline = time.monotonic() + 60  # the line is written once the answer has gone out
+        while not (found := [each for each in caplog.records if each.getMessage() == "submit_jobs"]):
+            assert time.monotonic() < deadline, "the request is not in the log"
+            time.sleep(0.01)
+    record = found[0]
     assert record.request == answer.headers["x-request-id"]
     assert record.status == 201
     assert record.caller == "admin"
