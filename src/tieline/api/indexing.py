@@ -95,13 +95,10 @@ class Indexing:
         for entry in entries:
             event = entry.event
             if isinstance(event, RecordStored):
-                self._put(event, entry.time_ms)
-                if event.kind == "site":
-                    site = self.platform.view.sites.get(event.id)
-                    if site is not None:
-                        self._site(site)
-                elif event.kind == "pool":
-                    self._dirty[event.id] = None
+                self._stored(event, entry.time_ms)
+            elif isinstance(event, fact.RecordsTaken):
+                for record in event.records:
+                    self._stored(record, entry.time_ms)
             elif isinstance(event, fact.SiteJoined | fact.SiteChanged | fact.SessionOpened):
                 self._site(event.site)
             elif isinstance(event, fact.RunOffered):
@@ -113,6 +110,15 @@ class Indexing:
         """Something may have changed in what a site has free."""
         for row in self.platform.view.supply.pools.site_pools(site):
             self._dirty[row.id] = None
+
+    def _stored(self, event: RecordStored, time_ms: int) -> None:
+        self._put(event, time_ms)
+        if event.kind == "site":
+            site = self.platform.view.sites.get(event.id)
+            if site is not None:
+                self._site(site)
+        elif event.kind == "pool":
+            self._dirty[event.id] = None
 
     def _put(self, stored: RecordStored, updated_ms: int) -> None:
         if stored.kind not in KINDS or not KINDS[stored.kind].is_findable:

@@ -115,6 +115,34 @@ def withdraw(face: Face, identifier: str, key: Path | None, folder: Path | None,
     _stored(face.call(work), as_json)
 
 
+@verb("checkpoint", "id_checkpoint")
+@click.argument("prefix")
+@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
+@option(
+    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
+)
+@option("--lease", default="90d", metavar="TIME", help="lease")
+@yes
+@as_json
+@pass_face
+def checkpoint(
+    face: Face, prefix: str, key: Path | None, folder: Path | None, lease: str, yes: bool, as_json: bool
+) -> None:
+    """Sign digests of pages of all records of a prefix, so that others verify a page by one signature."""
+    from tieline.cli.signing import key_of, signed_checkpoint
+
+    owner_key = key_of(key, folder)
+    lease_s = _lease_s(lease)
+
+    async def work(client: AsyncClient) -> RecordView:
+        envelope, spec = await signed_checkpoint(client, prefix, owner_key, int(time.time()), lease_s)
+        note(words.say("checkpointed", count=spec.count, pages=len(spec.pages), prefix=prefix))
+        confirmed(words.say("store_it"), yes or not sys.stdin.isatty())
+        return await client.register(envelope)
+
+    _stored(face.call(work), as_json)
+
+
 def _stored(found: RecordView, as_json: bool) -> None:
     if as_json:
         show_json(found)
@@ -179,5 +207,5 @@ def _show(found: RecordView) -> None:
     click.echo(msgspec.json.format(bytes(found.record), indent=2).decode())
 
 
-for _each in (resolve, verify, register, withdraw):
+for _each in (resolve, verify, register, withdraw, checkpoint):
     record.add_command(_each)

@@ -12,14 +12,17 @@ import msgspec
 
 from tieline.model.error import TielineError
 from tieline.model.identifier import Identifier
-from tieline.model.record import MAX_RECORD_DEPTH, Delegation, Link, Record, Status
+from tieline.model.record import MAX_QUOTA, MAX_RECORD_DEPTH, Delegation, Link, Record, Status
+from tieline.model.spec import CheckpointSpec
 from tieline.registry import Key, opened, sign
+from tieline.registry.pages import CHECKPOINT_NAME, checkpoint_of
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
 
 MOST_BYTES = 65_536
 BACKDATE_S = 60
+RECORDS_AT_ONCE = 1_000
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,6 +134,34 @@ async def signed_withdrawal(client: AsyncClient, identifier: str, key: Key, now_
         last, rev=last.rev + 1, prev=found.sha256, status=Status.WITHDRAWN, nb=nb, exp=max(last.exp, nb + 86_400)
     )
     return sign(record, key, await _kid(client, Identifier.parse(identifier).prefix, key)).decode()
+
+
+async def signed_checkpoint(
+    client: AsyncClient, prefix: str, key: Key, now_s: int, lease_s: int
+) -> tuple[str, CheckpointSpec]:
+    """The envelope of the owner's digests of all its records, as the exchange shows them, and what it says.
+
+    Each record is verified with ``key`` first: nobody signs here what it did not write. Raises `record_refused` for a
+    record that is not under ``key``'s signature.
+    """
+    kid = await _kid(client, prefix, key)
+    made = checkpoint_of(prefix, await _envelopes(client, prefix), {kid: key.public}, now_s)
+    draft = Draft(id=f"{prefix}/{CHECKPOINT_NAME}", spec=msgspec.to_builtins(made.spec))
+    return await signed_next(client, draft, key, now_s, lease_s), made.spec
+
+
+async def _envelopes(client: AsyncClient, prefix: str) -> list[bytes]:
+    """Every record of exactly this prefix."""
+    found: list[bytes] = []
+    after = f"{prefix}/"  # those of the prefixes below it sort before
+    while len(found) <= MAX_QUOTA:
+        page = await client.records(prefix=prefix, after=after, limit=RECORDS_AT_ONCE)
+        own = [view.envelope.encode() for view in page.records if view.id.startswith(f"{prefix}/")]
+        found += own
+        if not page.next_after or page.next_after <= after:
+            return found
+        after = page.next_after
+    raise TielineError("too_large", f"`{prefix}` has more than {MAX_QUOTA:,} records")
 
 
 async def _head(client: AsyncClient, identifier: str) -> tuple[int, str]:

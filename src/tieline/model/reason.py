@@ -143,6 +143,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "peer_stalled": ("it does not answer, and does not hang up either", "对方既不答复也不断开"),
     "peer_error": ("it answered `{error}`: {why}", "对方答复 `{error}`：{why}"),
     "peer_rolled_back": ("{what} went back to {seen}; {known} was seen before", "{what} 倒退至 {seen}，此前为 {known}"),
+    "peer_renumbers": ("it began its logs anew {times} times within hours", "其日志在数小时内重新编号 {times} 次"),
     "peer_foreign": ("its log of `{prefix}` holds {records} records of others", "其 `{prefix}` 日志中有 {records} 条他人的记录"),
     "log_parked": ("the log of `{prefix}` waits: no delegation of that prefix is known here", "`{prefix}` 的日志等待中：此处未知该前缀的委托"),
     "log_flooded": ("the log of `{prefix}` holds more than its prefix was given", "`{prefix}` 的日志超过该前缀的配额"),

@@ -55,11 +55,14 @@ from tieline.registry.turn import (
     LIST_MS,
     MEND_MS,
     MOST_LOGS,
+    MOST_RENUMBERS,
     MOST_RESTARTS,
     OPEN_MOST_MS,
+    PAUSE_LEAST_MS,
     PAUSE_MOST_MS,
     PENDING_RECORDS,
     POLL_MS,
+    RENUMBER_MS,
     TAKE_MOST_MS,
     Turn,
 )
@@ -154,6 +157,8 @@ def _logs(turn: Turn, asking: Asking, answer: LogsAnswer) -> None:
     if state.session and answer.session == state.session and answer.head < asking.head:
         turn.blame(_rolled_back("the log of events", answer.head, asking.head))
         return
+    if state.session and answer.session != state.session:
+        _renumbered(turn)
     turn.change(session=answer.session, head=answer.head)
     logs = dict(state.logs)
     behind: dict[str, None] = {}
@@ -226,6 +231,17 @@ def _page(turn: Turn, request: AskRecords, answer: PageAnswer) -> None:
     else:
         turn.put_log(request.prefix, serial=answer.serial)
         turn.caught_up(request.prefix)
+
+
+def _renumbered(turn: Turn) -> None:
+    """The peer numbers its logs anew: that is rare, and one that does it all the time is asked ever less."""
+    state, now_ms = turn.state, turn.now_ms
+    renumbers = state.renumbers + 1 if now_ms - state.renumbered_ms < RENUMBER_MS else 1
+    turn.change(renumbers=renumbers, renumbered_ms=now_ms, pending={}, comparing=None)
+    if renumbers > MOST_RENUMBERS:
+        wait_ms = min(PAUSE_MOST_MS, PAUSE_LEAST_MS << min(renumbers, 12))
+        error = Reason(code="peer_renumbers", values={"times": renumbers})
+        turn.change(wait_until_ms=now_ms + wait_ms, error=error)
 
 
 def _rolled_back(what: str, seen: int, known: int) -> Reason:

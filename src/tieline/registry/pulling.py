@@ -232,6 +232,8 @@ class FollowState(msgspec.Struct, frozen=True, kw_only=True):
     heard_ms: int = 0
     failures: int = 0  # of the peer, in a row
     stumbles: int = 0  # of single answers, in a row
+    renumbers: int = 0  # new sessions, each within an hour of the one before
+    renumbered_ms: int = 0
     wait_until_ms: int = 0
     error: Reason | None = None  # of the last failure; None once an answer came
     fault: Reason | None = None

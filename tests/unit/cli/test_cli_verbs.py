@@ -305,6 +305,20 @@ def test_a_record_is_signed_here_registered_changed_and_withdrawn(admin, keyfile
     assert data(admin("id", "resolve", name, "--json"))["status"] == "withdrawn"
 
 
+def test_an_owner_signs_digests_of_its_own_records_and_of_no_others(admin, keyfile, tmp_path):
+    for number in range(3):
+        file = tmp_path / f"d{number}.yaml"
+        file.write_text(f"id: cn.demo.lab7/dataset/page{number}\n")
+        ok(admin("id", "register", file, "--key", keyfile))
+    done = ok(admin("id", "checkpoint", "cn.demo.lab7", "--key", keyfile, "-y"))
+    assert done.stdout == "cn.demo.lab7/checkpoint/records\n"
+    spec = data(admin("id", "resolve", "cn.demo.lab7/checkpoint/records", "--json"))["record"]["spec"]
+    assert spec["count"] == sum(page["count"] for page in spec["pages"]) >= 3
+    ok(admin("id", "verify", "cn.demo.lab7/checkpoint/records"))
+    assert data(admin("id", "checkpoint", "cn.demo.lab7", "--key", keyfile, "-y", "--json"))["rev"] == 2
+    assert admin("id", "checkpoint", "cn.demo", "--key", keyfile, "-y").exit_code == 4
+
+
 @pytest.mark.parametrize(
     ("text", "exit_code"),
     [
