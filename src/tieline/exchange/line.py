@@ -195,6 +195,7 @@ class LineState(msgspec.Struct, frozen=True, kw_only=True):
     takes: tuple[Take, ...] = ()  # being taken: at most one of each lane
     due: tuple[int, ...] = ()  # of them: to be submitted again once the wait is over
     owed: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()  # of them: on their way
     asks: int = 0  # questions and takes so far: their names
     heard_ms: int = 0
     failures: int = 0  # in a row
@@ -238,7 +239,8 @@ def step(state: LineState, what: Input, now_ms: int) -> tuple[LineState, list[Ac
             state = _waits(replace(state, due=(*state.due, what.take)), what.reason, now_ms)
     elif isinstance(what, Given):
         if what.ask == state.giving:
-            state = _heard(replace(state, giving=0, owed=state.owed[MOST_ANSWERS:]), now_ms)
+            owed = tuple(answer for answer in state.owed if answer not in state.given)
+            state = _heard(replace(state, giving=0, given=(), owed=owed), now_ms)
     elif isinstance(what, Failed):
         state = _failed(state, what, now_ms)
     return _next(state, now_ms)
@@ -339,8 +341,8 @@ def _next(state: LineState, now_ms: int) -> tuple[LineState, list[Action]]:
         state = replace(state, asks=state.asks + 1, asking=state.asks + 1, asked_ms=now_ms)
         actions.append(AskReports(ask=state.asking, session=state.session, after=state.after))
     if not state.giving and state.owed:
-        state = replace(state, asks=state.asks + 1, giving=state.asks + 1)
-        actions.append(Give(ask=state.giving, answers=PaidClaims(answers=state.owed[:MOST_ANSWERS])))
+        state = replace(state, asks=state.asks + 1, giving=state.asks + 1, given=state.owed[:MOST_ANSWERS])
+        actions.append(Give(ask=state.giving, answers=PaidClaims(answers=state.given)))
     return replace(state, wait_until_ms=0), actions
 
 
@@ -448,7 +450,7 @@ def _failed(state: LineState, what: Failed, now_ms: int) -> LineState:
     elif what.ask == state.asking:
         state = replace(state, asking=0)
     elif what.ask == state.giving:
-        state = replace(state, giving=0)
+        state = replace(state, giving=0, given=())
     else:
         return state
     return _waits(state, what.reason, now_ms)
