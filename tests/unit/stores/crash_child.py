@@ -1,6 +1,6 @@
 """A process that is going to be killed: it appends jobs and prints the name of each one that was acknowledged.
 
-Usage: ``crash_child.py FOLDER SEED [BUG]``. BUG plants a mistake that the test must catch: ``answer_early``
+Usage: ``crash_child.py URL SEED [BUG]``. BUG plants a mistake that the test must catch: ``answer_early``
 acknowledges before the commit, ``no_transaction`` writes projections and log in two transactions.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 from collections import deque
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
-from toycore import ALICE, ToyView, submit, toy_writer, url_of
+from toycore import ALICE, ToyView, submit, toy_writer
 
 from tieline.drivers.clock import SystemClock, SystemIds
 from tieline.drivers.stores import desk
@@ -71,9 +70,9 @@ def work(writer: Writer[ToyView], seed: str, is_honest: bool) -> None:
 
 
 def main() -> None:
-    folder, seed = Path(sys.argv[1]), sys.argv[2]
+    url, seed = sys.argv[1], sys.argv[2]
     bug = sys.argv[3] if len(sys.argv) > 3 else ""
-    store = Store(url_of(folder)).open()
+    store = Store(url).open()
     plant(bug, store)
     say("opened", seed)
     writer = toy_writer(store, SystemClock(), ids=SystemIds(), batch=64, tick_ms=5)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_store_writer import WAIT_S, Timer, done, ids, refused
 from toycore import submit, toy_writer, url_of
+from writerparts import WAIT_S, Timer, done, ids, refused
 
 from tieline.drivers.stores.disk import Disk
 from tieline.drivers.stores.failure import code_of

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_store_store import log, tampered
+from storerows import log, tampered
 
 from tieline.drivers.stores.store import Store
 from tieline.drivers.stores.sweeper import COUNTED
@@ -36,15 +36,17 @@ def documented_check() -> Any:
     return names["check"]
 
 
-def test_the_check_in_the_documentation_agrees_with_ours(store: Store) -> None:
-    store.append(log(300))
-    found = store.verify_chain()
-    assert documented_check()(str(store.path)) == (found.events, found.head) == (300, store.position()[1].hex())
+def test_the_check_in_the_documentation_agrees_with_ours(file_store: Store) -> None:
+    file_store.append(log(300))
+    found = file_store.verify_chain()
+    assert (
+        documented_check()(str(file_store.path)) == (found.events, found.head) == (300, file_store.position()[1].hex())
+    )
 
 
-def test_the_check_in_the_documentation_finds_a_change(store: Store) -> None:
-    store.append(log(300))
-    tampered(store, "UPDATE event SET actor = 'eve' WHERE seq = 77")
+def test_the_check_in_the_documentation_finds_a_change(file_store: Store) -> None:
+    file_store.append(log(300))
+    tampered(file_store, "UPDATE event SET actor = 'eve' WHERE seq = 77")
     with pytest.raises(AssertionError, match="entry 77 was changed"):
-        documented_check()(str(store.path))
-    assert store.verify_chain().broken_at == 77
+        documented_check()(str(file_store.path))
+    assert file_store.verify_chain().broken_at == 77

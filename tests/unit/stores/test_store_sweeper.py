@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_store_store import job, quote, record, run, usage
+from storerows import job, quote, record, run, usage
 from toycore import ToyView, toy_writer
 
 from tieline.drivers.stores.blobs import BlobFile, Blobs

@@ -82,6 +82,11 @@ class Store(Reader):
         return Disk(self.path.parent, 0)
 
     @property
+    def is_server(self) -> bool:
+        """Whether it is in a database server, where another process may take over as the writer."""
+        return self._database.folder is None
+
+    @property
     def shown(self) -> str:
         """Where the store is, for people."""
         return self._database.shown
@@ -146,7 +151,7 @@ class Store(Reader):
         """Note that a new writer is here, so that an older one sees it when it comes back."""
         with connection.begin():
             self._head = meta_of(connection, "head")
-            if self._database.folder is not None:
+            if not self.is_server:
                 return
             self.term = int.from_bytes(meta_of(connection, "term") or b"", "big") + 1
             connection.execute(t.meta.delete().where(t.meta.c.key == "term"))
@@ -183,7 +188,7 @@ class Store(Reader):
         try:
             self._drop()
             self._connection = self._writing.connect()
-            if self._database.folder is not None:
+            if not self.is_server:
                 return False
             self._check_term(self._connection)
             self._database.take(self._connection)
