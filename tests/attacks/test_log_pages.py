@@ -43,6 +43,7 @@ def split(body: bytes, count: int, digest: str) -> tuple[bytes, ...]:
 def any_prefix(self: Any, envelope: bytes, *, is_proved: bool = False) -> Any:
     """Whose log it is does not matter."""
     self._prefix = pages_of(envelope)
+    self._begin = self._prefix + "/"
     return JUDGE(self, envelope, is_proved=is_proved)
 
 

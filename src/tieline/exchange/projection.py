@@ -6,7 +6,6 @@ A restart reads live rows only and needs no replay of the log; replaying the log
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -32,9 +31,8 @@ def _token(key: str, token: Token) -> Row:
     return {"sha256": key, "id": token.id, "doc": _encode(token)}
 
 
-def _record(key: str, kept: tuple[RecordStored, int, int]) -> Row:
-    event, serial, nb = kept
-    envelope = event.envelope.encode()
+def _record(key: str, kept: tuple[RecordStored, int, int, bytes]) -> Row:
+    event, serial, nb, envelope_sha256 = kept
     return {
         "id": key,
         "prefix": key.split("/", 1)[0],
@@ -44,10 +42,10 @@ def _record(key: str, kept: tuple[RecordStored, int, int]) -> Row:
         "exp": event.exp,
         "status": event.status,
         "kid": event.kid,
-        "envelope": envelope,
+        "envelope": event.envelope.encode(),
         "serial": serial,
         "nb": nb,
-        "envelope_sha256": sha256(envelope).hexdigest(),
+        "envelope_sha256": envelope_sha256.hex(),
     }
 
 

@@ -267,7 +267,7 @@ def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
     prefix = event.id.partition("/")[0]
     serial = view.serials[prefix] = view.serials.get(prefix, 0) + 1
     view.touch("serial", prefix, serial)
-    view.touch("record", event.id, (event, serial, kept.record.nb))
+    view.touch("record", event.id, (event, serial, kept.record.nb, kept.envelope_sha256))
 
 
 def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) -> None:

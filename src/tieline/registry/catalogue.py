@@ -61,6 +61,7 @@ class Kept(NamedTuple):
 
     record: Record
     spec: Spec | None
+    envelope_sha256: bytes = b""
 
     def says(self, shape: type[S]) -> S:
         """Its spec, which is known to have that shape."""
@@ -173,7 +174,7 @@ class Catalogue:
             held = self._held.get(name)
             if held is None or held.rev < judged.held.rev:
                 self._keep(name, judged.held, envelope, judged.record)
-            return Kept(judged.record, judged.spec)
+            return Kept(judged.record, judged.spec, judged.held.envelope_sha256)
         parcel = opened(envelope)
         record = parcel.record
         identifier = checked_identity(record)
@@ -182,7 +183,7 @@ class Catalogue:
             authority = self._trust.authority(identifier.prefix)
             key = authority.keys.get(parcel.parts.kid) or named_key(parcel.parts.kid)
             self._keep(record.id, held_of(parcel, key, authority), envelope, record)
-        return Kept(record, None)
+        return Kept(record, None, parcel.envelope_sha256)
 
     # -- answering ----------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.record import Delegation, Record, Status
 from tieline.model.spec import CheckpointSpec, Spec
 from tieline.registry.admission import Outcome, check_kid, check_lease, check_newer, checked_identity
-from tieline.registry.authority import Authority, Held, check_quota, signing_key
+from tieline.registry.authority import Authority, Held, TrustedKey, check_quota, signing_key
 from tieline.registry.delegation import check_delegation
 from tieline.registry.envelope import opened
 from tieline.registry.keys import check_signature
@@ -48,7 +49,12 @@ class Intake:
         self._trust = trust
         self._prefix = prefix
         self._now_s = now_s
+        self._begin = prefix + "/"
         self._authority = trust.find(prefix)
+        self._keys: dict[
+            tuple[str, str], TrustedKey
+        ] = {}  # by name and kind: whose chain holds now
+        self._room = _room(self._authority)
         self._added = 0
         self.fresh: dict[str, Judged] = {}  # what is to be kept, by identifier; the newest revision of each
 
@@ -70,7 +76,7 @@ class Intake:
         """
         found = read(envelope) or _read_slowly(envelope)
         record = found.record
-        if not record.id.startswith(self._prefix) or record.id[len(self._prefix) : len(self._prefix) + 1] != "/":
+        if not record.id.startswith(self._begin):
             raise refused("log_foreign", record.id[:200], prefix=self._prefix)
         held = self._newest(record.id)
         if held is not None:
@@ -122,9 +128,7 @@ class Intake:
         record, now_s = found.record, self._now_s
         identifier = checked_identity(record)
         check_lease(record, now_s, is_copy=True)
-        check_kid(identifier, found.kid)
-        key = signing_key(authority, found.kid, record.id)
-        self._trust.check(authority, key, record.kind, record.nb, now_s, record.id, is_new=True)
+        key = self._keys.get((found.kid, record.kind)) or self._key(found, identifier, authority)
         kind = KINDS[record.kind]
         spec = found.spec
         if spec is None:
@@ -133,7 +137,7 @@ class Intake:
             check_spec(identifier, record.links, spec, kind)
         if isinstance(spec, Delegation):
             check_delegation(authority, identifier, spec, self._trust.find(spec.prefix))
-        if held is None:
+        if held is None and self._added >= self._room:
             check_quota(authority, record.id, self._added)
         return spec, Held(
             record.rev,
@@ -146,6 +150,22 @@ class Intake:
             key,
             authority,
         )
+
+    def _key(self, found: Read, identifier: Identifier, authority: Authority) -> TrustedKey:
+        """The key that signed it, once its name and chain are found to hold; remembered unless dates matter."""
+        record = found.record
+        check_kid(identifier, found.kid)
+        key = signing_key(authority, found.kid, record.id)
+        self._trust.check(authority, key, record.kind, record.nb, self._now_s, record.id, is_new=True)
+        if not key.revoked_from:
+            self._keys[(found.kid, record.kind)] = key
+        return key
+
+
+def _room(authority: Authority | None) -> int:
+    """How many more identifiers the prefix may hold, as every level above allows."""
+    levels = authority.upwards() if authority is not None else ()
+    return min((level.max_records - level.count for level in levels), default=0)
 
 
 def _read_slowly(envelope: bytes) -> Read:
