@@ -46,8 +46,7 @@ def demand_now(view: View, actor: Actor, task: Task, now_ms: int, pool: str = ""
 
 def plan_demand(view: View, demand: Demand, now_ms: int) -> Plan:
     """The engine's plan against this view."""
-    held_back = {pool: job for pool, job in view.held_back.items() if job in view.waiting}
-    return plan(demand, view.supply.pools, view.distances, now_ms=now_ms, held_back=held_back)
+    return plan(demand, view.supply.pools, view.distances, now_ms=now_ms, held_back=view.held_back)
 
 
 def caller_of(name: str, owner: str) -> Caller:
@@ -95,7 +94,6 @@ def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     if turns is None:
         return []
     # A pool that waits for a large job goes on waiting while that job does, also in passes that do not look at it.
-    view.held_back = {pool: job for pool, job in view.held_back.items() if job in waiting}
     elsewhere = {pool: job for pool, job in view.held_back.items() if not waiting.is_open(job)}
     choosing = Choosing(pools, view.distances, now_ms=now_ms, ends=_ends(view, now_ms), held_back=elsewhere)
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from tieline.exchange.guests import Guest, tell
+from tieline.exchange.jobrow import JobRow
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
@@ -186,16 +187,22 @@ class View:
         if job.state in JOB_ENDED:
             before = self.jobs.end(job.id)
             if before is not None and before.state is JobState.QUEUED:
-                self.waiting.remove(before)
+                self._waits_no_more(before)
             self.supply.demands.pop(job.id, None)
         else:
             before, row = self.jobs.put(job)
             if before is not row:
                 if before is not None and before.state is JobState.QUEUED:
-                    self.waiting.remove(before)
+                    self._waits_no_more(before)
                 if row.state is JobState.QUEUED:
                     self.waiting.add(row)
         self.touch("job", job.id, job)
+
+    def _waits_no_more(self, row: JobRow) -> None:
+        """A job leaves the queue, and what was held back for it is held back no more."""
+        self.waiting.remove(row)
+        if row.id in self.held_back.values():
+            self.held_back = {pool: job for pool, job in self.held_back.items() if job != row.id}
 
     def open_session(self, site: str, bearer_sha256: str) -> None:
         """Let a bearer speak for a site; the one before it does so no more. An empty one ends the session."""
