@@ -30,6 +30,7 @@ from tieline.model.protocol import (
     Accepted,
     CheckpointKept,
     Ended,
+    Lost,
     Offer,
     Outcome,
     PaidClaims,
@@ -37,6 +38,7 @@ from tieline.model.protocol import (
     PeerAnswers,
     PeerOrders,
     PeerReport,
+    Refused,
     ReportPage,
     Reports,
     Roll,
@@ -53,6 +55,7 @@ MOST_ANSWERS = 64  # given at once
 MOST_OWED = 10_000  # answers that wait to be given; more are given after the next restart of this line
 POLL_MS = 20_000  # how long the peer may wait with an answer when there are no reports
 PAUSE_MS = 1_000  # between two questions for reports, when the first one brought none
+CUT = 3  # failures in a row after which a peer that answers again is told everything that lives
 BACKOFF_MS = 250
 BACKOFF_MOST_MS = 15_000
 
@@ -422,10 +425,12 @@ def _taken(state: LineState, what: Taken) -> LineState:
         state = replace(state, after=max(state.after, max(each.serial for each in taken)))
     answers = dict.fromkeys((*state.owed, *(outcome.answer for outcome in what.outcomes if outcome.answer)))
     state = replace(state, owed=tuple(answers)[:MOST_OWED])
-    fenced = {
+    over = dict.fromkeys(each.report.run for each in take.reports if isinstance(each.report, Ended | Lost | Refused))
+    fenced = {  # but for what has ended there: it would only be answered with the same reports again
         each.report.run: Stop(run=each.report.run, epoch=each.report.epoch, why=outcome.what, is_fenced=True)
         for each, outcome in zip(taken, what.outcomes, strict=True)
         if not outcome.is_ok and isinstance(each.report, Accepted | Started | CheckpointKept)
+        if each.report.run not in over
     }
     state = _ordered(state, tuple(fenced.values()))
     return _take(state, take.session, rest) if rest else state
@@ -448,7 +453,8 @@ def _failed(state: LineState, what: Failed, now_ms: int) -> LineState:
     elif what.ask == state.saying:  # nobody knows whether it was heard: all that lives is said again
         state = replace(state, saying=0, said=(), waiting=(), roll=None, is_live_due=True)
     elif what.ask == state.asking:
-        state = replace(state, asking=0)
+        is_cut = state.failures + 1 >= CUT
+        state = replace(state, asking=0, is_live_due=state.is_live_due or is_cut)
     elif what.ask == state.giving:
         state = replace(state, giving=0, given=())
     else:
