@@ -26,6 +26,7 @@ NAMES = (
     "resolve",
     "verify_records",
     "site_loss",
+    "replicate",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long

@@ -11,14 +11,15 @@ exchange about 50,000 identifiers with hashes.
 from __future__ import annotations
 
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tieline.model.error import TielineError
+from tieline.registry.keys import base64url_bytes
 from tieline.registry.pages import page_refused
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ def read_entries(prefix: str, body: bytes) -> dict[str, str]:
             name, _, digits = line.partition(" ")
             if len(digits) != _LINE_DIGITS or not name or len(name) > 200:
                 raise page_refused("page_form", why="a line is no identifier with a hash")
-            found[f"{prefix}/{name}"] = urlsafe_b64decode(digits + "==").hex()
-    except (UnicodeDecodeError, Base64Error):
+            found[f"{prefix}/{name}"] = base64url_bytes(digits.encode(), "hash").hex()
+    except (UnicodeDecodeError, TielineError):
         raise page_refused("page_form", why="a line is no identifier with a hash") from None
     return found
 

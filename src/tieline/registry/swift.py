@@ -13,7 +13,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,36 +32,31 @@ _SIGNATURE = b'","signature":"'
 _SIGNATURE_DIGITS = 86
 _PAYLOAD_BYTES, _PROTECTED_BYTES, _SIGNATURE_BYTES = len(_PAYLOAD), len(_PROTECTED), len(_SIGNATURE)
 _SIGNATURE_LAST = b"AQgw"
+_KIND = b'"kind":"'  # in canonical JSON nothing before the record's own kind can look so
 _WITHDRAWN = Status.WITHDRAWN
 _DEFLECTED = (msgspec.MsgspecError, ValueError, RecursionError, TielineError, Base64Error)
 
 
-class RawRecord(Record, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A record whose spec is not looked at yet."""
-
-    spec: msgspec.Raw = msgspec.Raw(b"{}")  # type: ignore[assignment]
-
-
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """What an envelope says; its signature is not checked yet. ``record.spec`` is raw: ``spec`` is what it says."""
+    """What an envelope says; its signature is not checked yet."""
 
     record: Record
-    spec: Spec | None
+    spec: Spec | None  # typed, where it was read so; then ``record.spec`` is the same
     kid: str
     sha256: bytes  # of the payload
     envelope_sha256: bytes
     signed: bytes  # the signature, followed by what it is over
 
 
-class _Form(msgspec.Struct, frozen=True):
-    """How the specs of one kind are read: a decoder, and fields that the decoder alone does not bound."""
+class _Form(NamedTuple):
+    """How the records of one kind are read: a decoder, and fields of the spec that the decoder alone does not bound."""
 
+    kind: str
     decode: Any
     anything: tuple[str, ...]  # must be empty here
     maps: tuple[str, ...]  # their names must be ASCII
 
 
-_decode_record = msgspec.json.Decoder(RawRecord).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -87,15 +82,19 @@ def read(envelope: bytes) -> Read | None:
         payload = a2b_base64(body.translate(_STANDARD) + _PADDING[tail], strict_mode=True)
         signature = a2b_base64(envelope[signature_at:-2].translate(_STANDARD) + b"==", strict_mode=True)
         kid, typ = header(protected)
-        record = _decode_record(payload)
-        spec = _spec_of(record, payload)
+        kind_at = payload.find(_KIND) + len(_KIND)
+        form = _forms().get(payload[kind_at : payload.find(b'"', kind_at)])
+        if form is None:
+            return None
+        record = form.decode(payload)
+        is_usual = typ == RECORD_TYPE and record.kind == form.kind and _encode(record) == payload
     except _DEFLECTED:
         return None
-    if spec is None or typ != RECORD_TYPE or _encode(record) != payload:
+    if not is_usual or record.status is _WITHDRAWN or b"\\u0000" in payload or not _is_plain(form, record, payload):
         return None
     return Read(
         record,
-        spec,
+        record.spec,
         kid,
         sha256(payload).digest(),
         sha256(envelope).digest(),
@@ -103,29 +102,27 @@ def read(envelope: bytes) -> Read | None:
     )
 
 
-def _spec_of(record: RawRecord, payload: bytes) -> Spec | None:
-    """The typed spec, when nothing in it needs a closer look."""
-    if record.status is _WITHDRAWN or record.kind not in KINDS or record.kind in GIVING or b"\\u0000" in payload:
-        return None
-    form = _form(record.kind)
-    raw: Any = record.spec
-    spec: Spec = form.decode(raw)
-    if _encode(spec) != bytes(raw):
-        return None
+def _is_plain(form: _Form, record: Any, payload: bytes) -> bool:
+    """Whether nothing in the spec needs a closer look."""
+    spec = record.spec
     for field in form.anything:
         if getattr(spec, field):
-            return None
+            return False
     if not payload.isascii():
         for field in form.maps:
             names = getattr(spec, field)
             if names and not "".join(names).isascii():
-                return None
-    return spec
+                return False
+    return True
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1)
+def _forms() -> dict[bytes, _Form]:
+    """How the records of each kind are read, from the types of its spec's fields; delegations always take care."""
+    return {name.encode(): _form(name) for name in KINDS if name not in GIVING}
+
+
 def _form(kind: str) -> _Form:
-    """How the specs of ``kind`` are read, from the types of their fields."""
     shape = KINDS[kind].spec
     info = msgspec.inspect.type_info(shape)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -135,7 +132,16 @@ def _form(kind: str) -> _Form:
             anything.append(field.name)
         elif isinstance(_bare(field.type), msgspec.inspect.DictType):
             maps.append(field.name)
-    return _Form(msgspec.json.Decoder(shape).decode, tuple(anything), tuple(maps))
+    record = msgspec.defstruct(
+        f"{shape.__name__}Record",
+        [("spec", shape)],
+        bases=(Record,),
+        frozen=True,
+        kw_only=True,
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+    )
+    return _Form(kind, msgspec.json.Decoder(record).decode, tuple(anything), tuple(maps))
 
 
 def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
