@@ -78,6 +78,7 @@ class Tail:
             oldest = self.lines[0][0] - 1 if self.lines else self.count
             at = int(number) if number.isdecimal() and len(number) <= 16 else -1
             if run != self.run or not oldest <= at <= self.count:
+                self._rest()
                 raise TielineError(
                     "invalid_cursor",
                     f"`{cursor[:40]}` cannot be resumed from: compare the logs and listen anew",
@@ -92,8 +93,7 @@ class Tail:
     def leave(self) -> None:
         """A listener has gone; the last one ends the reading."""
         self.listeners -= 1
-        if self.listeners <= 0:
-            self._end()
+        self._rest()
 
     def close(self) -> None:
         """The process ends."""
@@ -132,6 +132,11 @@ class Tail:
             after = heads[-1].prefix
         self._task = asyncio.create_task(self._read())
 
+    def _rest(self) -> None:
+        """Read no more while nobody listens."""
+        if not self.listeners:
+            self._end()
+
     def _end(self) -> None:
         task, self._task = self._task, None
         if task is not None:
@@ -141,6 +146,8 @@ class Tail:
     async def _read(self) -> None:
         while True:
             await self._wake.wait()
+            if not self.listeners:  # it was opened, and its listener never came
+                self._end()
             self._wake.clear()
             grown, self._grown = self._grown, {}
             for prefix in grown:

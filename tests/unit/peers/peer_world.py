@@ -39,21 +39,21 @@ from tieline.model.record import Record
 from tieline.registry import Key, sign
 
 ADMIN = "tl-admin-secret"
-PATIENCE_S = 60.0
+PATIENCE_S = 45.0
 
 
 def seeded(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-def until(what: Callable[[], Any], patience_s: float = PATIENCE_S, why: str = "") -> Any:
+def until(what: Callable[[], Any], patience_s: float = PATIENCE_S, why: Callable[[], str] | None = None) -> Any:
     """The first true answer of ``what``."""
     end = time.monotonic() + patience_s
     while True:
         found = what()
         if found:
             return found
-        assert time.monotonic() < end, why or "it did not happen in time"
+        assert time.monotonic() < end, why() if why is not None else "it did not happen in time"
         time.sleep(0.01)
 
 
@@ -81,7 +81,8 @@ class Exchange:
         self.is_running = False
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> Exchange:
+    def start(self, session: str = "") -> Exchange:
+        """Serve; with ``session`` the logs begin anew, as after a restore."""
         disk = Disk(self.folder, 0)
         self.store = Store(f"sqlite:///{self.folder}/tieline.db").open()
         self.writer: Writer[View] = Writer(
@@ -119,6 +120,8 @@ class Exchange:
                     session=f"s-{self.prefix}",
                 )
             )
+        if session:
+            self.do(RenewSession(actor=SYSTEM, session=session, why="restored"))
         self.platform.federation = Federation(self.platform, self.makers)
         self.server: Server = make_server(make_app(self.platform), self.platform)
         self.listener: socket.socket = bound("127.0.0.1", self.port)
@@ -160,9 +163,6 @@ class Exchange:
     def change(self, other: Exchange | str, what: str, **grants: Any) -> Any:
         name = other if isinstance(other, str) else other.id
         return self.do(ChangePeer(actor=SYSTEM, peer=name, what=what, **grants))
-
-    def renew(self, session: str) -> None:
-        self.do(RenewSession(actor=SYSTEM, session=session, why="restored"))
 
     def own(self, owner: str) -> Owner:
         return Owner(self, owner)
