@@ -230,7 +230,8 @@ class Platform:
 
     def sizes(self) -> dict[str, int]:
         """Bytes by what they are used for. Touches the disk: call it by `read`."""
-        return {**self.store.sizes(), "blobs_bytes": self.blobs.bytes_kept, "logs_bytes": self.logs.bytes_kept}
+        files = {"blobs_bytes": self.blobs.bytes_kept, "logs_bytes": self.logs.bytes_kept}
+        return {"free_bytes": self.blobs.free_bytes(), **self.store.sizes(), **files}
 
     def limit_values(self) -> dict[str, int]:
         """Every limit of the configuration."""

@@ -58,12 +58,13 @@ class World:
     is_new: bool = True
     is_stopped: bool = False
     tls: tuple[Path, Path] | None = None  # certificate and key
+    address: str = ""  # of the store, where it is not a file in the folder
 
     def prepare(self) -> World:
         """Everything but the thread that serves."""
         self.keys = ExchangeKeys(Key(seeded("exchange")), PREFIX)
         disk = Disk(self.folder, 0)
-        self.store = Store(f"sqlite:///{self.folder}/tieline.db").open()
+        self.store = Store(self.address or f"sqlite:///{self.folder}/tieline.db").open()
         self.writer: Writer[View] = Writer(
             self.store,
             lambda: View(self.keys, self.limits, fetch=self.store.jobs_named),

@@ -262,7 +262,7 @@ def test_an_exchange_that_starts_again_answers_as_before(fresh, tmp_path):
     alice = world.as_("alice", Role.USER)
     (job,) = submit(alice)
     world.stop()
-    again = type(world)(world.folder, clock=world.clock)
+    again = type(world)(world.folder, clock=world.clock, address=world.address)
     again.is_new = False
     again.start()
     try:

@@ -72,6 +72,10 @@ class Blobs:
             self.count += 1
         return self
 
+    def free_bytes(self) -> int:
+        """What is free on the disk that they lie on."""
+        return self._disk.free_bytes()
+
     def path(self, digest: str) -> Path:
         """Where the blob lies, whether or not it is there."""
         return self.folder / checked_digest(digest)[:2] / digest[2:]
