@@ -50,7 +50,7 @@ from tieline.model.reason import Reason
 replace = msgspec.structs.replace
 
 MOST_ORDERS = 64  # said at once
-MOST_WAITING = 1_024  # orders that wait to be said; more: the live orders are read again instead
+MOST_WAITING = 100_000  # orders that wait to be said; more: the live orders are read again instead
 MOST_ANSWERS = 64  # given at once
 MOST_OWED = 10_000  # answers that wait to be given; more are given after the next restart of this line
 POLL_MS = 20_000  # how long the peer may wait with an answer when there are no reports
@@ -360,8 +360,8 @@ def _ordered(state: LineState, orders: tuple[Offer | Stop, ...]) -> LineState:
 def _live_read(state: LineState, what: LiveRead) -> LineState:
     if what.ask != state.reading:
         return state
-    since = state.waiting if state.reading else ()  # what was ordered while the live orders were read
-    return replace(state, reading=0, is_live_due=False, roll=what.live.roll, waiting=(*what.live.orders, *since))
+    waiting = (*what.live.orders, *state.waiting)  # what was ordered while they were read comes after them
+    return replace(state, reading=0, is_live_due=False, roll=what.live.roll, waiting=waiting)
 
 
 def _said(state: LineState, what: Said, now_ms: int) -> LineState:
