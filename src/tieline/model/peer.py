@@ -175,7 +175,6 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     duration_ms: int
     cpu_ms: int = 0
     max_memory_bytes: int = 0
-    at_ms: int = 0
 
 
 class DelegatedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from scripted_exchange import (
     tar_of,
 )  # fmt: skip
 
+from tieline.model.peer import METER
 from tieline.model.protocol import (
     Accepted,
     Beaten,
@@ -32,6 +33,7 @@ from tieline.model.protocol import (
     Stop,
 )  # fmt: skip
 from tieline.model.task import Checkpoint, Mount
+from tieline.registry import verify_statement
 from tieline.site import Phase
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -39,13 +41,15 @@ from tieline.site import Phase
 
 def test_a_run_is_accepted_started_and_ended_with_its_log_results_and_use(tmp_path: Path):
     async def story() -> None:
-        async with site(tmp_path) as (exchange, _):
+        async with site(tmp_path) as (exchange, process):
             script = "echo hello; echo $TIELINE_RUN_ID; mkdir -p out; printf 42 > out/answer; sleep 0.2"
             exchange.order(offer(script=script, outputs=("out",)))
             ended = await exchange.ended()
             assert [type(each) for each in exchange.seen] == [Accepted, Started, Ended]
             assert (ended.state, ended.exit_codes, ended.reason) == ("succeeded", (0,), None)
             assert ended.duration_ms >= 200
+            said = verify_statement(ended.receipt.encode(), process.key.public, METER)
+            assert (said["run"], said["epoch"], said["duration_ms"]) == ("j-1.1", 1, ended.duration_ms)
             assert exchange.logs["j-1.1", 0] == b"hello\nj-1.1\n"
             (output,) = ended.outputs
             assert (output.path, exchange.blobs[output.sha256]) == ("out/answer", b"42")

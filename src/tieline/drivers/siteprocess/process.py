@@ -27,7 +27,7 @@ from tieline.drivers.siteprocess.publisher import Publisher
 from tieline.drivers.siteprocess.tails import Tails
 from tieline.model.api import SiteView
 from tieline.model.error import TielineError
-from tieline.model.protocol import Accepted, Ask, Beaten, Orders, Outcome, Reports, Welcome
+from tieline.model.protocol import Accepted, Ask, Beaten, Ended, Orders, Outcome, Reports, Welcome
 from tieline.ports import Clock, Engine
 from tieline.registry import Key, sealing_public
 from tieline.site import Held, SiteState, next_ms, recover, step
@@ -37,6 +37,7 @@ from tieline.site.found import Machine
 from tieline.site.instruction import Instruction
 from tieline.site.offering import offered
 from tieline.site.quotes import answer
+from tieline.site.receipt import with_receipt
 from tieline.site.records import Statement, pool_statement, site_statement
 
 log = logging.getLogger("tieline.site")
@@ -241,9 +242,16 @@ class SiteProcess:
             return error.message
         return ""
 
+    def _signed(self, report: Reports) -> Reports:
+        """A report as it goes out: an end carries the site's own reading."""
+        if not isinstance(report, Ended):
+            return report
+        site = self.identity
+        return with_receipt(report, site.site, self.key, f"{site.owner}#site")
+
     def _obey(self, instruction: Instruction) -> None:
         if isinstance(instruction, told.Send):
-            self.outbox.put(instruction.report)
+            self.outbox.put(self._signed(instruction.report))
         elif isinstance(instruction, told.Persist):
             self._note(instruction.held)
         elif isinstance(instruction, told.Withdraw):
