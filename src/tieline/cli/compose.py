@@ -2,7 +2,8 @@
 
 One folder holds everything of an exchange: ``exchange.json`` (name, keys, 0600), ``tieline.db``, ``blobs/``, ``logs/``,
 ``limits.json`` where limits differ from the defaults, ``oidc.json`` where identity providers are believed,
-``admin.token``, the ``port`` that its sites know, and the ``address`` of the running process.
+``admin.token``, the ``port`` that its sites know, the ``address`` of the running process, and ``store``, the URL of a
+store that is in a database server.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     is_plain_allowed: bool = False
     public_url: str = ""  # what sites and users call, where it is not the address that is listened on
+    store: str = ""  # URL of the store, where it is not the file in the folder; kept in the folder once it opened
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -122,6 +124,26 @@ def limits_of(folder: Path) -> Limits:
     return limits
 
 
+def store_of(folder: Path, stated: str = "") -> str:
+    """The URL of the store of ``folder``: as it was kept, as ``stated`` at the first start, or the file in the folder.
+
+    Raises `conflict` when another store than the one that this exchange has is stated: it would begin again with
+    nothing, and its peers would take that for a fraud.
+    """
+    kept, file = "", folder / "tieline.db"
+    if (folder / "store").exists():
+        kept = (folder / "store").read_text().strip()
+    elif file.exists():
+        kept = f"sqlite:///{file}"
+    if stated and kept and stated != kept:
+        raise TielineError(
+            "conflict",
+            f"the exchange in `{folder}` has its store at `{kept}`",
+            hints=("tieline exchange backup FILE  # then restore it into the other store",),
+        )
+    return kept or stated or f"sqlite:///{file}"
+
+
 def issuers_of(folder: Path, prefix: str) -> Issuers | None:
     """The identity providers of ``folder``; None where it names none, and nothing of theirs is loaded then."""
     if not (folder / "oidc.json").exists():
@@ -134,7 +156,7 @@ def issuers_of(folder: Path, prefix: str) -> Issuers | None:
 class Exchange:
     """One exchange in this process: opened, served, closed."""
 
-    def __init__(self, folder: Path, identity: Identity) -> None:
+    def __init__(self, folder: Path, identity: Identity, store: str = "") -> None:
         self.folder = folder
         self.identity = identity
         self.limits = limits_of(folder)
@@ -143,7 +165,9 @@ class Exchange:
         self.clock = SystemClock()
         self._view: View | None = None
         disk = Disk(folder, self.limits.reserve_bytes)
-        self.store = Store(f"sqlite:///{folder / 'tieline.db'}").open()
+        self.store = Store(store_of(folder, store)).open()
+        if store and not (folder / "store").exists():
+            write_private(folder / "store", store.encode())
         self.writer: Writer[View] = Writer(
             self.store,
             self._new_view,
@@ -177,7 +201,8 @@ class Exchange:
         """Give a new exchange its name and its first admin; the admin's token is written once, for this user alone."""
         if self.writer.position[0]:
             if not self._view or not self._view.exchange or not self._view.exchange.session:
-                renewed = RenewSession(session=secrets.token_hex(8), why="upgraded")
+                why = "restored" if self.store.noted("restored") else "upgraded"
+                renewed = RenewSession(session=secrets.token_hex(8), why=why)
                 self.writer.submit(renewed).result(30)
             return
         token = "tl-" + secrets.token_urlsafe(24)
@@ -272,7 +297,7 @@ def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scop
         has_tls=bool(options.certificate),
         is_plain_allowed=options.is_plain_allowed,
     )
-    exchange = Exchange(folder, identity_of(folder, prefix, name, scope))
+    exchange = Exchange(folder, identity_of(folder, prefix, name, scope), options.store)
     collect_rarely()
     url = address_of(listener, has_tls=bool(options.certificate))
     write_private(folder / "port", str(listener.getsockname()[1]).encode())

@@ -18,15 +18,22 @@ import click
 @click.option("--tls-key", default="", help="private key, PEM")
 @click.option("--public-url", default="", help="what sites and users call, where it is not the address listened on")
 @click.option("--insecure-bind", is_flag=True, help="listen beyond this machine without TLS (behind a proxy)")
+@click.option("--store", default="", help="URL of the store, where it is not the file in the folder")
 def exchange_process(
     folder: Path, host: str, port: int, prefix: str, name: str, scope: str, tls_cert: str, tls_key: str,
-    public_url: str, insecure_bind: bool,
+    public_url: str, insecure_bind: bool, store: str,
 ) -> None:  # fmt: skip
     """Serve one exchange until SIGTERM."""
     from tieline.cli.compose import Options, run_exchange
 
     options = Options(
-        host=host, port=port, certificate=tls_cert, key=tls_key, is_plain_allowed=insecure_bind, public_url=public_url
+        host=host,
+        port=port,
+        certificate=tls_cert,
+        key=tls_key,
+        is_plain_allowed=insecure_bind,
+        public_url=public_url,
+        store=store,
     )
     raise SystemExit(run_exchange(folder, options, prefix=prefix, name=name, scope=scope))
 

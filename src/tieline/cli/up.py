@@ -26,11 +26,12 @@ OWNER, SITE = "me", "here"
 @option("--tls-key", default="", help="up_tls_key")
 @option("--public-url", default="", help="up_public_url")
 @option("--insecure-bind", is_flag=True, help="up_insecure")
+@option("--store", default="", metavar="URL", help="up_store")
 @option("--no-site", is_flag=True, help="up_no_site")
 @as_json
 def up(
     folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
-    tls_key: str, public_url: str, insecure_bind: bool, no_site: bool, as_json: bool,
+    tls_key: str, public_url: str, insecure_bind: bool, store: str, no_site: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start both, wait until they answer, and make this exchange the current one. Starting again changes nothing."""
     import asyncio
@@ -44,6 +45,7 @@ def up(
     options += ["--tls-cert", tls_cert, "--tls-key", tls_key] if tls_cert else []
     options += ["--public-url", public_url] if public_url else []
     options += ["--insecure-bind"] if insecure_bind else []
+    options += ["--store", store] if store else []
     url, token = _exchange(folder, options)
     context.keep("local", pinned(context.Context(url=url, token=token)))
     if not no_site:

@@ -324,6 +324,11 @@ class Store(Reader):
         """The state tables as a view is filled from them (`state_queries`), each read as it is asked for."""
         return {name: Rows(query, lambda: connection_of(self._engine)) for name, query in state_queries().items()}
 
+    def noted(self, key: str) -> bytes | None:
+        """What the store notes about itself under ``key``, such as that it was ``restored``."""
+        with self._engine.connect() as connection:
+            return meta_of(connection, key)
+
     def sizes(self) -> dict[str, int]:
         """Bytes of the database and its write-ahead log, and what is free on the disk where that can be known."""
         return self._database.sizes(self._engine)
