@@ -63,6 +63,7 @@ class Counts(msgspec.Struct):
     broken: int = 0  # connections that broke
     slowest_ms: float = 0.0  # answer to a heartbeat, since the last line
     cpu_s: float = 0.0
+    why: str = ""  # the newest one broke
 
 
 class RefusedError(Exception):
@@ -146,8 +147,9 @@ class LightSite:
             except RefusedError as refused:
                 self.counts.refused += 1
                 least_s = refused.retry_s
-            except (OSError, EOFError, TimeoutError, asyncio.IncompleteReadError):
+            except (OSError, EOFError, TimeoutError, asyncio.IncompleteReadError) as error:
                 self.counts.broken += 1
+                self.counts.why = f"{type(error).__name__}: {error}"
             finally:
                 self.said.close()
                 self.heard.close()
@@ -211,7 +213,7 @@ class LightSite:
                 self.counts.runs -= 1
                 reports = (Ended(run=order.run, epoch=order.epoch, state="stopped"),)
             elif isinstance(order, Resync):
-                raise EOFError
+                raise EOFError(order.why)
             if reports:
                 async with asyncio.timeout(10), self.talking:
                     await self.said.call("POST", "/v1/site/reports", encode(Batch(reports=reports)), bearer)

@@ -231,4 +231,4 @@ def _row(envelope: bytes, serials: dict[str, int]) -> Change:
         kid=parcel.parts.kid,
         envelope=envelope.decode(),
     )
-    return "record", record.id, ROW["record"](record.id, (stored, serial, record.nb))
+    return "record", record.id, ROW["record"](record.id, (stored, serial, record.nb, parcel.envelope_sha256))

@@ -2,7 +2,8 @@
 
 A pass looks at the jobs whose turn it is, in order, and places what fits now; what refuses one job refuses every other
 of its shape (`Queue`), so that it looks at ``limit`` jobs at most however many wait. What was refused is looked at
-again when something changed that might help (`Supply.version`).
+again when something changed that might help (`Supply.version`); where there are more shapes than one pass can look at,
+once all of them had their turn.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tieline.ports import Ids
 
 MOST_ENDS = 1_000  # live runs up to which their ends are looked at for backfill
 NEAR = 32  # jobs that are brought from the store together
+GLANCES = 16  # refusals at a glance that take as long as one look
 WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside its shape
 
 
@@ -104,19 +106,18 @@ def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
 
 
 def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, limit: int) -> list[Events]:
-    """The offers of a pass over at most ``limit`` jobs."""
+    """The offers of a pass over at most ``limit`` jobs; one that is refused at a glance counts for less."""
     events: list[Events] = []
-    for _ in range(limit):
-        row = turns.next()
-        if row is None:
-            break
-        answer = choosing.answer(demand_at(view, row, now_ms))
+    left = limit * GLANCES
+    while left > 0 and (row := turns.next()) is not None:
+        answer = choosing.offer(demand_at(view, row, now_ms))
+        left -= 1 if answer is None else GLANCES
         if isinstance(answer, Placement):
             events.append(offer_run(view, view.jobs[row.id], answer, now_ms))
             turns.take()
             continue
         turns.refuse()
-        if answer.held_back:
+        if answer is not None and answer.held_back:
             view.held_back[answer.held_back] = row.id
     return events
 

@@ -11,8 +11,9 @@
                                     +------ something may fit that did not before ----+
 
 What refuses the first job of a line refuses all of it, so a million refused jobs cost a pass what their shapes cost. A
-line that was refused is looked at again when `Supply.version` grew, or for a job that came since. Jobs that leave are
-struck out where they stand; what is struck out is cleared away once it is the larger part.
+line that was refused is looked at again when `Supply.version` grew, or for a job that came since. A pass that is cut
+short is gone on with by the next, whatever changed meanwhile, so that those at the end have their turn too. Jobs that
+leave are struck out where they stand; what is struck out is cleared away once it is the larger part.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ class Queue:
         self._ready: list[Entry] = []
         self._looked: list[Line] = []
         self._version = -1
+        self._is_cut = False  # the last pass ended before everybody had been looked at
         self._count = 0
         self._is_worded = False
         self.worded_at = -1  # version of the pools when `word` was last told
@@ -266,7 +268,8 @@ class Queue:
         while (entry := self._later.first()) is not None and entry[0] <= now_ms:
             self._later.pop()
             self._join(entry[1])
-        if version != self._version:
+        self._is_cut = self._is_cut and bool(self._ready)
+        if version != self._version and not self._is_cut:
             self._version = version
             looked, self._looked = self._looked, []
             for line in looked:
@@ -275,7 +278,11 @@ class Queue:
                 first = line.jobs.first()
                 if first is not None:
                     self._enter(first, line, share.turn_ms(first))
-        return Turns(self, share) if self._ready else None
+        if not self._ready:
+            self._is_cut = False
+            return None
+        self._is_cut = True  # until nobody is left
+        return Turns(self, share)
 
 
 class Turns:
@@ -307,6 +314,7 @@ class Turns:
             else:
                 self.refuse()
         self._line = self._row = None
+        queue._is_cut = False
         return None
 
     def take(self) -> None:

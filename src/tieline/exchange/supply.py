@@ -9,6 +9,7 @@ from tieline.model.protocol import PoolBeat
 from tieline.model.record import Status
 from tieline.model.spec import DatasetSpec, PoolSpec, SiteSpec
 from tieline.place import Amount, DataFact, Demand, Pools, SiteFlags, pool_row
+from tieline.place.pools import OPEN_SITE
 from tieline.registry import Kept, opened
 
 MOST_DEMANDS = 20_000
@@ -96,9 +97,10 @@ class Supply:
 
     def flag_site(self, site: Site) -> None:
         """Whether its pools can be placed on now."""
-        self.version += 1
         flags = SiteFlags(is_admitted=site.is_admitted, is_draining=site.is_draining, is_silent=site.is_silent)
-        self.pools.set_site(site.id, flags)
+        if flags != self.pools.site_flags(site.id):
+            self.version += flags == OPEN_SITE
+            self.pools.set_site(site.id, flags)
 
     def limit(self, site: str, beat: PoolBeat) -> None:
         """What the owner makes available of one of its pools now."""

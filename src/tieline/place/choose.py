@@ -22,7 +22,7 @@ from tieline.model.plan import Candidate
 from tieline.model.reason import Reason
 from tieline.place.backfill import RunEnd, shadow_ms
 from tieline.place.coded import Rows
-from tieline.place.demand import Demand
+from tieline.place.demand import Demand, Need
 from tieline.place.pipeline import FIRST_PASSING, STEPS, asked_steps, fitting, funnel, furthest, reasons_of
 from tieline.place.pools import Amount, Pools
 from tieline.place.present import Free
@@ -35,6 +35,7 @@ FIRST_STRIDE = 128
 STRIDE_GROWTH = 4
 FEW_REFUSALS = 4  # of owners' policies, after which all that are left are asked at once
 PATIENCE_MS = 60_000
+MOST_TRIES = 64  # shapes for which it is tried to hold a pool back, of one batch of `offer`
 FREE_AT = next(at for at, step in enumerate(STEPS) if isinstance(step, Free))
 
 
@@ -115,6 +116,8 @@ class Choosing:
         self._scene.hold_back(held_back or {})
         self._refused: dict[str, Refusal] = {}
         self._passed_over: dict[str, None] = {}  # shapes for which it was tried to hold a pool back
+        self._unfit: dict[str, None] = {}  # shapes that were refused without a why
+        self._full: dict[tuple[str, Amount], None] = {}  # what no pool has enough of
         self._words: list[str] | None = None
         self._taken: list[tuple[int, Amount]] = []
 
@@ -129,24 +132,13 @@ class Choosing:
 
     def answer(self, demand: Demand) -> Placement | Refusal:
         """Where it goes, or why it goes nowhere now."""
-        shape = "" if self._words is None else _shape(demand, self._words)
+        shape = "" if self._words is None else self._shape(demand)
         known = self._refused.get(shape)
-        found = search(self._scene, demand) if known is None else None
-        if found is not None:
-            asking, row = found
-            placement = _placement(asking, row)
-            self._pools.hold_at(row, asking.need.amount)
-            self._taken.append((row, asking.need.amount))
+        placement = self._place(demand) if known is None else None
+        if placement is not None:
             return placement
-        if known is None:
-            if self._words is None:
-                self._words = policy_words(self._pools)
-            shape = _shape(demand, self._words)
-        is_late = (
-            self._now_ms - demand.waits_since_ms >= self._patience_ms
-            and len(self._scene.held_back) < self._most_held_back
-            and shape not in self._passed_over
-        )
+        shape = self._shape(demand)
+        is_late = self._may_hold_back(demand) and shape not in self._passed_over
         if known is None or (is_late and known.is_possible):
             known = self._refused[shape] = _refuse(self._scene, demand, is_late, self._ends)
             if is_late:
@@ -154,6 +146,56 @@ class Choosing:
             return known
         # What was refused before stays refused: capacity only shrinks within a batch.
         return msgspec.structs.replace(known, demand=demand.id, held_back="")
+
+    def offer(self, demand: Demand) -> Placement | Refusal | None:
+        """The same decision in a fraction of the time; None for a refusal that holds nothing back, without its why."""
+        if self._may_hold_back(demand) and len(self._passed_over) < MOST_TRIES:
+            return self.answer(demand)
+        if all(self._is_full(need) for need in demand.needs):
+            return None
+        shape = self._shape(demand)
+        if shape in self._unfit or shape in self._refused:
+            return None
+        placement = self._place(demand)
+        if placement is None:
+            self._unfit[shape] = None
+        return placement
+
+    def _place(self, demand: Demand) -> Placement | None:
+        found = search(self._scene, demand)
+        if found is None:
+            return None
+        asking, row = found
+        placement = _placement(asking, row)
+        self._pools.hold_at(row, asking.need.amount)
+        self._taken.append((row, asking.need.amount))
+        return placement
+
+    def _may_hold_back(self, demand: Demand) -> bool:
+        """Whether it was passed over for so long that a pool may be held back for it."""
+        return (
+            self._now_ms - demand.waits_since_ms >= self._patience_ms
+            and len(self._scene.held_back) < self._most_held_back
+        )
+
+    def _is_full(self, need: Need) -> bool:
+        """Whether no pool of the kind has enough free; one that was full stays so within a batch."""
+        key = need.asked, need.amount
+        if key not in self._full:
+            rows, pools = self._pools.posting(need.asked).rows, self._pools
+            enough = np.ones(len(rows), np.bool_)
+            for dimension, asked in zip((pools.accelerators, pools.cores, pools.memory), need.amount, strict=True):
+                if asked:
+                    enough &= dimension.free[rows] >= asked
+            if enough.any():
+                return False
+            self._full[key] = None
+        return True
+
+    def _shape(self, demand: Demand) -> str:
+        if self._words is None:
+            self._words = policy_words(self._pools)
+        return _shape(demand, self._words)
 
 
 def search(scene: Scene, demand: Demand) -> tuple[Asking, int] | None:

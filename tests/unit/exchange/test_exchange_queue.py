@@ -11,7 +11,8 @@ from exchange_world import ADMIN, ALICE, PREFIX, World, task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieline.exchange.commands import ChangeSite, StopJob
+from tieline.exchange.commands import ChangeSite, StopJob, TakeReport
+from tieline.exchange.decide import decide
 from tieline.exchange.jobrow import JobRow, brief_of, row_again, row_of, shape_of
 from tieline.exchange.placing import _ends, demand_for, offer_run, schedule
 from tieline.exchange.queue import Queue
@@ -21,6 +22,7 @@ from tieline.model.error import TielineError
 from tieline.model.event import RunOffered
 from tieline.model.job import JOB_ENDED, Job, JobState, RunState
 from tieline.model.party import Actor, Role
+from tieline.model.protocol import Ended
 from tieline.model.task import Resources
 from tieline.place import Placement, choose
 from tieline.place.queue import order
@@ -90,8 +92,6 @@ class Compared(World):
         super().__post_init__()
 
     def do(self, command: Any) -> Any:
-        from tieline.exchange.decide import decide
-
         now_ms = self.clock.now_ms()
         decision = decide(self.view, command, now_ms, self.ids)
         self.take(decision.events, now_ms)
@@ -207,6 +207,30 @@ def test_a_pass_looks_at_one_job_of_each_shape(monkeypatch: pytest.MonkeyPatch) 
     assert world.view.waiting.shapes == 1
     world.end(next(iter(world.view.runs.values())))
     assert len(looked) == 3, "the first takes the place, the second is refused for all behind it"
+
+
+def test_everybody_has_a_turn_though_something_changes_all_the_time() -> None:
+    world = World()
+    world.join("lab7", "sh1", core_count=1, memory_bytes=GB)
+    world.join("lab8", "gz1", core_count=1, memory_bytes=GB, accelerator="a100", accelerator_count=1)
+    card = Resources(accelerator="a100", accelerator_count=1)
+    world.submit(task("first"))
+    world.submit(task("card", resources=(card,)))
+    held = next(run for run in world.view.runs.values() if run.accelerator_count)
+    for at in range(3_000):
+        world.submit(task(f"t{at}", max_duration_s=1 + at))
+    (last,) = world.submit(task("last", resources=(card,)))
+    report = TakeReport(site=held.site, report=Ended(run=held.id, epoch=held.epoch, state="succeeded"))
+    world.take(decide(world.view, report, world.clock.now_ms(), world.ids).events, world.clock.now_ms())
+    view, passes = world.view, 0
+    placed: list[Any] = []
+    while not placed:
+        passes += 1
+        assert passes < 1_000
+        placed = schedule(view, world.clock.now_ms(), world.ids, 4)
+        view.supply.version += 1
+    assert [event.run.job for event in placed] == [last.id]
+    assert passes > 10
 
 
 def test_jobs_that_leave_do_not_stay_in_the_queue() -> None:
