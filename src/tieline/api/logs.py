@@ -18,7 +18,7 @@ from tieline.api.call import NAME, Call
 from tieline.api.log import LAST_EVENT_ID
 from tieline.api.operation import BYTES, EVENTS, NDJSON, Parameter, operation
 from tieline.api.peercaller import active_peer
-from tieline.api.stream import PING, PING_S, EventStream, cursor_of, frame
+from tieline.api.stream import PING, EventStream, cursor_of, frame
 from tieline.api.tailing import LateError
 from tieline.drivers.peers.wire import framed
 from tieline.model.error import TielineError
@@ -46,6 +46,7 @@ from tieline.registry.serving import (
     granted_line,
 )
 
+TAIL_PING_S = 3.0  # so that a listener soon knows that it was cut off
 PACKED_BYTES = 2_048  # a smaller answer is not packed
 PACK_LEVEL = 1
 KINDS_PATTERN = rf"\A(({'|'.join(KINDS)})(,({'|'.join(KINDS)})){{0,63}})?\Z"
@@ -171,7 +172,7 @@ async def fetch_log_records(call: Call, prefix: str, body: FetchBody) -> Answer:
     events={"log": "a `TailLine` (its `body` is base64): a log grew from `after` to `serial` by these records"},
 )
 async def stream_tail(call: Call, query: TailQuery) -> EventStream:
-    """What is stored from now on, of all logs, with the records themselves; a comment comes every 15 s."""
+    """What is stored from now on, of all logs, with the records themselves; a comment comes every 3 s."""
     platform = call.platform
     await granted(call)
     kinds = Grant(kinds=_list(query.kinds))
@@ -184,7 +185,7 @@ async def stream_tail(call: Call, query: TailQuery) -> EventStream:
         try:
             yield PING
             while not platform.hub.is_closed:
-                lines = await tail.take(cursor, PING_S)
+                lines = await tail.take(cursor, TAIL_PING_S)
                 if not lines:
                     yield PING
                     continue

@@ -43,7 +43,7 @@ from tieline.registry.serving import (
 
 MOST_SAID = 64  # lines of the tail that wait for the machine; the tail is read no faster
 PAGE_S = 30.0  # a whole answer has to be here by then
-SILENCE_S = 40.0  # a tail says something, if only a comment, every 15 s
+SILENCE_S = 10.0  # a tail says something, if only a comment, every 3 s: a cut is noticed before it is over
 LEAST_WAIT_S = 0.005
 MOST_WAIT_S = 3_600.0
 AT_FAULT = ("too_large", "check_failed", "not_found", "timeout", "invalid_request")  # this answer, not the peer
