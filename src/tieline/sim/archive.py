@@ -67,8 +67,8 @@ class DiskArchive:
         return [_logged(kept[name]) for name in ids if name in kept]
 
     def _of(self, prefix: str, kinds: Sequence[str]) -> list[Any]:
-        rows = self.disk.state["record"].values()
-        return [row for row in rows if row["prefix"] == prefix and (not kinds or row["kind"] in kinds)]
+        rows = self.disk.records.get(prefix, {}).values()
+        return [row for row in rows if not kinds or row["kind"] in kinds]
 
     def _alive(self, prefix: str, kinds: Sequence[str], alive_s: int) -> list[Any]:
         rows = self._of(prefix, kinds)

@@ -14,9 +14,11 @@ import msgspec
 from tieline.drivers.stores.log import LogRow, decode_event
 from tieline.model import event as fact
 from tieline.model.job import Job, JobState, Run, RunState, Usage
+from tieline.model.peer import Origin
 from tieline.sim.truth import Truth, payload_of
 from tieline.sim.violation import Checks
 
+LIE = (77,)  # exit code of ends that are reported by whoever has no say in them, and of no real one
 BILLED = (RunState.SUCCEEDED, RunState.FAILED, RunState.STOPPED)
 Amount = tuple[int, int, int]  # accelerators, cores, bytes of memory
 
@@ -29,10 +31,12 @@ class Books:
         self.seq = 0
         self.jobs: dict[str, Job] = {}
         self.ended: dict[str, JobState] = {}
+        self.origins: dict[str, Origin] = {}  # of jobs that another exchange asked for
         self.requests: dict[str, str] = {}  # as its user marked it -> job
         self.runs: dict[str, Run] = {}
         self.live: dict[str, str] = {}  # job -> its live run
         self.epochs: Counter[str] = Counter()
+        self.offered_ms: dict[str, int] = {}
         self.accepted_ms: dict[str, int] = {}
         self.over: dict[str, RunState] = {}
         self.held: dict[str, Amount] = {}
@@ -64,12 +68,14 @@ class Books:
             case fact.JobSubmitted(job=job):
                 self._hold("a job has one beginning", job.id not in self.jobs, job.id)
                 self.jobs[job.id] = job
-                request = job.task.labels.get("request", "")
+                if job.origin is not None:
+                    self.origins[job.id] = job.origin
+                request = job.task.labels.get("request", "") if job.origin is None else ""
                 self._hold("a request is taken once", request not in self.requests, request, job.id)
                 if request:
                     self.requests[request] = job.id
             case fact.RunOffered(run=run):
-                self._offered(run)
+                self._offered(run, now_ms)
             case fact.RunAccepted(run=run):
                 self._hold("an ended run is not accepted", run not in self.over, run)
                 self.accepted_ms[run] = now_ms
@@ -94,12 +100,13 @@ class Books:
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
-    def _offered(self, run: Run) -> None:
+    def _offered(self, run: Run, now_ms: int) -> None:
         self._hold("nothing follows a job's end", run.job in self.jobs and run.job not in self.ended, run.id)
         self._hold("a job has one live run", run.job not in self.live, run.id, self.live.get(run.job))
         self._hold("epochs only grow", run.epoch > self.epochs[run.job], run.id)
         job = self.jobs[run.job]
         self.epochs[run.job] = run.epoch
+        self.offered_ms[run.id] = now_ms
         self.runs[run.id], self.live[run.job] = run, run.id
         self._book(run, 1)
         capacity = self.capacity.get(run.pool)
@@ -139,6 +146,7 @@ class Books:
         run = self.runs[event.run]
         self._hold("a run ends once", event.run not in self.over, event.run)
         self.over[event.run] = event.state
+        self._hold("a fenced report is not taken", event.exit_codes != LIE, event.run)
         self.live.pop(run.job, None)
         self._book(run, -1)
         if event.usage is not None:
@@ -151,7 +159,8 @@ class Books:
         paid = usage.charge_micro_cny * 3_600 + usage.remainder
         owed = usage.unit_seconds * run.price_micro_cny_per_unit_hour
         self._hold("money is conserved", paid == owed and 0 <= usage.remainder < 3_600, usage)
-        seen_ms = max(0, now_ms - self.accepted_ms.get(event.run, now_ms))
+        began = self.offered_ms if run.via else self.accepted_ms  # a peer's acceptance may come late
+        seen_ms = max(0, now_ms - began.get(event.run, now_ms))
         most = run.unit_count * -(-seen_ms // 1000)
         self._hold(
             "nobody pays for more than was seen",

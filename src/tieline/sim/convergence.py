@@ -17,10 +17,11 @@ Held = dict[str, str]  # identifier -> sha256 of the payload
 def difference(world: World) -> str:
     """The first place where two catalogues differ, in words; empty where all agree.
 
-    What an owner signed twice as one revision is left out: each exchange keeps the payload that it saw first. So is what
-    a thief signed: who had it before the key was revoked keeps it, nobody else takes it.
+    What an owner signed twice as one revision is left out: each exchange keeps the payload that it saw first. So is
+    what a thief signed: who had it before the key was revoked keeps it, nobody else takes it.
     """
     disputed = {name for owner in world.owners.values() for name in owner.disputed}
+    homes: dict[str, SimExchange | None] = {}
     held = {name: held_by(exchange, disputed) for name, exchange in world.exchanges.items()}
     for name, exchange in world.exchanges.items():
         roots = [exchange.prefix, *_pinned(exchange)]
@@ -28,7 +29,9 @@ def difference(world: World) -> str:
             if home is exchange or not any(is_under(home.prefix, root) for root in roots):
                 continue
             for prefix, records in held[home_name].items():
-                if home_of(world, prefix) is not home:
+                if prefix not in homes:
+                    homes[prefix] = home_of(world, prefix)
+                if homes[prefix] is not home:
                     continue
                 here = held[name].get(prefix, {})
                 for identifier in sorted({*records, *here}):

@@ -41,8 +41,17 @@ class Disk:
         self.state: dict[str, dict[str, Row]] = {name: {} for name in STATE}
         self.answers: dict[str, tuple[str, int, bytes]] = {}
         self.is_full = False
+        self.has_reports = False  # something new is to be told to peers
         self.dies = ""  # at the next batch: `before` or `after` it is kept
         self.faults = faults
+        self.records: dict[str, dict[str, Row]] = {}  # by prefix
+
+    def _file_record(self, key: str, row: Row | None) -> None:
+        filed = self.records.setdefault(key.partition("/")[0], {})
+        if row is None:
+            filed.pop(key, None)
+        else:
+            filed[key] = row
 
     # -- what the writer asks -----------------------------------------------------------------------------------------
 
@@ -63,6 +72,9 @@ class Disk:
                 kept.pop(key, None)
             else:
                 kept[key] = dict(row)
+            if table == "record":
+                self._file_record(key, row)
+            self.has_reports = self.has_reports or table == "report"
         for key, digest, time_ms, reply in batch.replies:
             self.answers[key] = (digest, time_ms, reply)
         if dies == "after":
@@ -115,5 +127,8 @@ class Disk:
         self.rows = list(backup.rows)
         self.state = {name: dict(rows) for name, rows in backup.tables.items()}
         self.answers = dict(backup.answers)
+        self.records = {}
+        for key, row in self.state["record"].items():
+            self._file_record(key, row)
         self.is_full = False
         self.dies = ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tieline.exchange import commands as ask
 from tieline.model.error import TielineError
 from tieline.model.protocol import Ended
 from tieline.registry import sign_statement
+from tieline.sim.books import LIE
 from tieline.sim.exchange import SimExchange
 from tieline.sim.lying import Liar
 from tieline.sim.network import WEATHERS
@@ -151,6 +151,10 @@ def _lie_as_relay(world: World, happening: Happening) -> None:
     world.timeline.after(happening.for_ms, lambda: setattr(exchange, "liar", None))
 
 
+def _cheat(world: World, happening: Happening) -> None:
+    _exchange(world, happening).cheats_until_ms = world.timeline.now_ms + happening.for_ms
+
+
 def _report_falsely(world: World, happening: Happening) -> None:
     """The end of a run of another site of this exchange, as well paid as can be."""
     site = _site(world, happening)
@@ -173,20 +177,10 @@ def _report_epoch(world: World, happening: Happening) -> None:
 
 
 def _say(world: World, site: SimSite, what: str, run: str, epoch: int) -> None:
-    """Send it, and look that it changes nothing: neither the run, nor what is billed."""
-    exchange = world.exchanges[site.exchange]
-    if not site.bearer or not exchange.is_up:
-        return
-    world.faults[what] += 1
-    command = ask.TakeReport(
-        site=site.id, report=Ended(run=run, epoch=epoch, state="succeeded", exit_codes=(0,), duration_ms=7_200_000)
-    )
-
-    def look(reply: Any, error: TielineError | None) -> None:
-        is_taken = error is None and reply.is_ok
-        world.checks.hold("a fenced report is not taken", not is_taken, exchange.name, site.name, run, epoch)
-
-    exchange.command(command, look)
+    """Report an end that the books will know by its exit code, should it ever be taken."""
+    if site.bearer:
+        world.faults[what] += 1
+        site.say((Ended(run=run, epoch=epoch, state="succeeded", exit_codes=LIE, duration_ms=7_200_000),))
 
 
 def _end_twice(world: World, happening: Happening) -> None:
@@ -243,6 +237,7 @@ DOING: dict[str, Do] = {
     "late refusal": _lie,
     "oversold beat": _lie,
     "lying relay": _lie_as_relay,
+    "inflated claim": _cheat,
     "false report": _report_falsely,
     "double end": _end_twice,
     "wrong epoch": _report_epoch,

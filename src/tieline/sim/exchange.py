@@ -14,9 +14,12 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tieline.drivers.stores.draft import Committed, Ordered
 from tieline.drivers.stores.writer import Writer
 from tieline.exchange import commands as ask
+from tieline.exchange import line
 from tieline.exchange.decide import decide
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.orders import order_of
@@ -26,10 +29,21 @@ from tieline.exchange.shelf import Shelf
 from tieline.exchange.view import View
 from tieline.model import event as fact
 from tieline.model.error import TielineError
+from tieline.model.job import Usage
 from tieline.model.limits import Limits
 from tieline.model.party import Actor, Role
 from tieline.model.peer import PeerState
-from tieline.model.protocol import Accepted, Beat, Hello, Outcomes, Welcome
+from tieline.model.protocol import (
+    Accepted,
+    Beat,
+    Hello,
+    Outcomes,
+    PaidClaims,
+    PeerAnswers,
+    PeerOrders,
+    ReportPage,
+    Welcome,
+)
 from tieline.ports import FakeIds
 from tieline.registry import Key, open_statement, verify_statement
 from tieline.registry.serving import Grant, answer, tail_line
@@ -41,12 +55,14 @@ from tieline.sim.lying import Liar
 from tieline.sim.network import Respond, Stream
 from tieline.sim.picture import picture
 from tieline.sim.timeline import NodeClock
+from tieline.sim.using import Caller, inflated
 
 if TYPE_CHECKING:
     from tieline.sim.world import World
 
 TURN_MS = 1  # from the first command that waits to the decision on all that do
 TICK_MS = 500
+TRANSIENT = ("storage_full", "overloaded", "internal")
 MOST_TOLD = 500  # records of one line of a tail
 BATCH = 64
 SHELF_BYTES = 20_000  # of whole jobs in memory: few, so that the others are fetched from the disk
@@ -84,6 +100,11 @@ class SimExchange:
         self.streams: dict[str, Stream] = {}  # by site
         self.tails: dict[str, Stream] = {}  # by the exchange that follows
         self.followers: dict[str, Follower] = {}  # by the exchange that is followed
+        self.callers: dict[str, Caller] = {}  # by identifier of the exchange that is used
+        self.polls: dict[str, tuple[Any, Respond]] = {}  # by the exchange that waits for reports
+        self.is_cheat = False  # it ever made more of a claim than it is
+        self.cheats_until_ms = 0
+        self.set_backs = 0  # times that it was restored from a backup
         self.liar: Liar | None = None
         self._grown: dict[str, None] = {}  # prefixes of which records were stored
         self._told: dict[str, int] = {}  # and up to which serial its listeners know
@@ -128,16 +149,20 @@ class SimExchange:
         self._is_turning = False
         self._told = {name: row["serial"] for name, row in self.disk.state["serial"].items()}
         self.followers.clear()
+        self.callers.clear()
+        self.polls.clear()
         for peer in self.view.peers.values():
             if peer.state is PeerState.ACTIVE:
                 self.follow(peer.id)
         self._tick(self.life)
 
     def follow(self, peer: str) -> None:
-        """Pull the logs of an active peer from now on."""
+        """Pull the logs of an active peer from now on, and use what is behind it."""
         other = self.world.exchange_named(peer)
         follower = self.followers[other.name] = Follower(self.world, self, other)
         follower.start()
+        caller = self.callers[other.id] = Caller(self.world, self, other)
+        caller.start()
 
     def _fresh_view(self) -> View:
         view = View(self.keys, self.limits)
@@ -186,6 +211,7 @@ class SimExchange:
         self.world.faults["exchange set back to a backup"] += 1
         self.is_renewing = is_noticed
         self.is_set_back = not is_noticed
+        self.set_backs += 1
 
     def renew(self) -> None:
         """Begin the logs anew, as an operator does who restored a backup."""
@@ -199,6 +225,12 @@ class SimExchange:
             self.start()
             if self.is_renewing:
                 self.renew()
+
+    @property
+    def usages(self) -> dict[str, Usage]:
+        """Every usage line as it is kept now, by run."""
+        rows = self.disk.state["usage"]
+        return {run: msgspec.json.decode(row["doc"], type=Usage) for run, row in rows.items()}
 
     @property
     def greeting(self) -> ask.Greeting:
@@ -278,6 +310,9 @@ class SimExchange:
             tell()
         self._tell()
         self._tell_records()
+        if self.disk.has_reports and self.is_up:
+            self.disk.has_reports = False
+            self._tell_reports()
         if self.is_up:
             self.world.checks.hold(
                 "no command meets a defect", self._writer.meters.defects == 0, self.name, self.world.defect
@@ -293,6 +328,8 @@ class SimExchange:
             stream = self.streams.get(station)
             if stream is not None:
                 stream.send(order)
+            elif station in self.callers:
+                self.callers[station].order(order)
 
     def _note_records(self, entries: Sequence[Committed]) -> None:
         for entry in entries:
@@ -409,6 +446,68 @@ class SimExchange:
             raise TielineError("forbidden", f"this is the heartbeat of `{beat.site}`")
         self._simply(ask.TakeBeat(actor=Actor(name=name, roles=(Role.SITE,)), site=name, beat=beat), respond)
 
+    def _state(self, source: str, _: Any, respond: Respond) -> None:
+        self._simply(ask.ReadState(peer=self.world.exchanges[source].id), respond)
+
+    def _orders(self, source: str, orders: PeerOrders, respond: Respond) -> None:
+        commands = line.commands_of(self.world.exchanges[source].id, orders)
+
+        def answer(answers: list[tuple[Any, TielineError | None]]) -> None:
+            if (failure := _passing(answers)) is not None:
+                respond(failure)
+                return
+            replies = [reply if error is None else error for reply, error in answers]
+            respond(line.answer_of(orders, replies[len(replies) - len(orders.orders) :]))
+
+        if commands:
+            self.commands(commands, answer)
+        else:
+            respond(PeerAnswers(answers=()))
+
+    def _poll(self, source: str, what: tuple[str, int, int], respond: Respond) -> None:
+        """Reports for a peer, as soon as there are any."""
+        wait_ms = what[2]
+        self.polls[source] = (what, respond)
+        self._tell_reports(source)
+        life = self.life
+
+        def late() -> None:
+            if self.is_up and self.life == life and self.polls.get(source) == (what, respond):
+                del self.polls[source]
+                respond(ReportPage(session=self.archive.position()[0]))
+
+        self.world.timeline.after(wait_ms, late)
+
+    def _tell_reports(self, only: str = "") -> None:
+        for source in [only] if only else list(self.polls):
+            (session, after, _), respond = self.polls[source]
+
+            def answer(
+                reply: Any, error: TielineError | None, source: str = source, respond: Respond = respond,
+                asked: tuple[str, int] = (session, after),
+            ) -> None:  # fmt: skip
+                poll = self.polls.get(source)
+                if poll is None or poll[1] is not respond:
+                    return
+                if error is None and not reply.reports and reply.session == asked[0]:
+                    return  # it waits
+                del self.polls[source]
+                if error is None and self.cheats_until_ms > self.world.timeline.now_ms:
+                    reply, count = inflated(reply, self.keys)
+                    self.is_cheat = self.is_cheat or count > 0
+                    self.world.faults["claim multiplied"] += count
+                respond(error if error is not None else reply)
+
+            peer = self.world.exchanges[source].id
+            self.command(ask.ReadReports(peer=peer, session=session, after=after), answer)
+
+    def _paid(self, source: str, claims: PaidClaims, respond: Respond) -> None:
+        commands = line.payments_of(self.world.exchanges[source].id, claims)
+        if commands:
+            self.commands(commands, lambda answers: respond(_passing(answers) or True))
+        else:
+            respond(True)
+
     def _logs(self, source: str, request: Any, respond: Respond) -> None:
         found: Any = answer(self.archive, request, Grant())
         if self.liar is not None:
@@ -426,11 +525,20 @@ class SimExchange:
         respond(True)
 
 
+def _passing(answers: Sequence[tuple[Any, TielineError | None]]) -> TielineError | None:
+    """What will pass (a full disk): then the whole is said again. Another refusal is an answer."""
+    return next((error for _, error in answers if error is not None and error.code in TRANSIENT), None)
+
+
 HANDLERS: dict[str, Callable[[SimExchange, str, Any, Respond], None]] = {
     "hello": SimExchange._hello,
     "reports": SimExchange._reports,
     "beat": SimExchange._beat,
     "command": SimExchange._asked,
     "logs": SimExchange._logs,
+    "state": SimExchange._state,
+    "orders": SimExchange._orders,
+    "told": SimExchange._poll,
+    "paid": SimExchange._paid,
     "tail": SimExchange._tail,
 }

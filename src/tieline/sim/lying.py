@@ -8,10 +8,13 @@ from typing import Any
 
 import msgspec
 
+from tieline.model.error import TielineError
+from tieline.registry import opened, sign
 from tieline.registry.pages import page_of
 from tieline.registry.serving import LogsAnswer, PageAnswer
+from tieline.sim.owner import STRANGER
 
-LIES = ("changed", "dropped", "reversed", "doubled", "foreign", "older", "ahead", "garbage", "cut")
+LIES = ("changed", "forged", "dropped", "reversed", "doubled", "foreign", "older", "ahead", "garbage", "cut")
 MOST_KEPT = 200
 
 
@@ -49,6 +52,8 @@ class Liar:
             at = len(b'{"payload":"') + pick.randrange(40)
             other = b"A" if line[at : at + 1] != b"A" else b"B"
             return [*lines[:place], line[:at] + other + line[at + 1 :], *lines[place + 1 :]]
+        if lie == "forged":
+            return [*lines[:place], _forged(line), *lines[place + 1 :]]
         if lie == "dropped":
             return [*lines[:place], *lines[place + 1 :]]
         if lie == "reversed":
@@ -66,3 +71,14 @@ class Liar:
         line = answer.logs[place]
         bent = msgspec.structs.replace(line, serial=max(0, line.serial + pick.choice((-3, 5, 1_000))))
         return msgspec.structs.replace(answer, logs=(*answer.logs[:place], bent, *answer.logs[place + 1 :])), "serials"
+
+
+def _forged(envelope: bytes) -> bytes:
+    """The next revision, in the writer's name, by the relay's own hand."""
+    try:
+        parcel = opened(envelope)
+    except TielineError:
+        return envelope
+    record = parcel.record
+    forged = msgspec.structs.replace(record, rev=record.rev + 1, prev=parcel.sha256.hex(), exp=record.exp + 1)
+    return sign(forged, STRANGER, parcel.parts.kid)

@@ -39,6 +39,7 @@ class Network:
     def __init__(self, timeline: Timeline, chance: Chance, chronicle: Chronicle, faults: Counter[str]) -> None:
         self.timeline, self.chance, self.chronicle, self.faults = timeline, chance, chronicle, faults
         self.nodes: dict[str, Node] = {}
+        self.calls = 0
         self._weather: dict[tuple[str, str], tuple[int, int]] = {}  # what, node ("" everywhere) -> until_ms, number
         self._cut: dict[tuple[str, str], int] = {}  # directed link -> until_ms
         self._clogged: dict[tuple[str, str], int] = {}
@@ -146,6 +147,7 @@ class Network:
     ) -> None:
         """Ask ``target``; ``answered`` hears the first answer, or None when none comes. It is called exactly once."""
         is_open = [True]
+        self.calls += 1
 
         def settle(reply: Any) -> None:
             if is_open[0]:

@@ -13,13 +13,14 @@ import msgspec
 
 from tieline.drivers.stores import writer as writing
 from tieline.drivers.stores.inbox import deliver
-from tieline.exchange import jobs, placing, runs, sites, supply, ticking, view
+from tieline.exchange import jobs, line, placing, runs, sites, supply, ticking, view
+from tieline.exchange.supply import amount_of
 from tieline.market import usage_of
 from tieline.model.error import TielineError
 from tieline.model.event import RunOffered
 from tieline.model.job import JobState, Run
 from tieline.model.protocol import Accepted, Ended
-from tieline.registry import admission, authority, catalogue, envelope
+from tieline.registry import admission, authority, catalogue, envelope, intake
 from tieline.sim import exchange as sim_exchange
 from tieline.sim import site as sim_site
 from tieline.site import admission as site_admission
@@ -87,7 +88,7 @@ def _drop_fence(patch: Patch) -> None:
 def _believe_anybody(patch: Patch) -> None:
     def judge(seen: Any, site: str, report: Any, now_ms: int) -> Any:
         run = seen.runs.get(getattr(report, "run", ""))
-        return before(seen, run.site if run is not None else site, report, now_ms)
+        return before(seen, run.station if run is not None else site, report, now_ms)
 
     before = patch.put(runs, "judge", judge)
 
@@ -113,6 +114,9 @@ def _offer_twice(patch: Patch) -> None:
         events: list[Any] = list(before(seen, now_ms, ids, limit))
         if not events and seen.runs and now_ms % 7 == 0:
             run = next(iter(seen.runs.values()))
+            free = seen.supply.pools.free(run.pool)
+            if any(less < want for less, want in zip(free, amount_of(run), strict=True)):
+                return events
             epoch = run.epoch + 1
             again = replace(run, id=f"{run.id.rpartition('.')[0]}.{epoch}", epoch=epoch)
             events.append(RunOffered(run=replace(again, state=type(run.state)("offered"), offered_ms=now_ms)))
@@ -128,10 +132,21 @@ def _ignore_budget(patch: Patch) -> None:
 
 
 def _pay_claims(patch: Patch) -> None:
-    def usage(_job: Any, run: Run, report: Any, now_ms: int, *_: Any) -> Any:
+    def usage(_view: Any, _job: Any, run: Run, report: Any, now_ms: int) -> Any:
         return usage_of(run, duration_ms=report.duration_ms, ended_ms=now_ms)
 
     patch.put(runs, "_usage", usage)
+
+
+def _pay_peers(patch: Patch) -> None:
+    def settle(terms: Any, run: Run, receipt: str, _held: int, now_ms: int) -> Any:
+        return before(terms, replace(run, offered_ms=0, accepted_ms=0), receipt, 0, now_ms)
+
+    before = patch.put(runs, "settle", settle)
+
+
+def _lose_answers(patch: Patch) -> None:
+    patch.put(line, "payments_of", lambda _peer, _claims: ())
 
 
 def _forget_steps(patch: Patch) -> None:
@@ -173,6 +188,10 @@ def _believe_beats(patch: Patch) -> None:
 
 def _raise_dead(patch: Patch) -> None:
     patch.put(admission, "check_tombstone", _nothing)
+
+
+def _trust_relay(patch: Patch) -> None:
+    patch.put(intake, "check_signature", _nothing)
 
 
 def _take_older(patch: Patch) -> None:
@@ -253,6 +272,12 @@ MISTAKES: dict[str, Mistake] = {
         ("nobody pays for more than was seen", "a budget is never exceeded"),
         _pay_claims,
     ),
+    "pay-peers": Mistake(
+        "what a peer claims is paid unseen",
+        ("nobody pays for more than was seen", "a budget is never exceeded"),
+        _pay_peers,
+    ),
+    "lose-answers": Mistake("what is paid of a claim is not kept", ("a claim is answered",), _lose_answers),
     "forget-steps": Mistake(
         "the next step of a pipeline is not told", ("no job waits for what is over",), _forget_steps
     ),
@@ -267,7 +292,10 @@ MISTAKES: dict[str, Mistake] = {
         "a heartbeat's signature is not checked", ("a forged heartbeat is not heard",), _believe_beats
     ),
     "raise-dead": Mistake("a withdrawn record may come back", ("a withdrawn record stays withdrawn",), _raise_dead),
-    "take-older": Mistake("an older revision is taken", ("revisions only grow",), _take_older),
+    "take-older": Mistake(
+        "an older revision is taken", ("revisions only grow", "a withdrawn record stays withdrawn"), _take_older
+    ),
+    "trust-relay": Mistake("a copy is taken as the relay gives it", ("no record without a valid chain",), _trust_relay),
     "ignore-revocation": Mistake("a revoked key goes on speaking", ("a revoked key says nothing",), _ignore_revocation),
     "start-early": Mistake(
         "a site starts what it was not given yet", ("nothing starts before the exchange's ok",), _start_early

@@ -16,6 +16,7 @@ import msgspec
 from tieline.model import protocol as wire
 from tieline.model.error import TielineError
 from tieline.model.job import Output
+from tieline.model.peer import METER, MeterReading
 from tieline.model.protocol import Accepted, Ask, Beat, Beaten, Ended, Outcome, Outcomes, Quoted, Refused, Welcome
 from tieline.model.reason import Reason
 from tieline.ports import Ending
@@ -197,12 +198,13 @@ class SimSite:
             return
         work = work_of(held.offer.task.run)
         now_ms = self.clock.now_ms()
+        request = held.offer.task.labels.get("request", held.offer.job)
+        self.world.attempts[request] += 1
+        code = work.code(self.world.attempts[request])
         self.processes[held.run] = Process(held.offer, held.devices, now_ms)
         self.world.chronicle.note(f"{self.name} runs {held.run}")
         life_of_machine = self.processes[held.run]
-        self.world.timeline.after(
-            work.duration_ms, lambda: self._finish(held.run, life_of_machine, work.code(held.offer.epoch))
-        )
+        self.world.timeline.after(work.duration_ms, lambda: self._finish(held.run, life_of_machine, code))
         self.world.check_site(self)
         self._watch(held.run)
         self._keep_checkpoints(held)
@@ -408,11 +410,16 @@ class SimSite:
         return self.lies.get(how, 0) > self.world.timeline.now_ms
 
     def _bent(self, report: wire.Reports) -> wire.Reports:
-        """The report as a liar sends it."""
-        if isinstance(report, Ended) and self._lies("over-claim"):
+        """The report as it is sent: with the site's own reading of its meter; a liar's is another."""
+        if not isinstance(report, Ended):
+            return report
+        if self._lies("over-claim"):
             self.world.faults["more claimed than was used"] += 1
-            return msgspec.structs.replace(report, duration_ms=report.duration_ms * 9 + 3_600_000)
-        return report
+            report = msgspec.structs.replace(report, duration_ms=report.duration_ms * 9 + 3_600_000)
+        reading = MeterReading(
+            site=self.id, run=report.run, epoch=report.epoch, state=report.state, duration_ms=report.duration_ms
+        )
+        return msgspec.structs.replace(report, receipt=sign_statement(reading, self.key, self.kid, METER).decode())
 
     def say(self, reports: tuple[wire.Reports, ...]) -> None:
         """Send what no honest site would, once."""

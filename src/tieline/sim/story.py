@@ -133,6 +133,8 @@ HAPPENINGS: dict[str, Kind] = {
     "late refusal": Kind(5, "site", "{node} refuses what it accepted for {for_s}", for_ms=(2_000, 15_000)),
     "oversold beat": Kind(5, "site", "{node} offers ten times what it has for {for_s}", for_ms=(5_000, 30_000)),
     "lying relay": Kind(6, "exchange", "{node} serves changed pages for {for_s}", for_ms=(3_000, 30_000)),
+    "inflated claim": Kind(5, "exchange", "{node} makes more of what its peers owe it for {for_s}",
+                           for_ms=(5_000, 40_000)),
     "false report": Kind(8, "site", "{node} reports the end of a run of another site", number=(0, 1_000)),
     "double end": Kind(8, "site", "{node} reports the end of a run once more, otherwise", number=(0, 1_000)),
     "wrong epoch": Kind(8, "site", "{node} reports a run under another epoch", number=(0, 1_000)),

@@ -22,9 +22,9 @@ class Work(NamedTuple):
         """As a task carries it."""
         return f"last {self.duration_ms} exit {','.join(map(str, self.exit_codes))}"
 
-    def code(self, epoch: int) -> int:
-        """The exit code of the run with this epoch."""
-        return self.exit_codes[min(epoch, len(self.exit_codes)) - 1]
+    def code(self, attempt: int) -> int:
+        """The exit code of the attempt with this number, counted from 1 wherever it runs."""
+        return self.exit_codes[min(attempt, len(self.exit_codes)) - 1]
 
 
 def work_of(script: str) -> Work:

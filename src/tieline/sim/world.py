@@ -22,6 +22,7 @@ from tieline.sim.exchange import ADMIN, SimExchange
 from tieline.sim.network import Network, Stream
 from tieline.sim.owner import SimOwner
 from tieline.sim.revocation import revoke
+from tieline.sim.settling import hold_bills
 from tieline.sim.site import SimSite
 from tieline.sim.story import Story
 from tieline.sim.timeline import START_MS, Chronicle, Timeline
@@ -33,6 +34,8 @@ from tieline.site import Pool
 GB = 10**9
 LOOK_EVERY = 12  # turns of an exchange between two whole comparisons of its view with its books
 SETTLE_MS = 900_000  # after the faults: every lease, retry and backoff is over by then
+LOOK_MS = 4_000
+CALLS_MOST = 25  # of one line in that time, when nothing happens: beats, polls, states
 PRICES = (3_600_000, 7_200_001, 9_999_999, 1_800_000)
 
 
@@ -48,6 +51,7 @@ class World:
         self.checks = Checks()
         self.truth = Truth()
         self.capacity: dict[str, Amount] = {}
+        self.attempts: Counter[str] = Counter()  # by request: how often it really began, anywhere
         self.defect = ""  # what the product logged of one
         self.network = Network(self.timeline, self.chance, self.chronicle, self.faults)
         self._expected: dict[str, tuple[Callable[[Any], None], Callable[[], None]]] = {}
@@ -98,11 +102,11 @@ class World:
         nonce = f"peer-{one.name}-{two.name}-000000"
         for command in (
             ask.TakePeering(greeting=one.greeting, role=back, nonce=nonce, at_ms=two.clock.now_ms()),
-            ask.AskPeer(actor=ADMIN, greeting=one.greeting, role=back),
+            ask.AskPeer(actor=ADMIN, greeting=one.greeting, role=back, may_use=True),
         ):
             two.command(command)
             self.advance(3)
-        one.command(ask.AskPeer(actor=ADMIN, greeting=two.greeting, role=role))
+        one.command(ask.AskPeer(actor=ADMIN, greeting=two.greeting, role=role, may_use=True))
         self.advance(3)
         one.command(ask.ChangePeer(actor=ADMIN, peer=two.id, what="confirm"))
         self.advance(3)
@@ -136,7 +140,9 @@ class World:
         exchange.command(ask.CreateToken(actor=ADMIN, sha256=token, name=name, roles=(Role.JOIN,), owner=owner.prefix))
         exchange.command(ask.JoinSite(statement=signed, token_sha256=token))
         self.advance(20)
-        owner.publish(f"site/{name}", {"tier": "edge", "region": "shanghai", "sealing": sealing})
+        owner.publish(
+            f"site/{name}", {"tier": "edge", "region": "shanghai", "public": site.key.public, "sealing": sealing}
+        )
         for pool in pools:
             count = len(pool.devices)
             cards = {"accelerator": pool.accelerator, "accelerator_count": count} if count else {}
@@ -260,8 +266,9 @@ class World:
 
     def is_settled(self) -> bool:
         """Whether nothing is on its way any more; jobs may wait, for stated reasons."""
-        if not all(exchange.is_up and not exchange.view.runs for exchange in self.exchanges.values()):
-            return False
+        for exchange in self.exchanges.values():
+            if not exchange.is_up or exchange.view.runs or not all(each.is_idle for each in exchange.callers.values()):
+                return False
         if any(user.waiting for user in self.users.values()) or not all(o.is_done for o in self.owners.values()):
             return False
         for site in self.sites.values():
@@ -289,9 +296,14 @@ class World:
         left_ms = SETTLE_MS
         calm_for = 0
         while left_ms > 0 and calm_for < 3:
-            self.advance(4_000)
-            left_ms -= 4_000
+            calls = self.network.calls
+            self.advance(LOOK_MS)
+            left_ms -= LOOK_MS
             calm_for = calm_for + 1 if self.is_settled() else 0
+            if calm_for > 1:
+                calls = self.network.calls - calls
+                most = CALLS_MOST * (len(self.sites) + 2 * len(self.links))
+                self.checks.hold("a calm world is quiet", calls <= most, calls, "calls in", LOOK_MS, "ms")
         self._hold_end(is_settled=calm_for >= 3)
 
     def _mend_faith(self) -> None:
@@ -322,6 +334,7 @@ class World:
         for user in self.users.values():
             hold("every request is answered", not user.waiting, user.name, list(user.waiting))
         hold("catalogues converge", not (found := difference(self)), found)
+        hold_bills(self)
         hold("everything settles", is_settled, "it has not")
         for owner in self.owners.values():
             self._hold_records(self.exchanges[owner.exchange], owner)
