@@ -40,11 +40,11 @@ def split(body: bytes, count: int, digest: str) -> tuple[bytes, ...]:
     return tuple(body.split(b"\n")[:-1])
 
 
-def any_prefix(self: Any, envelope: bytes, *, is_proved: bool = False) -> Any:
+def any_prefix(self: Any, envelope: bytes) -> Any:
     """Whose log it is does not matter."""
     self._prefix = pages_of(envelope)
     self._begin = self._prefix + "/"
-    return JUDGE(self, envelope, is_proved=is_proved)
+    return LOOK(self, envelope)
 
 
 def pages_of(envelope: bytes) -> str:
@@ -56,7 +56,7 @@ def forgetful(self: Any, name: str) -> Any:
     return self._held.get(name)
 
 
-JUDGE = intake.Intake.judge
+LOOK = intake.Intake._look
 
 BUGS: dict[str, tuple[Any, str, Any, Sequence[str]]] = {
     "signatures of copies are not checked": (intake, "check_signature", nothing, ("a signature was changed",)),
@@ -73,7 +73,7 @@ BUGS: dict[str, tuple[Any, str, Any, Sequence[str]]] = {
     ),
     "whose log it is does not matter": (
         intake.Intake,
-        "judge",
+        "_look",
         any_prefix,
         ("another owner's records in a log", "a follower is fed another owner's records"),
     ),

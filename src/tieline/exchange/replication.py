@@ -35,11 +35,9 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
     proofs: list[EquivocationSeen] = []
     refused: dict[str, int] = {}
     unchanged = equivocations = 0
-    for envelope in command.envelopes:
-        try:
-            judged = intake.judge(envelope, is_proved=proved)
-        except TielineError as error:
-            rule = error.reasons[0].code
+    for judged in intake.judge_all(command.envelopes, is_proved=proved):
+        if isinstance(judged, TielineError):
+            rule = judged.reasons[0].code
             refused[rule] = refused.get(rule, 0) + 1
             continue
         if judged.outcome is Outcome.STORED:

@@ -9,10 +9,11 @@ Cost: about 10 us beside the signature, and nothing but a comparison for what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tieline.model.error import TielineError
 from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.record import Delegation, Record, Status
@@ -28,6 +29,8 @@ from tieline.registry.specs import check_spec, checked_spec
 from tieline.registry.swift import Read, read
 from tieline.registry.trust import Trust
 
+TOGETHER = 64  # signatures that are verified one after the other: alone, each finds its tables out of the cache
+
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
     """The decision about one copy. ``held`` is what would be kept; of an equivocation, what is."""
@@ -41,6 +44,15 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     other_sha256: bytes = b""  # of an equivocation: the payload that is not kept
 
 
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A copy that breaks no rule as far as was looked; its signature comes next."""
+
+    found: Read
+    spec: Spec | None
+    held: Held  # what would be kept
+    envelope: bytes
+
+
 class Intake:
     """One log being taken: remembers what it found good, so that what follows is judged as if that were held."""
 
@@ -51,9 +63,7 @@ class Intake:
         self._now_s = now_s
         self._begin = prefix + "/"
         self._authority = trust.find(prefix)
-        self._keys: dict[
-            tuple[str, str], TrustedKey
-        ] = {}  # by name and kind: whose chain holds now
+        self._keys: dict[tuple[str, str], TrustedKey] = {}  # by name and kind: whose chain holds now
         self._room = _room(self._authority)
         self._added = 0
         self.fresh: dict[str, Judged] = {}  # what is to be kept, by identifier; the newest revision of each
@@ -69,32 +79,67 @@ class Intake:
             self._trust.check_prefix(self._prefix)
 
     def judge(self, envelope: bytes, *, is_proved: bool = False) -> Judged:
-        """Decide about one copy; raises TielineError `record_refused` naming the rule.
+        """Decide about one copy; raises TielineError `record_refused` naming the rule. As `judge_all` for one."""
+        (decided,) = self.judge_all((envelope,), is_proved=is_proved)
+        if isinstance(decided, TielineError):
+            raise decided
+        return decided
 
-        ``is_proved``: its owner's checkpoint was verified and covers these very bytes, so that one signature stands
+    def judge_all(self, envelopes: Sequence[bytes], *, is_proved: bool = False) -> list[Judged | TielineError]:
+        """Decide about copies in their order: what each comes to, or the refusal (`record_refused`) naming the rule.
+
+        ``is_proved``: the owner's checkpoint was verified and covers these very bytes, so that one signature stands
         for all of theirs. Every other rule holds all the same.
         """
-        found = read(envelope) or _read_slowly(envelope)
-        record = found.record
-        if not record.id.startswith(self._begin):
-            raise refused("log_foreign", record.id[:200], prefix=self._prefix)
+        decided: list[Judged | TielineError] = []
+        for at in range(0, len(envelopes), TOGETHER):
+            looked = [self._look(envelope) for envelope in envelopes[at : at + TOGETHER]]
+            if not is_proved:
+                looked = [_verified(each) if type(each) is Candidate else each for each in looked]
+            decided += [self._settled(each) if isinstance(each, Candidate) else each for each in looked]
+        return decided
+
+    def _look(self, envelope: bytes) -> Judged | Candidate | TielineError:
+        """Everything about a copy that neither its signature nor its neighbours can change."""
+        try:
+            found = read(envelope) or _read_slowly(envelope)
+            record = found.record
+            if not record.id.startswith(self._begin):
+                return refused("log_foreign", record.id[:200], prefix=self._prefix)
+            held = self._held.get(record.id)
+            if held is not None:
+                settled = _settled_by(held, found, envelope)
+                if settled is not None:
+                    return settled
+                check_newer(record, held)
+            authority = self._authority
+            assert authority is not None, "asked about a log that waits"
+            spec, fresh = self._checked(found, authority)
+        except TielineError as error:
+            return error
+        return Candidate(found, spec, fresh, envelope)
+
+    def _settled(self, candidate: Candidate) -> Judged | TielineError:
+        """A copy that was verified, beside what came before it in the same page."""
+        found, record, fresh = candidate.found, candidate.found.record, candidate.held
         held = self._newest(record.id)
         if held is not None:
-            if record.rev < held.rev:
-                return Judged(Outcome.BEHIND, record.id, held, record, None, envelope)
-            if found.sha256 == held.sha256:
-                return Judged(Outcome.UNCHANGED, record.id, held, record, None, envelope)
-            check_newer(record, held)
-        authority = self._authority
-        assert authority is not None, "asked about a log that waits"
-        spec, fresh = self._checked(found, authority, held)
-        if not is_proved:
-            check_signature(fresh.key.public, found.signed, found.kid, record.id)
-        if held is not None and record.rev == held.rev:
-            return Judged(Outcome.EQUIVOCATION, record.id, held, record, spec, envelope, found.sha256)
-        if held is None:
-            self._added += 1
-        judged = Judged(Outcome.STORED, record.id, fresh, record, spec, envelope)
+            settled = _settled_by(held, found, candidate.envelope)
+            if settled is not None:
+                return settled
+            if record.rev == held.rev:
+                return Judged(
+                    Outcome.EQUIVOCATION, record.id, held, record, candidate.spec, candidate.envelope, found.sha256
+                )
+        try:
+            if held is not None:
+                check_newer(record, held)
+            elif self._added >= self._room:
+                check_quota(fresh.authority, record.id, self._added)
+        except TielineError as error:
+            return error
+        self._added += held is None
+        judged = Judged(Outcome.STORED, record.id, fresh, record, candidate.spec, candidate.envelope)
         self.fresh[record.id] = judged
         return judged
 
@@ -114,7 +159,7 @@ class Intake:
             check_newer(record, held)
         authority = self._authority
         assert authority is not None, "asked about a log that waits"
-        spec, fresh = self._checked(found, authority, held)
+        spec, fresh = self._checked(found, authority)
         check_signature(fresh.key.public, found.signed, found.kid, record.id)
         assert isinstance(spec, CheckpointSpec)
         return spec
@@ -123,8 +168,8 @@ class Intake:
         fresh = self.fresh.get(name)
         return self._held.get(name) if fresh is None else fresh.held
 
-    def _checked(self, found: Read, authority: Authority, held: Held | None) -> tuple[Spec | None, Held]:
-        """Everything but the signature, in the order of `Catalogue.judge`."""
+    def _checked(self, found: Read, authority: Authority) -> tuple[Spec | None, Held]:
+        """Everything but quota and signature, in the order of `Catalogue.judge`."""
         record, now_s = found.record, self._now_s
         identifier = checked_identity(record)
         check_lease(record, now_s, is_copy=True)
@@ -137,8 +182,6 @@ class Intake:
             check_spec(identifier, record.links, spec, kind)
         if isinstance(spec, Delegation):
             check_delegation(authority, identifier, spec, self._trust.find(spec.prefix))
-        if held is None and self._added >= self._room:
-            check_quota(authority, record.id, self._added)
         return spec, Held(
             record.rev,
             found.sha256,
@@ -160,6 +203,25 @@ class Intake:
         if not key.revoked_from:
             self._keys[(found.kid, record.kind)] = key
         return key
+
+
+def _settled_by(held: Held, found: Read, envelope: bytes) -> Judged | None:
+    """What is held already, or behind what is: for that no signature is needed."""
+    record = found.record
+    if record.rev < held.rev:
+        return Judged(Outcome.BEHIND, record.id, held, record, None, envelope)
+    if found.sha256 == held.sha256:
+        return Judged(Outcome.UNCHANGED, record.id, held, record, None, envelope)
+    return None
+
+
+def _verified(candidate: Candidate) -> Candidate | TielineError:
+    found = candidate.found
+    try:
+        check_signature(candidate.held.key.public, found.signed, found.kid, found.record.id)
+    except TielineError as error:
+        return error
+    return candidate
 
 
 def _room(authority: Authority | None) -> int:
