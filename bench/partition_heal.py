@@ -19,7 +19,7 @@ from bench.row import Row
 
 CUT_S = float(os.environ.get("TIELINE_BENCH_CUT_S", "60"))
 TURNS = 3 if CUT_S >= 30 else 5
-EVERY_S = 0.1
+EVERY_S = 0.25
 PATIENCE_S = 120.0
 
 

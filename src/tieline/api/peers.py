@@ -59,6 +59,7 @@ async def read_greeting(call: Call, query: NonceQuery) -> GreetingView:
     "/v1/peers",
     tag="peers",
     status=201,
+    is_change=True,
     errors=("conflict", "address_refused", "exchange_unreachable", "timeout", "check_failed"),
     follows=PEER_LINKS,
     example={"url": "https://exchange.example", "role": "peer"},
@@ -84,8 +85,8 @@ async def add_peer(call: Call, body: PeerAddBody) -> BranchView:
             hints=(f"tieline exchange peer add {found.url}", f"tieline exchange peer add {body.url} --elsewhere"),
         )
     peer: Peer = await platform.ask(
-        AskPeer(
-            actor=call.actor,
+        call.command(
+            AskPeer,
             greeting=msgspec.structs.replace(introduction(found), url=body.url.rstrip("/")),
             role=body.role,
             kinds=body.kinds,
@@ -141,7 +142,9 @@ async def list_peers(call: Call) -> BranchPage:
     )
 
 
-@operation("POST", "/v1/peers/{peer}/accept", tag="peers", errors=("conflict", "address_refused"), example={})
+@operation(
+    "POST", "/v1/peers/{peer}/accept", tag="peers", is_change=True, errors=("conflict", "address_refused"), example={}
+)
 async def accept_peer(call: Call, peer: str, body: PeerGrantBody) -> BranchView:
     """Say yes to an exchange that asked; grants may be stated at once. Its address counts from now on."""
     known = call.platform.view.peers.get(named(peer))
@@ -151,19 +154,21 @@ async def accept_peer(call: Call, peer: str, body: PeerGrantBody) -> BranchView:
     return await _changed(call, "accept", peer, body)
 
 
-@operation("POST", "/v1/peers/{peer}/grant", tag="peers", errors=("conflict",), example={"may_use": False})
+@operation(
+    "POST", "/v1/peers/{peer}/grant", tag="peers", is_change=True, errors=("conflict",), example={"may_use": False}
+)
 async def grant_peer(call: Call, peer: str, body: PeerGrantBody) -> BranchView:
     """Change what a peer may do here, and what is pulled from it."""
     return await _changed(call, "grant", peer, body)
 
 
-@operation("POST", "/v1/peers/{peer}/clear", tag="peers", errors=("conflict",))
+@operation("POST", "/v1/peers/{peer}/clear", tag="peers", is_change=True, errors=("conflict",))
 async def clear_peer(call: Call, peer: str) -> BranchView:
     """Forget the proof against a peer: from now on it is asked again."""
     return await _changed(call, "clear", peer, PeerGrantBody())
 
 
-@operation("DELETE", "/v1/peers/{peer}", tag="peers")
+@operation("DELETE", "/v1/peers/{peer}", tag="peers", is_change=True)
 async def remove_peer(call: Call, peer: str) -> BranchView:
     """End peering: its key speaks for nothing any more, and its records do not count unless somebody else vouches."""
     return await _changed(call, "remove", peer, PeerGrantBody())
@@ -172,8 +177,8 @@ async def remove_peer(call: Call, peer: str) -> BranchView:
 async def _changed(call: Call, what: str, peer: str, body: PeerGrantBody) -> BranchView:
     name = named(peer)
     await call.platform.ask(
-        ChangePeer(
-            actor=call.actor,
+        call.command(
+            ChangePeer,
             peer=name,
             what=what,
             kinds=body.kinds,

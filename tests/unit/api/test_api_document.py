@@ -68,6 +68,7 @@ def test_every_operation_describes_its_parameters_bodies_answers_and_refusals(op
 
 def test_a_change_takes_an_idempotency_key_where_it_is_not_repeatable_by_itself():
     repeatable = {"find", "plan", "delegate_token", "store_blob", "open_session", "report", "beat", "store_run_log"}
+    repeatable |= {"request_peering", "read_log_buckets", "fetch_log_records"}
     for operation in OPERATIONS:
         if operation.method in ("POST", "DELETE"):
             assert operation.is_change != (operation.id in repeatable), operation.id
@@ -79,6 +80,7 @@ def test_every_refusal_is_the_one_envelope():
     assert set(DOCUMENT["components"]["schemas"]["ErrorEnvelope"]["properties"]) == set(ErrorEnvelope.__struct_fields__)
     promised = {code for operation in OPERATIONS for code in _codes(operation)}
     only_elsewhere = {"stale_epoch", "site_unreachable", "exchange_unreachable", "untrusted_pickle", "check_failed"}
+    only_elsewhere |= {"page_refused"}  # of what a peer served
     assert promised | only_elsewhere == set(CODES)
 
 

@@ -35,7 +35,9 @@ def test_every_command_in_the_documentation_exists_with_its_options(path):
                 found = command.get_command(context, words.pop(0))
                 assert found is not None, line
                 command = found
-            known = {name for option in (*command.params, *tieline.params) for name in option.opts}
+            known = {
+                name for option in (*command.params, *tieline.params) for name in (*option.opts, *option.secondary_opts)
+            }
             for word in words:
                 if re.match(r"--[a-z]", word):
                     assert word.partition("=")[0] in known | {"--help"}, line

@@ -10,6 +10,7 @@ from tieline.exchange import commands as ask
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import Job
 from tieline.model.party import Site, Token
+from tieline.model.peer import Peer
 from tieline.model.plan import Quote
 
 REPLIES: dict[type[ask.Command], Any] = {
@@ -23,6 +24,8 @@ REPLIES: dict[type[ask.Command], Any] = {
     ask.StopJob: Job,
     ask.AskQuote: Quote,
     ask.AcceptQuote: Job,
+    ask.AskPeer: Peer,
+    ask.ChangePeer: Peer,
 }
 GROWING: frozenset[type] = frozenset(
     {ask.CreateToken, ask.StoreRecord, ask.JoinSite, ask.SubmitJobs, ask.AskQuote, ask.AcceptQuote}
