@@ -36,8 +36,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 FEW_JOBS = 5  # for each site, at the first start: more than there is room for
 SUBMITS = 400
 START_S = 300.0
-SITES_S = 180.0
+SITES_S = 300.0
 CPU_S = 10.0
+NOTHING_SAID = {"connected": 0, "runs": 0, "slowest_ms": 0}
 
 
 class Process:
@@ -128,7 +129,7 @@ class Sites:
         found = []
         for file in self.files:
             lines = file.read_bytes().split(b"\n")[:-1]
-            found.append(json.loads(lines[-1]) if lines else {"connected": 0, "runs": 0, "slowest_ms": 0})
+            found.append(json.loads(lines[-1]) if lines else NOTHING_SAID)
         return found
 
     def sum(self, name: str) -> int:
@@ -146,7 +147,7 @@ class Sites:
             if time.monotonic() - since > 5.0:
                 return time.monotonic() - began
             time.sleep(0.25)
-        raise AssertionError(f"{self.sum('connected')} of {self.count} sites are connected, {runs} runs")
+        raise AssertionError(f"{self.sum('connected')} of {self.count} sites are connected: {self.said()}")
 
     def back_s(self) -> float:
         """Seconds until all are connected."""
@@ -178,12 +179,15 @@ class Seen(msgspec.Struct, kw_only=True):
     cpu: float  # cores, with all sites connected and nothing else going on
 
 
-def stage(exchange: Process, folder: Path, size: Size) -> tuple[Seen, Sites]:
-    """Start to full: sites connect, take what fits, and users submit."""
+def started(exchange: Process) -> tuple[float, int]:
+    """Seconds until it takes changes, and its memory once it answers everything."""
     ready_s = exchange.ready_s()
     exchange.found_s()
-    idle_bytes = exchange.memory_bytes
-    sites = Sites(exchange.url, size.sites, folder)
+    return ready_s, exchange.memory_bytes
+
+
+def stage(exchange: Process, sites: Sites, ready_s: float, idle_bytes: int) -> Seen:
+    """Sites connect and take what fits; then users submit."""
     sites.settled_s()
     began, cpu_s = time.monotonic(), exchange.cpu_s
     time.sleep(CPU_S)
@@ -202,7 +206,7 @@ def stage(exchange: Process, folder: Path, size: Size) -> tuple[Seen, Sites]:
         cpu=cpu,
     )
     print(f"  {seen}", file=sys.stderr, flush=True)
-    return seen, sites
+    return seen
 
 
 def submit_ms(exchange: Process, number: int) -> float:
@@ -226,12 +230,16 @@ def run(*, is_quick: bool = False) -> list[Row]:
         fill(folder, Size(size.sites, size.records, few), now_ms)
         print(f"  filled in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         exchange = Process(folder)
-        before, sites = stage(exchange, folder, size)
+        ready = started(exchange)
+        sites = Sites(exchange.url, size.sites, folder)
+        before = stage(exchange, sites, *ready)
         sites.end()
         exchange.end(signal.SIGTERM)
         with_jobs(folder, size.jobs, now_ms, few)
         exchange = Process(folder)
-        after, sites = stage(exchange, folder, size)
+        ready = started(exchange)
+        sites = Sites(exchange.url, size.sites, folder)
+        after = stage(exchange, sites, *ready)
         exchange.end(signal.SIGKILL)
         exchange = Process(folder)
         again_s = exchange.ready_s()

@@ -172,7 +172,10 @@ class Hub:
         for entry in entries:
             event = entry.event
             if isinstance(event, fact.SessionOpened):
-                self.line(event.site.id).opened(event.site.session, entry.seq)
+                line = self.lines.get(event.site.id)
+                if line is None:  # and not `line`, which would begin at the end of this batch, after the session
+                    line = self.lines[event.site.id] = SiteLine(entry.seq)
+                line.opened(event.site.session, entry.seq)
                 self.tell(session_name(event.site.id))
             if entry.job in self.waiters:
                 self.tell(entry.job)

@@ -137,6 +137,18 @@ def test_an_order_of_the_same_batch_as_the_session_is_not_given_twice():
     asyncio.run(story())
 
 
+def test_a_session_of_a_batch_that_goes_on_after_it_can_be_followed_from_its_beginning():
+    async def story():
+        hub = hub_at(2)
+        hub.tell_entries([opened(3, 1), ended(4), ended(5)])
+        mailbox = Mailbox()
+        assert hub.open_line(SITE, 3, mailbox)
+        hub.tell_orders([order(6)])
+        assert [seq for seq, _, _ in await mailbox.take(1)] == [6]
+
+    asyncio.run(story())
+
+
 def test_a_second_stream_ends_the_first_one():
     async def story():
         hub = hub_at(0)

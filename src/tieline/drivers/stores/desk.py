@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +24,8 @@ Decide = Callable[[V, Any, int, Ids], Decision]
 Schedule = Callable[[V, int, Ids, int], Iterable[Any]]
 log = logging.getLogger("tieline.writer")
 
+PASS_S = 0.1  # a placing pass that takes longer is cut shorter from then on
+FIRST_PLACEMENTS, LEAST_PLACEMENTS = 256, 16
 PLACING = Waiting(None)  # stands for the placing pass where a command is blamed
 
 
@@ -60,7 +63,8 @@ class Desk(Generic[V]):
         self._decide, self._schedule, self._ids = decide, schedule, ids
         self._codec, self._meters = codec, meters
         self._growing, self._room = growing, room
-        self._placements = placements
+        self._most_placements = placements
+        self._placements = min(FIRST_PLACEMENTS, placements)
         self._idempotency_ms = idempotency_ms
         self.is_more_to_place = False
 
@@ -141,7 +145,12 @@ class Desk(Generic[V]):
         return True
 
     def _place(self, draft: Draft[V]) -> bool:
-        """The placing pass. False when its events could not be applied."""
+        """The placing pass. False when its events could not be applied.
+
+        How much it may place follows from how long that took before, since commands wait for it meanwhile: an exchange
+        that places for seconds does not hear its sites.
+        """
+        begun_s = time.perf_counter()
         try:
             events = list(self._schedule(draft.view, draft.now_ms, self._ids, self._placements))
         except Exception:
@@ -156,6 +165,11 @@ class Desk(Generic[V]):
             log.exception("defect in applying what the placing pass decided")
             self._meters.defects += 1
             return False
+        took_s = time.perf_counter() - begun_s
+        if took_s > PASS_S:
+            self._placements = max(LEAST_PLACEMENTS, self._placements // 2)
+        elif self.is_more_to_place and took_s < PASS_S / 4:
+            self._placements = min(self._most_placements, self._placements * 2)
         return True
 
     def _before(self, command: Command, key: str, draft: Draft[V], stored: Stored) -> tuple[Any] | None:
