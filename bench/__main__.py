@@ -27,6 +27,7 @@ NAMES = (
     "verify_records",
     "site_loss",
     "replicate",
+    "sim_faults",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long

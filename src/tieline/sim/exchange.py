@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 TURN_MS = 1  # from the first command that waits to the decision on all that do
 TICK_MS = 500
-TRANSIENT = ("storage_full", "overloaded", "internal")
+PASSING = ("storage_full", "overloaded", "internal", "forbidden")
 MOST_TOLD = 500  # records of one line of a tail
 BATCH = 64
 SHELF_BYTES = 20_000  # of whole jobs in memory: few, so that the others are fetched from the disk
@@ -350,8 +350,8 @@ class SimExchange:
                 continue
             serial = self._told[prefix] = records[-1].serial
             line = tail_line(session, prefix, after, serial, [record.envelope for record in records])
-            for stream in self.tails.values():
-                stream.send(line)
+            for source, stream in self.tails.items():
+                stream.send(self._bent(line, source))
 
     # -- what others ask ----------------------------------------------------------------------------------------------
 
@@ -509,13 +509,17 @@ class SimExchange:
             respond(True)
 
     def _logs(self, source: str, request: Any, respond: Respond) -> None:
-        found: Any = answer(self.archive, request, Grant())
-        if self.liar is not None:
-            found, lie = self.liar.bend(found, self.world.chance.of(f"lies of {self.name}"))
-            if lie:
-                self.world.faults[f"relay lied: {lie}"] += 1
-                self.world.chronicle.note(f"{self.name} lies to {source}: {lie}")
-        respond(found)
+        respond(self._bent(answer(self.archive, request, Grant()), source))
+
+    def _bent(self, said: Any, source: str) -> Any:
+        """What is said of logs, as a relay that lies says it."""
+        if self.liar is None:
+            return said
+        said, lie = self.liar.bend(said, self.world.chance.of(f"lies of {self.name}"))
+        if lie:
+            self.world.faults[f"relay lied: {lie}"] += 1
+            self.world.chronicle.note(f"{self.name} lies to {source}: {lie}")
+        return said
 
     def _tail(self, source: str, stream: Stream, respond: Respond) -> None:
         before = self.tails.get(source)
@@ -526,8 +530,8 @@ class SimExchange:
 
 
 def _passing(answers: Sequence[tuple[Any, TielineError | None]]) -> TielineError | None:
-    """What will pass (a full disk): then the whole is said again. Another refusal is an answer."""
-    return next((error for _, error in answers if error is not None and error.code in TRANSIENT), None)
+    """What will pass (a full disk, a fault until it is cleared): then all is said again. Other refusals are answers."""
+    return next((error for _, error in answers if error is not None and error.code in PASSING), None)
 
 
 HANDLERS: dict[str, Callable[[SimExchange, str, Any, Respond], None]] = {

@@ -11,7 +11,7 @@ import msgspec
 from tieline.model.error import TielineError
 from tieline.registry import opened, sign
 from tieline.registry.pages import page_of
-from tieline.registry.serving import LogsAnswer, PageAnswer
+from tieline.registry.serving import LogsAnswer, PageAnswer, TailLine
 from tieline.sim.owner import STRANGER
 
 LIES = ("changed", "forged", "dropped", "reversed", "doubled", "foreign", "older", "ahead", "garbage", "cut")
@@ -28,7 +28,7 @@ class Liar:
         """``answer`` as a liar gives it, and the name of the lie; empty where it is true."""
         if isinstance(answer, LogsAnswer):
             return self._logs(answer, pick)
-        if not isinstance(answer, PageAnswer) or not answer.body:
+        if not isinstance(answer, PageAnswer | TailLine) or not answer.body:
             return answer, ""
         lines = answer.body.split(b"\n")[:-1]
         before = list(self.seen)

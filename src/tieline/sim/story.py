@@ -150,9 +150,11 @@ HAPPENINGS: dict[str, Kind] = {
 FAULTS = tuple(what for what, kind in HAPPENINGS.items() if kind.is_fault)
 
 
-def story_of(seed: int, size: Size, faults: tuple[str, ...] = FAULTS) -> Story:
+def story_of(seed: int, size: Size, faults: tuple[str, ...] = FAULTS, horizon_ms: int = HORIZON_MS) -> Story:
     """The story of ``seed``. ``faults`` are those that may happen; what people do always may."""
-    empty = Story(seed=seed, exchanges=size.exchanges, sites=size.sites, users=size.users, happenings=())
+    empty = Story(
+        seed=seed, exchanges=size.exchanges, sites=size.sites, users=size.users, happenings=(), horizon_ms=horizon_ms
+    )
     pick = Chance(seed).of("story")
     kinds = [what for what, kind in HAPPENINGS.items() if not kind.is_fault or what in faults]
     weights = [HAPPENINGS[what].weight for what in kinds]

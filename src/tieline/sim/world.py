@@ -296,6 +296,8 @@ class World:
         left_ms = SETTLE_MS
         calm_for = 0
         while left_ms > 0 and calm_for < 3:
+            if any(peer.fault for exchange in self.exchanges.values() for peer in exchange.view.peers.values()):
+                self._mend_faith()  # proof of what was done before may come late
             calls = self.network.calls
             self.advance(LOOK_MS)
             left_ms -= LOOK_MS
