@@ -7,6 +7,7 @@ bad order never stops the others. The same offer again is answered with what the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -38,6 +39,8 @@ replace = msgspec.structs.replace
 MOST_HOPS = 3  # exchanges that an offer may have passed
 MOST_UNANSWERED = 10_000  # claims to one peer; more: it gets nothing new until it answers
 MOST_NAME = 200
+MOST = 2**53 - 1
+SHA256 = re.compile(r"[0-9a-f]{64}")
 HOUR_MS = 3_600_000
 MOST_EXPIRED = 1_000  # offers that were not booked in time, of one tick; the others follow at the next
 
@@ -100,6 +103,12 @@ def _asked_for(view: View, peer: Peer, offer: Offer, now_ms: int, ids: Ids) -> J
     names = (offer.user, offer.run, offer.job, offer.pool)
     if not all(names) or not all(name.isprintable() for name in names) or max(map(len, (*names, user))) > MOST_NAME:
         raise TielineError("invalid_request", "a name in the offer is empty, too long or not printable")
+    numbers = (
+        offer.epoch, offer.accelerator_count, offer.core_count, offer.memory_bytes, offer.stop_after_s,
+        offer.price_micro_cny_per_unit_hour,
+    )  # fmt: skip
+    if min(numbers) < 0 or max(numbers) > MOST or (offer.checkpoint and not SHA256.fullmatch(offer.checkpoint)):
+        raise TielineError("invalid_request", "a number in the offer is out of range, or its checkpoint is no hash")
     if not (token.job and token.run and token.pool) or not 0 <= offer.alternative < len(offer.task.resources):
         raise TielineError("invalid_request", "the offer names no run of its own, or no alternative of its task")
     task = replace(
@@ -124,7 +133,7 @@ def _asked_for(view: View, peer: Peer, offer: Offer, now_ms: int, ids: Ids) -> J
         offered_ms=offer.offered_ms,
         expires_ms=now_ms + min(offer.ttl_ms, view.limits.peer_offer_ttl_ms),
         accelerator_count=offer.accelerator_count,
-        core_count=offer.core_count,
+        core_count=0 if offer.accelerator_count else offer.core_count,  # as the quota counts them
     )
     actor = Actor(name=user, roles=(Role.USER,), owner=peer.prefix)
     return replace(
@@ -234,7 +243,7 @@ def _room(view: View, offer: Offer, job: Job, now_ms: int) -> tuple[Reason, ...]
         return plan.reasons or (Reason(code="no_pools"),)
     offered = offer.accelerator_count if row.sells_accelerators else offer.core_count
     booked = plan.candidates[0].unit_count
-    if booked != offered:
+    if booked != offered or (offer.accelerator_count and not row.sells_accelerators):
         return (Reason(code="units_differ", values={"pool": offer.pool, "booked": booked, "offered": offered}),)
     return ()
 

@@ -9,7 +9,7 @@ from tieline.exchange.permission import no_such, owns, sees_job
 from tieline.exchange.placing import demand_for, plan_demand
 from tieline.exchange.view import View
 from tieline.model.api import PoolView, SiteView, SituationView, WhyView
-from tieline.model.job import Job, JobState, RunState
+from tieline.model.job import Job, JobState, Run, RunState
 from tieline.model.party import Actor, Role, Site
 from tieline.model.plan import Plan
 from tieline.model.reason import Reason
@@ -58,8 +58,14 @@ def _goes_on(view: View, job: Job) -> tuple[Reason, ...]:
     run = view.runs.get(job.run)
     if run is None:
         return ()
+    if run.via and run.via not in view.ways:  # what is known of it is what was heard last
+        return (Reason(code="branch_silent", values={"exchange": run.via}), *_stands(run))
+    return _stands(run)
+
+
+def _stands(run: Run) -> tuple[Reason, ...]:
     if run.state is RunState.OFFERED:
-        return (Reason(code="waiting_for_answer", values={"site": run.site, "run": run.id}),)
+        return (Reason(code="waiting_for_answer", values={"site": run.station, "run": run.id}),)
     if run.state is RunState.ACCEPTED:
         return (Reason(code="staging_at", values={"pool": run.pool}),)
     return (Reason(code="running", values={"pool": run.pool, "since_ms": run.started_ms}),)

@@ -16,6 +16,7 @@ from tieline.exchange.commands import (
     RenewSession,
     TakeBranch,
     TakePeerReports,
+    WhyJob,
 )
 from tieline.exchange.guests import load_guests
 from tieline.exchange.hosting import active_peer
@@ -126,6 +127,7 @@ def test_a_cut_keeps_the_run_going_and_its_end_is_taken_when_it_heals() -> None:
     world.pass_ms(60_000)
     assert a.view.runs[run.id].state is RunState.RUNNING  # frozen, not lost
     assert a.view.supply.pools.site_flags(run.site).is_silent
+    assert [reason.code for reason in a.do(WhyJob(actor=ADMIN, job=job.id)).reasons] == ["branch_silent", "running"]
     b.end(guest)
     world.pass_ms(60_000)
     world.heal(a, b)

@@ -95,6 +95,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("too far", {"path": ("x", "y", "z", "cn.a/exchange/main")}, "path_long"),
     ("too cheap", {"price_micro_cny_per_unit_hour": PRICE - 1}, "price_differs"),
     ("other units", {"accelerator_count": 1}, "units_differ"),
+    ("less than nothing", {"accelerator_count": -2}, "offer_wrong"),
+    ("less than no cores", {"core_count": -2}, "offer_wrong"),
+    ("ends before it begins", {"stop_after_s": -1}, "offer_wrong"),
+    ("dearer than money", {"price_micro_cny_per_unit_hour": 2**60}, "offer_wrong"),
+    ("no checkpoint", {"checkpoint": "../x"}, "offer_wrong"),
     ("no alternative", {"alternative": 1}, "offer_wrong"),
     ("negative alternative", {"alternative": -1}, "offer_wrong"),
 ]
@@ -172,6 +177,12 @@ def test_a_quota_of_cores_is_of_pools_that_sell_cores() -> None:
     assert answer(b, one) == ()
     (refused,) = answer(b, two)
     assert refused.reason.values["what"] == "cores"
+
+
+def test_cards_are_not_offered_for_a_pool_of_cores() -> None:
+    _, a, b = world()
+    (refused,) = answer(b, replace(offered(a, 0), accelerator_count=1))
+    assert refused.reason.code == "units_differ"
 
 
 def test_what_was_used_this_month_counts_and_last_month_does_not() -> None:
