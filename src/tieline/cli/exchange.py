@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tieline.cli import table, words
+from tieline.cli.backup import backup, restore
 from tieline.cli.face import (
     Decorator,
     Face,
@@ -282,3 +283,5 @@ for _each in (add, ls, accept, grant, clear, rm):
     peer.add_command(_each)
 exchange.add_command(peer)
 exchange.add_command(status)
+exchange.add_command(backup)
+exchange.add_command(restore)

@@ -89,8 +89,11 @@ def database_of(url: str) -> Database:
 
         return SQLite(Path(parsed.database))
     if parsed.drivername in POSTGRESQL:
-        from tieline.drivers.stores.postgresql import PostgreSQL
-
+        try:
+            from tieline.drivers.stores.postgresql import PostgreSQL
+        except ImportError as error:
+            why = f"a store in PostgreSQL needs the driver psycopg: {error}"
+            raise TielineError("invalid_request", why, hints=("pip install 'tieline[postgres]'",)) from None
         return PostgreSQL(parsed)
     shown = parsed.render_as_string(hide_password=True)
     raise TielineError("invalid_request", f"`{shown}` is no store that this version opens", hints=_HINTS)

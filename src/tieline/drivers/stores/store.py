@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from tieline.model.error import TielineError
 Change = tuple[str, str, Row | None]  # table, key, the row as it is from now on (None: it is deleted)
 
 PROBE_BYTES = 64 * 2**10
+FILLED_ROWS = 512  # written at once into an empty store
 RETURN_S = 3.0  # a database that went away is waited for so long before a batch is given up
 RETURN_PAUSE_S = 0.05
 
@@ -283,6 +285,30 @@ class Store(Reader):
                     self._database.told(cursor, seq)
         except Exception as error:
             raise self._failure(error) from error
+
+    def fill(self, rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Write ``rows`` (table, values in the order of its columns) into an empty store, all or none of them.
+
+        Raises StoreError, and whatever reading ``rows`` raises.
+        """
+        connection = self._connection
+        assert connection is not None, "the store is not open"
+        dialect, made = connection.dialect, self._database.statements
+        inserts: dict[str, Writes] = {}
+        try:
+            with self._database.transaction(connection) as cursor:
+                for name, group in groupby(rows, itemgetter(0)):
+                    if name not in inserts:
+                        inserts[name] = made.insert(t.metadata.tables[name], dialect)
+                    values = (row for _, row in group)
+                    while page := list(islice(values, FILLED_ROWS)):
+                        inserts[name].run(cursor, page)
+        except TielineError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+        with connection.begin():
+            self._head = meta_of(connection, "head")
 
     def replies(self, keys: Sequence[str]) -> dict[str, tuple[str, int, bytes]]:
         """Stored answers by idempotency key: (digest, time_ms, reply)."""
