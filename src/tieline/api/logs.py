@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import msgspec
 
 from tieline.api.answer import Answer, encode
-from tieline.api.call import NAME, Call
+from tieline.api.call import Call
 from tieline.api.log import LAST_EVENT_ID
 from tieline.api.operation import BYTES, EVENTS, NDJSON, Parameter, operation
 from tieline.api.peercaller import active_peer
@@ -22,7 +23,7 @@ from tieline.api.stream import PING, EventStream, cursor_of, frame
 from tieline.api.tailing import LateError
 from tieline.drivers.peers.wire import framed
 from tieline.model.error import TielineError
-from tieline.model.identifier import checked_prefix
+from tieline.model.identifier import DOTTED, MAX_IDENTIFIER_BYTES
 from tieline.model.kinds import KINDS
 from tieline.model.party import Role
 from tieline.model.record import Seconds
@@ -49,6 +50,7 @@ from tieline.registry.serving import (
 TAIL_PING_S = 3.0  # so that a listener soon knows that it was cut off
 PACKED_BYTES = 2_048  # a smaller answer is not packed
 PACK_LEVEL = 1
+PREFIX = re.compile(DOTTED)
 KINDS_PATTERN = rf"\A(({'|'.join(KINDS)})(,({'|'.join(KINDS)})){{0,63}})?\Z"
 PREFIXES_PATTERN = r"\A([a-z0-9._-]{1,200}(,[a-z0-9._-]{1,200}){0,63})?\Z"
 KindList = Annotated[str, msgspec.Meta(pattern=KINDS_PATTERN, description="only of these kinds, comma-separated")]
@@ -232,9 +234,10 @@ async def said(call: Call, request: Request, media: str) -> Answer:
 
 
 def _prefix(text: str) -> str:
-    if not NAME.fullmatch(text) or "~" in text:
+    """A prefix from a path; one that breaks another rule of identifiers has no log, and is not found."""
+    if len(text) > MAX_IDENTIFIER_BYTES or not PREFIX.fullmatch(text):
         raise TielineError("invalid_identifier", f"`{text[:80]}` is no prefix", where="path")
-    return checked_prefix(text)
+    return text
 
 
 def _list(text: str) -> Any:

@@ -17,6 +17,7 @@ from tieline.api.call import KEY_PATTERN, NAME_PATTERN, REQUEST_ID
 from tieline.api.operation import BYTES, EVENTS, JSON, Operation
 from tieline.api.roles import ROLES
 from tieline.model.error import CODES, ErrorEnvelope
+from tieline.model.identifier import DOTTED, MAX_IDENTIFIER_BYTES
 
 REF = "#/components/schemas/{name}"
 TAGS: dict[str, str] = {
@@ -200,7 +201,7 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "peer": {"description": "An exchange's identifier.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "prefix": {
         "description": "A prefix: the owner whose log it is.",
-        "schema": {"type": "string", "pattern": NAME_PATTERN},
+        "schema": {"type": "string", "pattern": f"^{DOTTED}$", "maxLength": MAX_IDENTIFIER_BYTES},
     },
     "run": {"description": "A run's short name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "sha256": {"description": "The sha256 of the bytes, in hex.", "schema": _DIGEST},
