@@ -27,6 +27,8 @@ NAMES = (
     "verify_records",
     "site_loss",
     "replicate",
+    "propagate",
+    "partition_heal",
     "sim_faults",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
