@@ -13,7 +13,7 @@ import msgspec
 from tieline.model.event import Events
 from tieline.model.party import SYSTEM, Actor, Role
 from tieline.model.peer import BranchState, PeerRole
-from tieline.model.project import Member, Quota
+from tieline.model.project import Quota
 from tieline.model.protocol import Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
 from tieline.model.task import Task
 
@@ -339,28 +339,6 @@ class ReadState(Command, frozen=True, kw_only=True):
     """No events. What a peer may see of what is free here. Reply: BranchState."""
 
     peer: str
-
-
-# -- projects ---------------------------------------------------------------------------------------------------------
-
-
-class ChangeProject(Command, frozen=True, kw_only=True):
-    """Make a project, or change what is given. Reply: Project."""
-
-    id: str
-    title: str | None = None
-    add: tuple[Member, ...] = ()
-    remove: tuple[str, ...] = ()
-    quota: Quota | None = None
-    weight: int | None = None
-    may_borrow: bool | None = None
-    is_closed: bool | None = None
-
-
-class ReadProjects(Command, frozen=True, kw_only=True):
-    """No events. Reply: tuple of model.api.ProjectView that the caller may see."""
-
-    id: str = ""
 
 
 class Tick(Command, frozen=True, kw_only=True):

@@ -20,7 +20,6 @@ from tieline.exchange.peers import (
     take_peering,
 )
 from tieline.exchange.placing import plan_tasks
-from tieline.exchange.projects import change_project, read_projects
 from tieline.exchange.quotes import accept_quote, ask_quote
 from tieline.exchange.reading import read_sites, read_situation, why_job
 from tieline.exchange.records import forget_records, store_record
@@ -66,8 +65,6 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.TakePeerReports: take_peer_reports,
     ask.TakeAnswer: take_answer,
     ask.ReadState: read_state,
-    ask.ChangeProject: change_project,
-    ask.ReadProjects: read_projects,
     ask.Tick: tick,
 }
 
