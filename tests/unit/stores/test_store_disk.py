@@ -9,6 +9,7 @@ import pytest
 from toycore import submit, toy_writer, url_of
 from writerparts import WAIT_S, Timer, done, ids, refused
 
+from postgres import Postgres
 from tieline.drivers.stores.disk import Disk
 from tieline.drivers.stores.failure import code_of
 from tieline.drivers.stores.store import Store
@@ -16,20 +17,30 @@ from tieline.model.error import TielineError
 from tieline.ports import FakeClock
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB."""
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of this size."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a small disk")
-    folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs", str(folder)], capture_output=True, text=True
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)], capture_output=True, text=True
     )
-    if mounted.returncode:
-        pytest.skip(f"needs the right to mount: {mounted.stderr.strip()}")
+    if done.returncode:
+        pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path / "disk", "3m")
+
+
+@pytest.fixture
+def roomy_disk(postgres: Postgres) -> Iterator[Path]:
+    """A disk with room for a database and little more, where the server reaches it."""
+    yield from mounted(postgres.folder / "disk", "32m")
+    (postgres.folder / "disk").rmdir()
 
 
 @pytest.mark.root
@@ -82,3 +93,39 @@ def test_an_error_of_the_system_is_told_apart_from_a_full_disk(tmp_path: Path) -
     assert code_of(OSError(errno.EDQUOT, "quota"), disk) == "storage_full"
     assert code_of(OSError(errno.EIO, "broken"), disk) == "internal"
     assert code_of(KeyError("x"), disk) == "internal"
+
+
+@pytest.mark.root
+def test_a_full_disk_of_the_server_refuses_changes_keeps_what_was_acknowledged_and_recovers(
+    roomy_disk: Path, postgres: Postgres
+) -> None:
+    os.chown(roomy_disk, postgres.folder.stat().st_uid, -1)
+    with postgres.admin() as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{roomy_disk}'")
+        connection.execute("CREATE DATABASE small OWNER tieline TEMPLATE template0 TABLESPACE small")
+    url = postgres.url("small")
+    timer = Timer()
+    store = Store(url).open()
+    writer = toy_writer(store, FakeClock(), timer=timer).start()
+    kept = ids(done(writer.submit(submit("first"))))
+    ballast = roomy_disk / "ballast"
+    free = os.statvfs(roomy_disk)
+    ballast.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - 1_000_000)))
+    for _ in range(500):
+        future = writer.submit(submit(*["t"] * 50))
+        if future.exception(WAIT_S) is not None:
+            assert refused(future).code == "storage_full"
+            break
+        kept += ids(future.result())
+    assert not writer.is_writable
+    assert sorted(writer.view.jobs) == sorted(kept)
+    ballast.unlink()
+    timer.at_s += 1.5
+    kept += ids(done(writer.submit(submit("after"))))
+    assert writer.close(WAIT_S)
+    assert store.verify_chain().is_verified
+    assert sorted(row["id"] for row in store.tables()["job"]) == sorted(kept)
+    store.close()
+    postgres.drop("small")
+    with postgres.admin() as connection:
+        connection.execute("DROP TABLESPACE small")
