@@ -30,6 +30,7 @@ NAMES = (
     "propagate",
     "partition_heal",
     "sim_faults",
+    "exchange_scale",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long
