@@ -38,7 +38,7 @@ TAGS: dict[str, str] = {
 EVERY = ("invalid_request", "method_not_allowed", "rate_limited", "internal", "overloaded")
 PATHS = ("invalid_identifier", "not_found")
 BODIES = ("too_large", "unsupported_media", "timeout")
-CHANGES = ("conflict", "idempotency_conflict", "storage_full")
+CHANGES = ("conflict", "idempotency_conflict", "storage_full", "store_unreachable", "not_leader")
 SECURED = ("unauthenticated", "forbidden")
 IDEMPOTENCY = {
     "name": "Idempotency-Key",

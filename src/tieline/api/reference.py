@@ -26,7 +26,7 @@ Made from the OpenAPI document (`GET /v1/openapi.json`) by `python -m tieline.ap
 - Not repeated below: every operation can refuse with `invalid_request`, `method_not_allowed`, `rate_limited`,
   `internal` and `overloaded`; one that needs a role with `unauthenticated` and `forbidden`; one with a name in its
   path with `invalid_identifier` and `not_found`; one with a body with `too_large`, `unsupported_media` and `timeout`;
-  a change with `conflict`, `idempotency_conflict` and `storage_full`.
+  a change with `conflict`, `idempotency_conflict`, `storage_full`, `store_unreachable` and `not_leader`.
 - Streams are server-sent events: they are resumed by `Last-Event-ID` (or `after`), say a comment every 15 s, and end
   when the exchange stops.
 """
