@@ -17,7 +17,14 @@ BETWEEN_EXCHANGES = "run"
 MOST_GROUP_CHARACTERS = 1_500
 
 
-@operation("POST", "/v1/tokens/delegated", tag="tokens", status=201, example={"scopes": ["read:job"], "ttl_s": 600})
+@operation(
+    "POST",
+    "/v1/tokens/delegated",
+    tag="tokens",
+    status=201,
+    errors=("not_found", "conflict"),
+    example={"scopes": ["read:job"], "ttl_s": 600},
+)
 async def delegate_token(call: Call, body: DelegateBody) -> DelegatedMade:
     """Pass a part of your own right on, for at most 24 hours.
 
