@@ -155,12 +155,18 @@ def _binaries(folder: Path, is_for_others: bool) -> Path:
     return newest / "bin"
 
 
+_shared: list[Postgres] = []  # the fixture below is imported by several folders of tests, which share one server
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The server of this session, started by the first test that needs it."""
-    server = Postgres()
-    yield server
-    server.remove()
+    if _shared:
+        yield _shared[0]
+        return
+    _shared.append(Postgres())
+    yield _shared[0]
+    _shared.pop().remove()
 
 
 def store_url(kind: str, folder: Path, request: pytest.FixtureRequest, *, is_made: bool = True) -> Iterator[str]:
