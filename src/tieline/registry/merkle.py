@@ -48,14 +48,15 @@ class Frontier:
         """Roots of the whole subtrees, the largest first."""
         return tuple(self._peaks)
 
-    def append(self, leaf: bytes) -> None:
-        """One more leaf."""
-        node, size = leaf, self.size
+    def append(self, node: bytes, level: int = 0) -> None:
+        """One more leaf; or a whole subtree of ``2**level`` leaves, where the size is a multiple of that."""
+        size = self.size >> level
+        assert size << level == self.size, (self.size, level)
+        self.size += 1 << level
         while size & 1:
             node = node_hash(self._peaks.pop(), node)
             size >>= 1
         self._peaks.append(node)
-        self.size += 1
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Many more leaves, oldest first."""
@@ -179,9 +180,9 @@ def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, proof: S
     return high == 0 and before == old_root and after == new_root
 
 
-def tile_root(hashes: Sequence[bytes]) -> bytes:
-    """The hash of the subtree below one whole tile: one hash of the tile above it."""
-    assert len(hashes) == TILE_HASHES, len(hashes)
+def folded(hashes: Sequence[bytes]) -> bytes:
+    """The hash of the subtree above a row of hashes, as many as a power of two: those of a tile, or of a part of it."""
+    assert len(hashes).bit_count() == 1, len(hashes)
     row = list(hashes)
     while len(row) > 1:
         row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row), 2)]

@@ -192,5 +192,16 @@ def test_no_leaf_is_included_beyond_the_tree(place: int) -> None:
     assert not merkle.is_included(LEAVES[6], place, 7, proof, naive_root(LEAVES[:7]))
 
 
+@given(st.integers(1, MOST), st.data())
+def test_a_range_leads_to_the_root_with_the_subtrees_beside_it(size: int, data: st.DataObject) -> None:
+    end = data.draw(st.integers(0, size))
+    begin = data.draw(st.integers(0, end))
+    frontier = merkle.Frontier(begin, [hashes(*each) for each in merkle.whole_subtrees(0, begin)])
+    frontier.extend(LEAVES[begin:end])
+    for level, place in merkle.whole_subtrees(end, size):
+        frontier.append(hashes(level, place), level)
+    assert (frontier.size, frontier.root()) == (size, naive_root(LEAVES[:size]))
+
+
 def test_a_whole_tile_stands_for_the_subtree_below_it() -> None:
-    assert merkle.tile_root(LEAVES[: merkle.TILE_HASHES]) == naive_root(LEAVES[: merkle.TILE_HASHES])
+    assert merkle.folded(LEAVES[: merkle.TILE_HASHES]) == naive_root(LEAVES[: merkle.TILE_HASHES])

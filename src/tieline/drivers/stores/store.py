@@ -20,6 +20,7 @@ from tieline.drivers.stores.log import LogRow
 from tieline.drivers.stores.reader import Reader
 from tieline.drivers.stores.snapshot import RECENT_JOBS as RECENT_JOBS
 from tieline.drivers.stores.snapshot import Row, Rows, connection_of, state_queries
+from tieline.drivers.stores.tiles import TileRow, Tree, built
 from tieline.model.error import TielineError
 
 Change = tuple[str, str, Row | None]  # table, key, the row as it is from now on (None: it is deleted)
@@ -70,6 +71,7 @@ class Store(Reader):
         self._head: bytes | None = None  # as the last batch left it
         self._is_over = False  # another writer has begun
         self.term = 0
+        self.tree = Tree()  # of the log, as the last batch left it
 
     @property
     def path(self) -> Path:
@@ -123,13 +125,19 @@ class Store(Reader):
         dialect, made = self._writing.dialect, self._database.statements
         self._insert_events: Writes = made.insert(t.event, dialect)
         self._upserts: dict[str, Writes] = {
-            name: made.upsert(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")
+            name: made.upsert(t.metadata.tables[name], dialect)
+            for name in (*t.CHANGEABLE, "meta", "tile", "checkpoint")
         }
         self._values = {name: itemgetter(*upsert.columns) for name, upsert in self._upserts.items()}
         self._deletes: dict[str, Writes] = {
             name: made.delete(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")
         }
         self._find_replies: Writes = made.lookup(t.idempotency, dialect, ("key", "digest", "time_ms", "reply"))
+        try:
+            self.tree = built(self._engine, self._keep_tiles)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def _shape(self, connection: Connection) -> None:
@@ -230,8 +238,11 @@ class Store(Reader):
                 upserts.setdefault(table, []).append(self._values[table](row))
         if batch.replies:
             upserts.setdefault("idempotency", []).extend(batch.replies)
-        head, seq = self._head, 0
+        head, seq, tree = self._head, 0, self.tree
         if batch.entries:
+            tree, tiles = self._grown(batch.entries)
+            if tiles:
+                upserts["tile"] = tiles
             last = LogRow(*batch.entries[-1])
             seq, head = last.seq, last.seq.to_bytes(8, "big") + last.hash
             upserts["meta"] = [("head", head)]
@@ -246,7 +257,24 @@ class Store(Reader):
                 self._transact(batch.entries, upserts, deletes, seq)
             elif self._head != head:
                 raise StoreError("not_leader", "the log went on without this process") from error
-        self._head = head
+        self._head, self.tree = head, tree
+
+    def _grown(self, entries: Sequence[Sequence[Any]]) -> tuple[Tree, list[TileRow]]:
+        """The log's tree with ``entries`` after it, and the tiles that come whole with them."""
+        before = LogRow(*entries[0]).seq - 1
+        if self.tree.size != before:  # the store was filled, or another process wrote before this one took over again
+            try:
+                self.tree = built(self._engine, self._keep_tiles)
+            except TielineError as error:
+                raise StoreError("internal", error.message) from error
+            except DatabaseError as error:
+                raise self._failure(error) from error
+        if self.tree.size != before:
+            raise StoreError("internal", f"entry {before + 1} does not follow the {self.tree.size:,} that are stored")
+        return self.tree.grown([LogRow(*entry).hash for entry in entries])
+
+    def _keep_tiles(self, rows: list[TileRow]) -> None:
+        self._transact((), {"tile": rows}, {})
 
     def _return(self, error: StoreError) -> None:
         """Wait for the database, or raise ``error`` after `RETURN_S`."""
