@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import msgspec
 
 from tieline.api.facts import Facts
-from tieline.api.hub import HEAD, Hub
+from tieline.api.hub import HEAD, Hub, Mailbox, log_name
 from tieline.api.indexing import Indexing
 from tieline.api.metrics import Metrics, watch_writer
 from tieline.api.peercaller import PeerCalls
@@ -30,6 +30,7 @@ from tieline.drivers.stores.writer import Writer
 from tieline.exchange.commands import Command
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.view import ExchangeRow, View
+from tieline.model.api import LogKept
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
 from tieline.model.peer import Introduction
@@ -225,6 +226,25 @@ class Platform:
             prefix = self.exchange.prefix
             for job, user in await self.read(_users, self.store, prefix, jobs):
                 self.facts.learn(job, user)
+
+    # -- what runs elsewhere ------------------------------------------------------------------------------------------
+
+    def open_orders(self, station: str) -> Mailbox:
+        """What the log orders of ``station`` from now on; an older reader of it ends. On the loop's thread."""
+        mailbox = Mailbox()
+        if not self.hub.open_line(station, self.hub.head, mailbox):
+            raise TielineError("overloaded", f"the orders to `{station}` cannot be followed now")
+        return mailbox
+
+    def close_orders(self, station: str, orders: Mailbox) -> None:
+        """No more."""
+        self.hub.close_line(station, orders)
+
+    async def keep_log(self, run: str, node: int, offset: int, content: bytes) -> LogKept:
+        """Keep what a run printed, and wake who reads it."""
+        kept = await self.logs.append(run, node, offset, content)
+        self.hub.tell(log_name(run))
+        return kept
 
     # -- sums ---------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from tieline.api.call import Call, named
-from tieline.api.hub import Mailbox, OverError, log_name, session_name
+from tieline.api.hub import Mailbox, OverError, session_name
 from tieline.api.log import LAST_EVENT_ID, AfterQuery
 from tieline.api.operation import BYTES, EVENTS, operation
 from tieline.api.platform import Platform
@@ -201,9 +201,7 @@ async def store_run_log(call: Call, run: str, query: RunLogQuery) -> LogKept:
     if not await is_run_of(platform, name, site):
         raise no_such("run", name)
     content = await call.whole(platform.limits.body_bytes)
-    kept = await platform.logs.append(name, query.node, query.offset, content)
-    platform.hub.tell(log_name(name))
-    return kept
+    return await platform.keep_log(name, query.node, query.offset, content)
 
 
 async def is_run_of(platform: Platform, run: str, site: str) -> bool:

@@ -29,6 +29,7 @@ from tieline.drivers.clock import SystemClock, SystemIds
 from tieline.drivers.garbage import collect_rarely
 from tieline.drivers.peers.federation import Federation
 from tieline.drivers.peers.puller import Puller
+from tieline.drivers.peers.use import Use
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.disk import Disk, private_folder
 from tieline.drivers.stores.logs import Logs
@@ -235,7 +236,7 @@ class Exchange:
             issuers=self.issuers,
             collected=lambda: sweeper.collected,
         )
-        platform.federation = Federation(platform, (Puller,))
+        platform.federation = Federation(platform, (Puller, Use))
         server = make_server(
             make_app(platform),
             platform,

@@ -22,11 +22,14 @@ from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.greeting import ask_to_peer
 from tieline.drivers.peers.signing import Signer
-from tieline.drivers.stores.draft import Committed
+from tieline.drivers.stores.blobs import Blobs
+from tieline.drivers.stores.draft import Committed, Ordered
+from tieline.drivers.stores.logs import Logs
 from tieline.exchange.commands import ChangePeer, Command
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.view import View
 from tieline.model import event as fact
+from tieline.model.api import LogKept
 from tieline.model.error import TielineError
 from tieline.model.party import SYSTEM
 from tieline.model.peer import Introduction, Peer, PeerRole, PeerState
@@ -43,11 +46,20 @@ AGAIN_S = 30.0  # at most between two lives of a duty that failed
 RENEW_S = 86_400.0
 
 
+class Orders(Protocol):
+    """The orders to one peer as they come."""
+
+    async def take(self, timeout_s: float) -> tuple[Ordered, ...]:
+        """Those that came, waiting so long for the first; whatever it raises means: begin anew."""
+
+
 class Host(Protocol):
     """What the tasks need of the exchange in whose process they run (`api.platform.Platform` is one)."""
 
     clock: Clock
     keys: ExchangeKeys
+    blobs: Blobs
+    logs: Logs
 
     @property
     def view(self) -> View:
@@ -69,6 +81,15 @@ class Host(Protocol):
 
     async def read(self, question: Callable[..., T], *args: Any) -> T:
         """Ask the store in a thread."""
+
+    def open_orders(self, station: str) -> Orders:
+        """What the log orders of ``station`` from now on."""
+
+    def close_orders(self, station: str, orders: Any) -> None:
+        """No more of what `open_orders` gave."""
+
+    async def keep_log(self, run: str, node: int, offset: int, content: bytes) -> LogKept:
+        """Keep what a run printed, and wake who reads it."""
 
 
 class Duty(Protocol):

@@ -1,0 +1,373 @@
+"""Use: drives the line to one peer that carries out runs for our users (`exchange/line.py`), over HTTP.
+
+::
+
+    GET  /v1/peer/state   every `beat_ms`  --> TakeBranch                   what is free there; silence is told too
+    POST /v1/peer/orders  the machine's Say, after the bytes that it needs  what the log ordered of this peer
+    GET  /v1/peer/reports a long poll      --> files and logs --> TakePeerReports --> POST /v1/peer/answers
+    POST /v1/peer/logs    a long poll      --> our own log store            so that `tieline logs -f` works as ever
+
+Before the end of a run is taken, its outputs, its checkpoint and the rest of its logs are here, so that a job that has
+ended can be read with the peer gone. What the peer refuses to give is left out; what it cannot give now is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tieline.drivers.peers.client import PeerClient
+from tieline.drivers.peers.federation import Host, Orders, said_reason
+from tieline.exchange import line
+from tieline.exchange.branches import SHA256, clean
+from tieline.exchange.commands import Live, TakeBranch, TakePeerReports
+from tieline.exchange.commands import ReadLive as AskLive
+from tieline.model.error import TielineError
+from tieline.model.job import Output, RunState
+from tieline.model.peer import BranchState, Peer
+from tieline.model.peerlog import MOST_LOGS, LogMark, LogPieces, LogsWanted
+from tieline.model.protocol import CheckpointKept, Ended, Offer, Outcome, PeerAnswers, PeerReport, ReportPage, Stop
+from tieline.model.reason import Reason
+
+if TYPE_CHECKING:
+    from tieline.registry.follow import Standing
+
+BYTES = "application/octet-stream"
+STATE_BYTES = 64 * 2**20
+STATE_S = 10.0
+ORDERS_S = 30.0
+LEAST_WAIT_S = 0.005
+MOST_WAIT_S = 3_600.0
+BOX_S = 60.0
+LOG_WAIT_MS = 1_000  # a new run's log is asked for as soon as the last question is over
+LOG_PAUSE_S = 0.25  # while no run prints anything
+MOST_BACKOFF_S = 15.0
+MOST_FETCHES = 40  # tries of the bytes of one report; then its end is taken without them
+MOST_SIZES = 4  # bytes of one report's files, in largest blobs
+MOST_PIECES = 100_000
+
+
+class _Broken(line.Input, frozen=True, kw_only=True):
+    """A part of this broke off: everything begins anew."""
+
+    error: BaseException
+
+
+class Use:
+    """The duty that uses what is behind one active peer."""
+
+    def __init__(self, host: Host, peer: Peer, client: PeerClient) -> None:
+        self.host = host
+        self.peer = peer
+        self.client = client
+        self.state: line.LineState | None = None
+        self._inputs: asyncio.Queue[line.Input] = asyncio.Queue()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._called = asyncio.Event()
+        self._fetches: dict[int, int] = {}  # tries by take
+        self._full: dict[tuple[str, int], None] = {}  # logs that we keep no more of
+
+    # -- told by the federation ---------------------------------------------------------------------------------------
+
+    def tell(self, peer: Peer) -> None:
+        """Grants changed: perhaps it may be used now."""
+        self.peer = peer
+        self.wake()
+
+    def wake(self) -> None:
+        """It called us; only what waits after failures cares."""
+        self._called.set()
+        if self.state is not None and self.state.failures and self._inputs.empty():
+            self._inputs.put_nowait(line.Woken())
+
+    def standing(self) -> Standing | None:
+        """Logs of records are followed by another duty."""
+        return None
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Use it until cancelled. Raises TielineError when the orders were lost: then it is begun anew."""
+        self._inputs = asyncio.Queue()
+        self._fetches.clear()
+        orders = self.host.open_orders(self.peer.id)
+        try:
+            for work in (self._follow(orders), self._poll(), self._pull_logs()):
+                self._begin(work)
+            state, actions = line.begin(self.peer.id, self._now_ms())
+            while True:
+                self.state = state
+                for action in actions:
+                    self._begin(self._carry_out(action))
+                what = await self._next(state)
+                if isinstance(what, _Broken):
+                    raise what.error
+                state, actions = line.step(state, what, self._now_ms())
+        finally:
+            self.host.close_orders(self.peer.id, orders)
+            for task in self._tasks:
+                task.cancel()
+
+    async def _next(self, state: line.LineState) -> line.Input:
+        due_ms = line.next_ms(state)
+        wait_s = MOST_WAIT_S if due_ms is None else (due_ms - self._now_ms()) / 1000
+        try:
+            async with asyncio.timeout(min(max(wait_s, LEAST_WAIT_S), MOST_WAIT_S)):
+                return await self._inputs.get()
+        except TimeoutError:
+            return line.Ticked()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._inputs.put_nowait(_Broken(error=error))
+
+    async def _follow(self, orders: Orders) -> None:
+        while True:
+            try:
+                found = await orders.take(BOX_S)
+            except Exception as error:
+                raise TielineError("overloaded", f"the orders to `{self.peer.id}` are read again: {error}") from error
+            for _, _, order in found:
+                if isinstance(order, Offer | Stop):
+                    self._inputs.put_nowait(line.Ordered(order=order))
+
+    def _now_ms(self) -> int:
+        return self.host.clock.now_ms()
+
+    # -- what is carried out ------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, action: line.Action) -> None:
+        if isinstance(action, line.Take):
+            await self._take(action)
+            return
+        assert isinstance(action, line.ReadLive | line.Say | line.AskReports | line.Give), action
+        try:
+            found = await self._asked(action)
+        except TielineError as error:
+            found = line.Failed(ask=action.ask, reason=said_reason(error))
+        except Exception as error:  # noqa: BLE001 - whatever a peer's answer does to a library, it fails alone
+            reason = Reason(code="peer_garbled", values={"why": f"{type(error).__name__}: {error}"[:400]})
+            found = line.Failed(ask=action.ask, reason=reason)
+        self._inputs.put_nowait(found)
+
+    async def _asked(self, action: line.ReadLive | line.Say | line.AskReports | line.Give) -> line.Input:
+        if isinstance(action, line.ReadLive):
+            live: Live = await self.host.ask(AskLive(peer=self.peer.id))
+            return line.LiveRead(ask=action.ask, live=live)
+        if isinstance(action, line.Say):
+            for sha256 in dict.fromkeys(each for order in action.orders.orders for each in line.files_of(order)):
+                await self._send(sha256)
+            said = await self.client.call(
+                "POST", "/v1/peer/orders", PeerAnswers, body=action.orders, key=None, total_s=ORDERS_S
+            )
+            return line.Said(ask=action.ask, answers=said.answers)
+        if isinstance(action, line.AskReports):
+            params: dict[str, str | int] = {"after": action.after, "wait_ms": action.wait_ms}
+            params |= {"session": action.session} if action.session else {}
+            total_s = action.wait_ms / 1000 + ORDERS_S
+            page = await self.client.call("GET", "/v1/peer/reports", ReportPage, params=params, total_s=total_s)
+            return line.Paged(ask=action.ask, page=page)
+        await self.client.raw("POST", "/v1/peer/answers", body=action.answers, key=None, total_s=ORDERS_S)
+        return line.Given(ask=action.ask)
+
+    async def _send(self, sha256: str) -> None:
+        """See to it that the peer holds these bytes; what is not here is left to its refusal of the offer."""
+        path = f"/v1/peer/blobs/{sha256}"
+        try:
+            await self.client.raw("HEAD", path)
+        except TielineError as error:
+            if error.transient:
+                raise
+        else:
+            return
+        if not await self.host.blobs.has(sha256):
+            return
+        try:
+            await self.client.upload(
+                path, sha256, lambda: self.host.blobs.read(sha256), headers={"Content-Type": BYTES}
+            )
+        except TielineError as error:
+            if error.transient:
+                raise
+
+    # -- reports ------------------------------------------------------------------------------------------------------
+
+    async def _take(self, take: line.Take) -> None:
+        tries = self._fetches[take.take] = self._fetches.get(take.take, 0) + 1
+        try:
+            for each in take.reports:
+                await self._fetch(each, is_last=tries >= MOST_FETCHES)
+            outcomes: tuple[Outcome, ...] = await self.host.ask(
+                TakePeerReports(peer=self.peer.id, reports=take.reports, session=take.session)
+            )
+        except TielineError as error:
+            self._inputs.put_nowait(line.NotTaken(take=take.take, reason=said_reason(error)))
+            return
+        self._fetches.pop(take.take, None)
+        self._inputs.put_nowait(line.Taken(take=take.take, outcomes=outcomes))
+
+    async def _fetch(self, said: PeerReport, *, is_last: bool) -> None:
+        """Bring here what a report names, for a run that is really there. Raises TielineError to be tried again."""
+        try:
+            await self._brought(said)
+        except TielineError as error:
+            if error.transient and not is_last:
+                raise
+
+    async def _brought(self, said: PeerReport) -> None:
+        report = clean(said.report)
+        run = self.host.view.runs.get(getattr(report, "run", ""))
+        if run is None or run.via != self.peer.id:
+            return
+        left_bytes = MOST_SIZES * self.host.view.limits.blob_bytes
+        for file in files_of_report(report):
+            if file.size_bytes <= left_bytes:
+                left_bytes -= file.size_bytes
+                await self._get(run.id, file)
+        if isinstance(report, Ended):
+            await self._drain(run.id)
+
+    async def _get(self, run: str, file: Output) -> None:
+        """Fetch one file, unless it is here. One that the peer does not give, or not as it named it, is left out."""
+        limit_bytes = min(file.size_bytes, self.host.view.limits.blob_bytes) or 1
+        if await self.host.blobs.has(file.sha256):
+            return
+        chunks = self.client.download(f"/v1/peer/blobs/{file.sha256}", limit_bytes=limit_bytes, params={"run": run})
+        try:
+            await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes)
+        except TielineError as error:
+            if error.transient:
+                raise
+
+    # -- logs ---------------------------------------------------------------------------------------------------------
+
+    async def _pull_logs(self) -> None:
+        """Follow what our runs print there, in turn where there are more than one question takes."""
+        at, wait_s = 0, LOG_PAUSE_S
+        while True:
+            marks = [mark for mark in self._marks() if (mark.run, mark.node) not in self._full]
+            if not marks:
+                await asyncio.sleep(LOG_PAUSE_S)
+                continue
+            at = at % len(marks)
+            asked, at = marks[at : at + MOST_LOGS], at + MOST_LOGS
+            try:
+                is_more = await self._pull([await self._known(mark) for mark in asked], LOG_WAIT_MS)
+                wait_s = 0.0 if is_more else LOG_PAUSE_S
+            except TielineError:
+                wait_s = min(MOST_BACKOFF_S, max(LOG_PAUSE_S, 2 * wait_s))
+            await asyncio.sleep(wait_s)
+
+    def _marks(self) -> Iterator[LogMark]:
+        view = self.host.view
+        for name in list(view.runs_at.get(self.peer.id, ())):
+            run = view.runs.get(name)
+            job = view.jobs.peek(run.job) if run is not None else None
+            if run is None or job is None or run.state is not RunState.RUNNING:
+                continue
+            for node in range(job.task.nodes):
+                yield LogMark(run=name, node=node)
+
+    async def _known(self, mark: LogMark) -> LogMark:
+        return msgspec.structs.replace(mark, offset=await self.host.logs.size(mark.run, mark.node))
+
+    async def _pull(self, marks: list[LogMark], wait_ms: int) -> bool:
+        """Ask once; whether anything came. Raises TielineError."""
+        asked = {(mark.run, mark.node): mark.offset for mark in marks}
+        found = await self.client.call(
+            "POST",
+            "/v1/peer/logs",
+            LogPieces,
+            body=LogsWanted(logs=tuple(marks), wait_ms=wait_ms),
+            key=None,
+            total_s=wait_ms / 1000 + ORDERS_S,
+        )
+        for piece in found.pieces:
+            key = (piece.run, piece.node)
+            if asked.pop(key, -1) != piece.offset:
+                continue  # not what was asked
+            if piece.data:
+                kept = await self.host.keep_log(piece.run, piece.node, piece.offset, piece.data)
+                is_full = kept.is_full or kept.offset <= piece.offset
+            else:
+                is_full = False
+            if is_full or piece.is_over:
+                self._full[key] = None
+                if len(self._full) > MOST_PIECES:
+                    self._full.pop(next(iter(self._full)))
+        return any(piece.data for piece in found.pieces)
+
+    async def _drain(self, run: str) -> None:
+        """The rest of a run's logs, before its end is taken. Raises TielineError to be tried again."""
+        view = self.host.view
+        found = view.runs.get(run)
+        job = view.jobs.peek(found.job) if found is not None else None
+        if found is None or job is None:
+            return
+        for node in range(job.task.nodes):
+            for _ in range(MOST_PIECES):
+                mark = await self._known(LogMark(run=run, node=node))
+                if (run, node) in self._full or not await self._pull([mark], 0):
+                    break
+
+    # -- what is free there -------------------------------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        """Ask again and again; a peer that does not answer is asked less often, until it calls us."""
+        failures = 0
+        while True:
+            self._called.clear()
+            failures = 0 if await self.refresh() else failures + 1
+            beat_s = self.host.view.limits.beat_ms / 1000
+            if not failures:
+                await asyncio.sleep(beat_s)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(MOST_BACKOFF_S, beat_s * 2 ** min(failures - 1, 5))):
+                    await self._called.wait()
+
+    async def refresh(self, total_s: float = STATE_S) -> bool:
+        """Ask once what is free there, and tell placing; whether there was an answer."""
+        command = TakeBranch(peer=self.peer.id, state=None)
+        try:
+            body = await self.client.page("/v1/peer/state", limit_bytes=STATE_BYTES, total_s=total_s)
+            state = msgspec.json.decode(body, type=BranchState)
+            command = TakeBranch(peer=self.peer.id, state=state)
+        except TielineError as error:
+            command = TakeBranch(peer=self.peer.id, state=None, error=error.message[:400])
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+            command = TakeBranch(peer=self.peer.id, state=None, error=f"its answer cannot be read: {error}"[:400])
+        try:
+            await self.host.ask(command)
+        except TielineError:
+            return False
+        return command.state is not None
+
+
+def files_of_report(report: object) -> Iterator[Output]:
+    """The files that a report names: of a checkpoint, and of an end."""
+    if isinstance(report, CheckpointKept) and SHA256.fullmatch(report.sha256):
+        yield Output(path="", sha256=report.sha256, size_bytes=report.size_bytes)
+    elif isinstance(report, Ended):
+        yield from report.outputs
+
+
+async def _hashed(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
+    hasher = hashlib.sha256()
+    async for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != sha256:
+        raise TielineError("check_failed", f"these are not the bytes of `{sha256}`")

@@ -1,0 +1,130 @@
+"""A job of exchange A on a site of exchange B, over HTTP, from the command line to both bills."""
+
+import json
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from use_world import LIMITS, MAKERS, Site, ended, job, lines, log, submit
+
+from peer_world import ADMIN, until
+from tieline.exchange.settlement import verify_usage
+from tieline.model.job import Usage
+
+pytestmark = pytest.mark.slow
+
+TASK = """\
+name: far
+workdir: .
+resources: {cpus: 1}
+run: |
+  cat said.txt
+  echo made > result.txt
+outputs: [result.txt]
+"""
+
+
+@pytest.fixture
+def pair(exchange, tmp_path):
+    """Two peers, B's site, and A whose users may run there."""
+    a = exchange("cn.a", makers=MAKERS, limits=LIMITS)
+    b = exchange("cn.b", makers=MAKERS, limits=LIMITS)
+    assert a.add(b).status_code < 300
+    assert b.accept(a, may_use=True).status_code < 300
+    until(lambda: a.is_active(b) and b.is_active(a))
+    site = Site(b, tmp_path / "site")
+    until(lambda: placeable(a, site.id), why=lambda: str(a.branch(b)) + (tmp_path / "site" / "site.log").read_text())
+    yield a, b, site
+    site.stop()
+
+
+def placeable(exchange, site):
+    """Whether the exchange knows of something free at a site behind a peer."""
+    pools = exchange.view.supply.pools
+    rows = list(pools.site_pools(site))
+    return bool(rows) and site in exchange.view.remote_sites and pools.free(rows[0].id).cores > 0
+
+
+@pytest.fixture
+def tieline(tmp_path):
+    def call(here, *words, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "tieline.cli", "-x", here.url, *words],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "TIELINE_TOKEN": ADMIN, "TIELINE_HOME": str(tmp_path), "TIELINE_LANG": "en"},
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+def keys(*exchanges):
+    return {each.id: each.keys.key.public for each in exchanges}
+
+
+def settled(a, b, run):
+    """Both sides' lines of a run, once B was told what A pays."""
+
+    def both():
+        ours = [line for line in lines(a) if line["run"] == run]
+        theirs = [line for line in lines(b) if line.get("origin") == a.id and line.get("given_answer")]
+        return (ours[0], theirs[0]) if ours and theirs else None
+
+    return until(both, why=lambda: json.dumps([lines(a), lines(b)]))
+
+
+def test_run_at_one_exchange_runs_on_a_site_of_another(pair, tieline, tmp_path):
+    a, b, site = pair
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "said.txt").write_text("hello from afar\n")
+    (folder / "task.yaml").write_text(TASK)
+    said = tieline(a, "run", "-y", str(folder / "task.yaml"))
+    assert "hello from afar" in said
+    (found,) = a.http.get("/v1/jobs").json()["jobs"]
+    view = job(a, found["id"])
+    run = view["runs"][-1]
+    assert (run["via"], run["site"], run["state"]) == (b.id, site.id, "succeeded")
+    assert log(a, found["id"]).strip() == "hello from afar"
+    ours, theirs = settled(a, b, run["id"])
+    assert ours["charge_micro_cny"] == theirs["charge_micro_cny"] > 0
+    assert ours["claim"] == theirs["given_claim"]
+    assert ours["answer"] == theirs["given_answer"]
+    for line in (ours, theirs):
+        assert verify_usage(msgspec.convert(line, Usage), keys(a, b)) == ()
+    b.stop()
+    tieline(a, "fetch", found["id"], str(tmp_path / "out"))
+    assert next((tmp_path / "out").rglob("result.txt")).read_text() == "made\n"
+
+
+def test_output_comes_while_it_is_printed_and_a_run_outlives_restarts_of_both_sides(pair):
+    a, b, _site = pair
+    name = submit(a, name="long", run="for i in $(seq 0 79); do echo line $i; sleep 0.1; done")
+    until(lambda: "line 3" in log(a, name), why=lambda: str(job(a, name)))
+    assert job(a, name)["job"]["state"] == "running"
+    b.stop()
+    b.start()
+    until(lambda: a.view.heard_ms.get(b.id, 0) > 0 and b.is_active(a))
+    a.stop()
+    a.start()
+    view = ended(a, name)
+    assert [run["state"] for run in view["runs"]] == ["succeeded"], view
+    assert log(a, name).split() == [word for i in range(80) for word in ("line", str(i))]
+    ours, theirs = settled(a, b, view["runs"][0]["id"])
+    assert ours["charge_micro_cny"] == theirs["charge_micro_cny"]
+    assert len([line for line in lines(b) if line.get("origin") == a.id]) == 1
+
+
+def test_stop_reaches_the_other_side(pair):
+    a, b, _site = pair
+    name = submit(a, name="long", run="sleep 600")
+    until(lambda: job(a, name)["job"]["state"] == "running", why=lambda: str(job(a, name)))
+    assert a.http.post(f"/v1/jobs/{name.replace('/', '~')}/stop", json={}).status_code < 300
+    assert ended(a, name)["job"]["state"] == "cancelled"
+    until(lambda: not b.view.runs)
