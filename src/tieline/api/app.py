@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from tieline.api import (
+    audit,
     blobs,
     delegating,
     exchange,
@@ -68,6 +69,11 @@ HANDLERS = (
     log.list_events,
     log.stream_events,
     log.verify_events,
+    audit.read_audit_head,
+    audit.list_audit_heads,
+    audit.read_audit_proof,
+    audit.read_audit_entry,
+    audit.read_audit_range,
     sites.join_site,
     sites.list_sites,
     sites.read_site,

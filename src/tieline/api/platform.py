@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import msgspec
 
 from tieline.api.facts import Facts
+from tieline.api.heading import Heading
 from tieline.api.hub import HEAD, Hub, Mailbox, log_name
 from tieline.api.indexing import Indexing
 from tieline.api.metrics import Metrics, watch_writer
@@ -76,6 +77,7 @@ class Platform:
     peer_calls: PeerCalls = field(init=False)
     tail: Tail = field(init=False)
     indexing: Indexing = field(init=False)
+    heading: Heading = field(init=False)
     document: bytes = field(init=False, default=b"")
     task_schema: dict[str, Any] = field(init=False, default_factory=dict)
 
@@ -83,6 +85,7 @@ class Platform:
         """Make what is derived."""
         self.rates = Rates(self.limits)
         self.indexing = Indexing(self)
+        self.heading = Heading(self)
         self.peer_calls = PeerCalls(self.started_ms // 1000)
         self.tail = Tail(self)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="tieline-read")
@@ -100,12 +103,14 @@ class Platform:
         self.hub.start(lambda: self.writer.position[0])
         await self.indexing.start()
         watch_writer(self)
+        self.heading.start()
         if self.federation is not None:
             self.federation.start()
 
     def closing(self) -> None:
         """The process is about to end: end streams and waits. May be called twice."""
         self.indexing.is_given_up = True
+        self.heading.close()
         self.hub.close()
         self.tail.close()
         if self.federation is not None:

@@ -103,6 +103,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "no older revision of it can be played again",
         ),
     ] = 430
+    audit_head_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="how often the end of the log is signed and kept, when it moved")
+    ] = 60
     idempotency_s: Annotated[
         int, Meta(ge=60, le=31_536_000, description="how long a repeated idempotency key is answered as before")
     ] = 86_400

@@ -1,0 +1,49 @@
+"""Heads: signed heads of logs as a store keeps them, our own and those that peers showed us (table `checkpoint`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, Select, and_, func, select
+
+from tieline.drivers.stores import tables as t
+from tieline.drivers.stores.store import Change
+from tieline.model.audit import HeadView, LogHead
+from tieline.registry.heads import head_view
+
+MOST_HEADS = 1_000
+
+
+def kept(head: LogHead, statement: bytes) -> Change:
+    """The row of a head, for the writer."""
+    row = {
+        "exchange": head.exchange,
+        "size": head.size,
+        "root": bytes.fromhex(head.root),
+        "at_ms": head.at_ms,
+        "statement": statement,
+    }
+    return ("checkpoint", f"{head.exchange} {head.size}", row)
+
+
+def heads_of(engine: Engine, exchange: str, after: int = 0, limit: int = MOST_HEADS) -> list[HeadView]:
+    """The kept heads of one log above ``after`` entries, in order of size."""
+    table = t.checkpoint.c
+    query = select(table.statement).where(table.exchange == exchange, table.size > after)
+    return _heads(engine, query.order_by(table.size).limit(min(limit, MOST_HEADS)))
+
+
+def newest_heads(engine: Engine, exchange: str = "") -> list[HeadView]:
+    """The newest head of every log, or of one."""
+    table = t.checkpoint.c
+    newest = select(table.exchange, func.max(table.size).label("size")).group_by(table.exchange)
+    if exchange:
+        newest = newest.where(table.exchange == exchange)
+    found = newest.limit(MOST_HEADS).subquery()
+    is_it = and_(table.exchange == found.c.exchange, table.size == found.c.size)
+    return _heads(engine, select(table.statement).join(found, is_it).order_by(table.exchange))
+
+
+def _heads(engine: Engine, query: Select[Any]) -> list[HeadView]:
+    with engine.connect() as connection:
+        return [head_view(bytes(statement)) for (statement,) in connection.execute(query)]
