@@ -66,6 +66,7 @@ HANDLERS = (
     joblog.stream_job_log,
     money.list_usage,
     money.list_bills,
+    money.list_usage_keys,
     log.list_events,
     log.stream_events,
     log.verify_events,

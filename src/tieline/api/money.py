@@ -13,7 +13,7 @@ from tieline.api.operation import operation
 from tieline.api.platform import Platform
 from tieline.exchange.permission import owns
 from tieline.market import bills_of
-from tieline.model.api import BillPage, Id, UsagePage
+from tieline.model.api import BillPage, Id, UsageKeys, UsagePage
 from tieline.model.error import TielineError
 from tieline.model.job import Usage
 from tieline.model.party import Actor, Role
@@ -57,6 +57,15 @@ async def list_bills(call: Call, query: BillsQuery) -> BillPage:
     """Bills: one for each user (what it owes) or owner (what it earned) whose lines the caller may see."""
     lines = await call.platform.read(_lines, call.platform, call.actor, query)
     return BillPage(bills=bills_of(lines, query.side))
+
+
+@operation("GET", "/v1/usage/keys", tag="money")
+async def list_usage_keys(call: Call) -> UsageKeys:
+    """The keys by which claims and answers in usage lines are checked: ours, and those of peers as pinned here."""
+    platform = call.platform
+    peers = sorted(platform.view.peers.copy().items())
+    keys = {name: peer.public for name, peer in peers}
+    return UsageKeys(exchange=platform.exchange.id, keys={**keys, platform.exchange.id: platform.keys.key.public})
 
 
 def _page(platform: Platform, actor: Actor, job: str, after: str, limit: int) -> tuple[list[Usage], str]:

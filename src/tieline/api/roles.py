@@ -51,6 +51,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     # money
     "list_usage": PEOPLE,
     "list_bills": PEOPLE,
+    "list_usage_keys": PEOPLE,
     # the event log
     "list_events": PEOPLE,
     "stream_events": PEOPLE,
@@ -135,6 +136,7 @@ SCOPE_OF: dict[str, str] = {
     "stream_job_log": "read:log",
     "list_usage": "read:bill",
     "list_bills": "read:bill",
+    "list_usage_keys": "read:bill",
     "list_events": "read:event",
     "stream_events": "read:event",
     "verify_events": "audit",

@@ -74,11 +74,17 @@ def _verb(whole: str, name: str, command: click.Command) -> Iterator[str]:
     yield _sentence(words.say(f"do_{command.help}"))
     context = click.Context(command, info_name=whole)
     if isinstance(command, click.Group):
+        if command.invoke_without_command:
+            yield from _form(whole, command, context)
         for inner in command.list_commands(context):
             found = command.get_command(context, inner)
             assert found is not None, inner
             yield from _verb(f"{whole} {inner}", inner, found)
         return
+    yield from _form(whole, command, context)
+
+
+def _form(whole: str, command: click.Command, context: click.Context) -> Iterator[str]:
     pieces = [piece for piece in command.collect_usage_pieces(context) if piece]
     yield f"```text\n{' '.join([whole, *pieces])}\n```\n"
     yield from _options(command)

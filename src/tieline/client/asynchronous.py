@@ -228,6 +228,10 @@ class AsyncClient:
         """Bills of runs that ended between two times (0: no bound): of users (owed) or of owners (earned)."""
         return (await self._get("/v1/bills", api.BillPage, side=side, from_ms=from_ms, until_ms=until_ms)).bills
 
+    async def usage_keys(self) -> api.UsageKeys:
+        """The keys of the exchanges whose words stand in usage lines, as this exchange pinned them."""
+        return await self._get("/v1/usage/keys", api.UsageKeys)
+
     async def events(self, after: int = 0, limit: int = 1000, job: str = "") -> api.EventPage:
         """A page of the event log."""
         return await self._get("/v1/events", api.EventPage, after=after, limit=limit, job=job)

@@ -123,6 +123,7 @@ class Client:
     # -- money, log, sites, tokens, blobs -----------------------------------------------------------------------------
 
     usage = _face(AsyncClient.usage)
+    usage_keys = _face(AsyncClient.usage_keys)
     bills = _face(AsyncClient.bills)
     events = _face(AsyncClient.events)
     verify_log = _face(AsyncClient.verify_log)

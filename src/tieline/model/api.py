@@ -259,6 +259,13 @@ class UsagePage(View, frozen=True, kw_only=True):
     next_after: str
 
 
+class UsageKeys(View, frozen=True, kw_only=True):
+    """Public keys (base64url) by exchange: this one and its peers, as it pinned them. Pin them yourself to be sure."""
+
+    exchange: str
+    keys: dict[str, str]
+
+
 class BillPage(View, frozen=True, kw_only=True):
     """Bills, one for each owner or user."""
 

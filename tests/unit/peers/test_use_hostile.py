@@ -79,9 +79,9 @@ def test_an_offer_does_not_name_the_bytes_of_others(pair):
     refused("not_found", a, b, lambda client: client.raw("HEAD", f"/v1/peer/blobs/{SHA256}"))
     task = Task(run="cat it", mounts=(Mount(path="it", sha256=SHA256),))
     offer = Offer(
-        run="j-1.1", job="cn.a/job/j-1", epoch=1, pool="cn.b.lab/pool/cpu", task=task, alternative=0, user="u", user_owner="cn.a",
-        core_count=1, memory_bytes=0, accelerator_count=0, price_micro_cny_per_unit_hour=1, stop_after_s=0,
-        ttl_ms=60_000, state="offered",
+        run="j-1.1", job="cn.a/job/j-1", epoch=1, pool="cn.b.lab/pool/cpu", task=task, alternative=0, user="u",
+        user_owner="cn.a", core_count=1, memory_bytes=0, accelerator_count=0, price_micro_cny_per_unit_hour=1,
+        stop_after_s=0, ttl_ms=60_000, state="offered",
     )  # fmt: skip
     said = as_peer(
         a,

@@ -98,6 +98,10 @@ def test_run_at_one_exchange_runs_on_a_site_of_another(pair, tieline, tmp_path):
     assert ours["answer"] == theirs["given_answer"]
     for line in (ours, theirs):
         assert verify_usage(msgspec.convert(line, Usage), keys(a, b)) == ()
+    for here, other in ((a, b), (b, a)):
+        pin = f"{other.id}={other.keys.key.public}"
+        checked = json.loads(tieline(here, "bill", "verify", "--json", "--pin", pin))
+        assert (checked["is_sound"], checked["remote"], checked["unpinned"]) == (True, 1, [])
     b.stop()
     tieline(a, "fetch", found["id"], str(tmp_path / "out"))
     assert next((tmp_path / "out").rglob("result.txt")).read_text() == "made\n"
