@@ -41,6 +41,7 @@ COMMANDS: Table = {
     "id": ("tieline.cli.record:record", "id"),
     "token": ("tieline.cli.token:token", "token"),
     "events": ("tieline.cli.events:events", "events"),
+    "audit": ("tieline.cli.audit:audit", "audit"),
     "schema": ("tieline.cli.schema:schema", "schema"),
     "demo": ("tieline.cli.demo:demo", "demo"),
     "check": ("tieline.cli.check:check", "check"),

@@ -69,3 +69,18 @@ class RangeView(View, frozen=True, kw_only=True):
     before: str  # hash of the entry before the first; zeros where there is none
     left: tuple[str, ...]  # of entries 1 to first - 1, the largest first
     right: tuple[str, ...]  # of entries last + 1 to size, in order
+
+
+class ExportView(View, frozen=True, kw_only=True):
+    """What was found in an exported log. ``broken_at`` is the first position that does not hold; 0: the file itself."""
+
+    is_verified: bool
+    exchange: str
+    first: int
+    last: int
+    size: int  # of the log, as the last head says
+    root: str
+    signed_ms: int
+    heads: int  # how many were compared
+    broken_at: int
+    why: str
