@@ -57,7 +57,7 @@ KindList = Annotated[str, msgspec.Meta(pattern=KINDS_PATTERN, description="only 
 IF_NONE_MATCH = Parameter(
     name="If-None-Match",
     description="The `ETag` of the answer that the caller has: 304 when it is still the same.",
-    schema={"type": "string", "maxLength": 200},
+    schema={"type": "string"},
 )
 ETAG = Parameter(name="ETag", description="Names these very bytes.", schema={"type": "string"})
 

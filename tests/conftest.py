@@ -1,0 +1,9 @@
+"""What every test rests on."""
+
+import signal
+
+
+def pytest_configure():
+    """A shell that starts us in the background lets us ignore SIGINT, and so would each program that we start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
