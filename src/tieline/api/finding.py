@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.api.call import Call
 from tieline.api.operation import operation
+from tieline.api.platform import Platform
 from tieline.exchange.commands import PlanTasks
+from tieline.exchange.view import Branch
 from tieline.model.api import FindBody, PlanBody, PlanPage
-from tieline.model.plan import Answer
+from tieline.model.peer import PeerState
+from tieline.model.plan import Answer, BranchAnswer
+
+replace = msgspec.structs.replace
+FRESH_MS = 500  # what was heard so shortly before the question is as good as asked
 
 
 @operation(
@@ -18,8 +26,32 @@ from tieline.model.plan import Answer
 )
 async def find(call: Call, body: FindBody) -> Answer:
     """Ranked offers, and counted reasons for everything else that was considered."""
-    await call.platform.shown()  # what the caller was just answered, it finds
-    return call.platform.indexing.find(body)
+    platform = call.platform
+    await platform.shown()  # what the caller was just answered, it finds
+    asked_ms = platform.clock.now_ms()
+    if body.branch_budget_ms and platform.federation is not None:
+        await platform.federation.refresh(body.branch_budget_ms)
+    branches = branches_at(platform)
+    platform.indexing.heard_branches()
+    return replace(
+        platform.indexing.find(body),
+        branches=branches,
+        unreachable=tuple(branch.exchange for branch in branches if not branch.is_reached),
+        is_partial=any(not branch.is_reached or branch.as_of_ms + FRESH_MS < asked_ms for branch in branches),
+    )
+
+
+def branches_at(platform: Platform) -> tuple[BranchAnswer, ...]:
+    """How old what is known of each active peer is."""
+    view = platform.view
+    found: list[BranchAnswer] = []
+    for name, peer in sorted(view.peers.copy().items()):
+        if peer.state is not PeerState.ACTIVE:
+            continue
+        branch = view.branches.get(name) or Branch()
+        is_reached = bool(branch.heard_ms) and not branch.error
+        found.append(BranchAnswer(exchange=name, as_of_ms=branch.heard_ms, is_reached=is_reached, error=branch.error))
+    return tuple(found)
 
 
 @operation(

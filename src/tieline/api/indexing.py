@@ -48,6 +48,7 @@ class Indexing:
         self.is_given_up = False  # the process ends before it was built
         self._came: list[Committed] = []  # while it was loaded
         self._dirty: dict[str, None] = {}  # pools whose free capacity changed
+        self._branches: dict[str, int] = {}  # peer -> when it said what was taken in last
 
     # -- keeping in step ----------------------------------------------------------------------------------------------
 
@@ -111,6 +112,21 @@ class Indexing:
         for row in self.platform.view.supply.pools.site_pools(site):
             self._dirty[row.id] = None
 
+    def heard_branches(self) -> None:
+        """Take in what peers said of what is free behind them since the last question."""
+        view = self.platform.view
+        for peer, branch in view.branches.copy().items():
+            heard_ms = 0 if branch.error else branch.heard_ms  # what is free where nobody answers is unknown
+            if branch.state is None or self._branches.get(peer) == heard_ms:
+                continue
+            self._branches[peer] = heard_ms
+            for site in branch.state.sites:
+                if site.id not in view.sites and view.remote_sites.get(site.id, peer) == peer:
+                    status = "draining" if site.is_draining else "silent" if site.is_silent else "active"
+                    self.index.set_status(site.id, status, is_heard=bool(heard_ms))
+                    if heard_ms:
+                        self.heard(site.id)
+
     def _stored(self, event: RecordStored, time_ms: int) -> None:
         self._put(event, time_ms)
         if event.kind == "site":
@@ -155,7 +171,10 @@ class Indexing:
         for name in self._dirty:
             row = pools.get(name)
             site = view.sites.get(row.site) if row is not None else None
-            if row is not None and name in self.index and site is not None and not site.is_silent:
+            is_heard = row is not None and (
+                not site.is_silent if site is not None and not site.has_left else row.site in view.remote_sites
+            )
+            if name in self.index and is_heard:
                 names.append(name)
         self._dirty.clear()
         amounts = [pools.free(name) for name in names]

@@ -24,6 +24,7 @@ MAYBE = re.compile(r"\b(and|or|not|in)\b")  # an expression, or words such as `m
 @option("--order", default="price", help="order")
 @option("--limit", default=20, type=click.IntRange(1, 1000), help="limit")
 @option("--partner", multiple=True, help="partner")
+@option("--budget-ms", default=200, type=click.IntRange(0, 10_000), help="branch_budget")
 @option("--as", "form", type=click.Choice(["expression", "words"]), default=None, help="form")
 @as_json
 @pass_face
@@ -34,6 +35,7 @@ def find(
     order: str,
     limit: int,
     partner: tuple[str, ...],
+    budget_ms: int,
     form: str | None,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,7 @@ def find(
             order=order,
             limit=limit,
             partners=partner,
+            branch_budget_ms=budget_ms,
         )
 
     answer = face.call(work)
@@ -81,8 +84,14 @@ def _show(answer: Answer) -> None:
         note("  " + words.say("lost_head", count=answer.considered - answer.matched))
         show_reasons(answer.reasons)
     show_nearest(answer.nearest)
-    for branch in answer.unreachable:
-        note("  " + words.say("unreachable", branch=branch))
+    for branch in answer.branches:
+        if not branch.is_reached:
+            note("  " + words.say("unreachable", branch=branch.exchange))
+        elif answer.is_partial:
+            note(
+                "  "
+                + words.say("branch_as_of", branch=branch.exchange, when=table.when(branch.as_of_ms, answer.as_of_ms))
+            )
 
 
 def _row(number: int, offer: Offer) -> tuple[str, ...]:

@@ -128,9 +128,18 @@ class AsyncClient:
         order: str = "price",
         limit: int = 20,
         partners: Sequence[str] = (),
+        branch_budget_ms: int = 200,
     ) -> Answer:
-        """Ranked offers, and counted reasons for the rest."""
-        body = api.FindBody(query=query, words=words, kind=kind, order=order, limit=limit, partners=tuple(partners))
+        """Ranked offers, and counted reasons for the rest. Peers are asked what is free there for so long; 0: not."""
+        body = api.FindBody(
+            query=query,
+            words=words,
+            kind=kind,
+            order=order,
+            limit=limit,
+            partners=tuple(partners),
+            branch_budget_ms=branch_budget_ms,
+        )
         return await self._post("/v1/find", Answer, body)
 
     async def plan(self, tasks: Sequence[Task]) -> tuple[Plan, ...]:

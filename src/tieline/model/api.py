@@ -175,6 +175,7 @@ class FindBody(Body, frozen=True, kw_only=True):
     order: Annotated[str, msgspec.Meta(max_length=200)] = ""  # empty: match where words are given, else price
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
     partners: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1_000)] = ()  # the caller's named set `partners`
+    branch_budget_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 200  # for asking peers; 0: what is known here
 
 
 class PlanBody(Body, frozen=True, kw_only=True):

@@ -22,6 +22,15 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float = 0.0
 
 
+class BranchAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How old what is known of a peer's free capacity is, and why it is not newer."""
+
+    exchange: str
+    as_of_ms: int = 0  # by the clock of the exchange that answers; 0: never heard
+    is_reached: bool = True
+    error: str = ""
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What find says: offers in order, and counted reasons for everything else that was considered."""
 
@@ -32,6 +41,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nearest: Relaxation | None = None
     as_of_ms: int = 0
     unreachable: tuple[str, ...] = ()  # branches that could not be asked
+    is_partial: bool = False  # not every branch was asked now, or answered in time
+    branches: tuple[BranchAnswer, ...] = ()  # one for each active peer
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -132,3 +132,31 @@ def test_stop_reaches_the_other_side(pair):
     assert a.http.post(f"/v1/jobs/{name.replace('/', '~')}/stop", json={}).status_code < 300
     assert ended(a, name)["job"]["state"] == "cancelled"
     until(lambda: not b.view.runs)
+
+
+def free_cores(exchange, **body):
+    """What the only pool behind a peer has free, and the whole answer."""
+    answer = exchange.http.post("/v1/find", json={"query": "cores >= 1", "kind": "pool", **body}).json()
+    (offer,) = answer["offers"]
+    return offer["attributes"].get("cores_free"), answer
+
+
+def test_find_asks_what_is_free_behind_a_peer_and_says_how_old_that_is(pair, tieline):
+    a, b, _site = pair
+    until(lambda: free_cores(a)[0] == 4, why=lambda: str(free_cores(a)))
+    _, answer = free_cores(a, branch_budget_ms=10_000)
+    assert answer.get("is_partial", False) is False
+    (branch,) = answer["branches"]
+    assert branch["exchange"] == b.id
+    assert branch["as_of_ms"] > 0
+    name = submit(b, name="busy", run="sleep 600")
+    until(lambda: job(b, name)["job"]["state"] == "running")
+    until(lambda: free_cores(a)[0] == 3, why=lambda: str(free_cores(a)))
+    b.stop()
+    until(lambda: free_cores(a)[1].get("unreachable") == [b.id], why=lambda: str(free_cores(a)))
+    cores, answer = free_cores(a, branch_budget_ms=0)
+    assert cores is None
+    assert answer["is_partial"] is True
+    (branch,) = answer["branches"]
+    assert (branch["is_reached"], bool(branch["error"])) == (False, True)
+    assert b.id in tieline(a, "find", "cores >= 1")

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.peers.client import PeerClient
@@ -106,6 +106,14 @@ class Duty(Protocol):
 
     def standing(self) -> Standing | None:
         """How it stands, for the duty that follows logs; None for the others."""
+
+
+@runtime_checkable
+class Refreshing(Protocol):
+    """A duty that can be asked for what is newest."""
+
+    def refreshing(self) -> asyncio.Task[bool] | None:
+        """The question that is under way, or a new one; None where it was asked only just now."""
 
 
 DutyMaker = Callable[[Host, Peer, PeerClient], Duty]
@@ -216,6 +224,17 @@ class Federation:
         """Why the tasks of one peer do not get on."""
         branch = self.branches.get(peer)
         return None if branch is None else branch.error
+
+    async def refresh(self, budget_ms: int) -> None:
+        """Ask every active peer what is free there now; whoever takes longer is not waited for, and asked no less."""
+        asked = [
+            task
+            for branch in self.branches.values()
+            for duty in branch.duties
+            if isinstance(duty, Refreshing) and (task := duty.refreshing()) is not None
+        ]
+        if asked:
+            await asyncio.wait(asked, timeout=budget_ms / 1000)
 
     def _put(self, peer: Peer) -> None:
         branch = self.branches.get(peer.id)

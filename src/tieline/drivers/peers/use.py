@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 BYTES = "application/octet-stream"
 STATE_BYTES = 64 * 2**20
 STATE_S = 10.0
+FRESH_S = 0.25  # no peer is asked more often, however many look for something
 ORDERS_S = 30.0
 LEAST_WAIT_S = 0.005
 MOST_WAIT_S = 3_600.0
@@ -69,6 +70,8 @@ class Use:
         self._inputs: asyncio.Queue[line.Input] = asyncio.Queue()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._called = asyncio.Event()
+        self._refresh: asyncio.Task[bool] | None = None
+        self._asked_s = 0.0
         self._fetches: dict[int, int] = {}  # tries by take
         self._full: dict[tuple[str, int], None] = {}  # logs that we keep no more of
 
@@ -110,6 +113,8 @@ class Use:
                 state, actions = line.step(state, what, self._now_ms())
         finally:
             self.host.close_orders(self.peer.id, orders)
+            if self._refresh is not None:
+                self._refresh.cancel()
             for task in self._tasks:
                 task.cancel()
 
@@ -338,9 +343,21 @@ class Use:
                 async with asyncio.timeout(min(MOST_BACKOFF_S, beat_s * 2 ** min(failures - 1, 5))):
                     await self._called.wait()
 
+    def refreshing(self) -> asyncio.Task[bool] | None:
+        """The question that is under way, or a new one; None where it was asked only just now."""
+        if self._refresh is None and asyncio.get_running_loop().time() - self._asked_s >= FRESH_S:
+            self._refresh = asyncio.create_task(self.refresh())
+            self._refresh.add_done_callback(self._refreshed)
+        return self._refresh
+
+    def _refreshed(self, task: asyncio.Task[bool]) -> None:
+        self._refresh = None
+        if not task.cancelled() and task.exception() is not None:
+            self._inputs.put_nowait(_Broken(error=task.exception() or asyncio.CancelledError()))
+
     async def refresh(self, total_s: float = STATE_S) -> bool:
         """Ask once what is free there, and tell placing; whether there was an answer."""
-        command = TakeBranch(peer=self.peer.id, state=None)
+        self._asked_s = asyncio.get_running_loop().time()
         try:
             body = await self.client.page("/v1/peer/state", limit_bytes=STATE_BYTES, total_s=total_s)
             state = msgspec.json.decode(body, type=BranchState)
