@@ -63,7 +63,7 @@ class Heading:
         """Keep the newest head where the log has moved since the last one. Raises TielineError."""
         head, statement = await self._signed()
         if head.size > self._kept_size:
-            await asyncio.wrap_future(self._platform.writer.keep([kept(head, statement)]))
+            await asyncio.wrap_future(self._platform.writer.keep([kept(head, statement, head.at_ms)]))
             self._kept_size = head.size
 
     async def _run(self) -> None:

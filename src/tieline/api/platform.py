@@ -24,6 +24,7 @@ from tieline.drivers.peers.federation import Federation
 from tieline.drivers.peers.signing import Signer
 from tieline.drivers.stores.archive import StoredArchive
 from tieline.drivers.stores.blobs import Blobs
+from tieline.drivers.stores.heads import kept, newest_heads
 from tieline.drivers.stores.inbox import Aside
 from tieline.drivers.stores.logs import Logs
 from tieline.drivers.stores.store import Store
@@ -32,6 +33,7 @@ from tieline.exchange.commands import Command
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.api import LogKept
+from tieline.model.audit import HeadView, LogHead
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
 from tieline.model.peer import Introduction
@@ -250,6 +252,17 @@ class Platform:
         kept = await self.logs.append(run, node, offset, content)
         self.hub.tell(log_name(run))
         return kept
+
+    # -- logs of others -----------------------------------------------------------------------------------------------
+
+    async def witnessed(self, exchange: str) -> HeadView | None:
+        """The head of another exchange's log that was kept last."""
+        found = await self.read(newest_heads, self.store.engine, exchange)
+        return found[0] if found else None
+
+    async def keep_head(self, head: LogHead, statement: bytes) -> None:
+        """Keep the head of another exchange's log, once it was checked."""
+        await asyncio.wrap_future(self.writer.keep([kept(head, statement, self.clock.now_ms())]))
 
     # -- sums ---------------------------------------------------------------------------------------------------------
 

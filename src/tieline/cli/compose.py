@@ -30,6 +30,7 @@ from tieline.drivers.garbage import collect_rarely
 from tieline.drivers.peers.federation import Federation
 from tieline.drivers.peers.puller import Puller
 from tieline.drivers.peers.use import Use
+from tieline.drivers.peers.witness import witness_of
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.disk import Disk, private_folder
 from tieline.drivers.stores.logs import Logs
@@ -236,7 +237,7 @@ class Exchange:
             issuers=self.issuers,
             collected=lambda: sweeper.collected,
         )
-        platform.federation = Federation(platform, (Puller, Use))
+        platform.federation = Federation(platform, (Puller, Use, witness_of(platform)))
         server = make_server(
             make_app(platform),
             platform,

@@ -119,7 +119,7 @@ def test_heads_of_peers_stand_beside_our_own(world, auditor):
     other = "cn.other/exchange/main"
     head = LogHead(exchange=other, size=7, root="ab" * 32, head="cd" * 32, at_ms=5)
     later = LogHead(exchange=other, size=9, root="ab" * 32, head="cd" * 32, at_ms=6)
-    rows = [kept(each, sign_head(each, world.keys.key, "cn.other#exchange")) for each in (head, later)]
+    rows = [kept(each, sign_head(each, world.keys.key, "cn.other#exchange"), each.at_ms) for each in (head, later)]
     world.writer.keep(rows).result(30)
     newest = auditor.get("/v1/audit/heads").json()["heads"]
     assert [each["size"] for each in newest if each["exchange"] == other] == [9]

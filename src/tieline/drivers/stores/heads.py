@@ -14,13 +14,13 @@ from tieline.registry.heads import head_view
 MOST_HEADS = 1_000
 
 
-def kept(head: LogHead, statement: bytes) -> Change:
-    """The row of a head, for the writer."""
+def kept(head: LogHead, statement: bytes, at_ms: int) -> Change:
+    """The row of a head that is kept from ``at_ms`` on, for the writer."""
     row = {
         "exchange": head.exchange,
         "size": head.size,
         "root": bytes.fromhex(head.root),
-        "at_ms": head.at_ms,
+        "at_ms": at_ms,
         "statement": statement,
     }
     return ("checkpoint", f"{head.exchange} {head.size}", row)
@@ -34,14 +34,15 @@ def heads_of(engine: Engine, exchange: str, after: int = 0, limit: int = MOST_HE
 
 
 def newest_heads(engine: Engine, exchange: str = "") -> list[HeadView]:
-    """The newest head of every log, or of one."""
+    """The head of every log, or of one, that was kept last."""
     table = t.checkpoint.c
-    newest = select(table.exchange, func.max(table.size).label("size")).group_by(table.exchange)
+    newest = select(table.exchange, func.max(table.at_ms).label("at_ms")).group_by(table.exchange)
     if exchange:
         newest = newest.where(table.exchange == exchange)
     found = newest.limit(MOST_HEADS).subquery()
-    is_it = and_(table.exchange == found.c.exchange, table.size == found.c.size)
-    return _heads(engine, select(table.statement).join(found, is_it).order_by(table.exchange))
+    is_it = and_(table.exchange == found.c.exchange, table.at_ms == found.c.at_ms)
+    heads = _heads(engine, select(table.statement).join(found, is_it).order_by(table.exchange, table.size))
+    return list({head.exchange: head for head in heads}.values())  # of one moment the longest
 
 
 def _heads(engine: Engine, query: Select[Any]) -> list[HeadView]:
