@@ -31,6 +31,7 @@ NAMES = (
     "partition_heal",
     "sim_faults",
     "exchange_scale",
+    "audit_append",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long
