@@ -77,7 +77,7 @@ async def list_audit_heads(call: Call, query: HeadsQuery) -> HeadPage:
     return HeadPage(heads=tuple(await call.platform.read(newest_heads, engine)))
 
 
-@operation("GET", "/v1/audit/proof", tag="log")
+@operation("GET", "/v1/audit/proof", tag="log", errors=("invalid_cursor",))
 async def read_audit_proof(call: Call, query: ProofQuery) -> GrowthView:
     """That the log of `from` entries is the beginning of the log of `to` entries."""
     await _known(call)
@@ -96,7 +96,7 @@ async def read_audit_proof(call: Call, query: ProofQuery) -> GrowthView:
     return await call.platform.read(proved)
 
 
-@operation("GET", "/v1/audit/entry/{seq}", tag="log")
+@operation("GET", "/v1/audit/entry/{seq}", tag="log", errors=("invalid_cursor",))
 async def read_audit_entry(call: Call, seq: str, query: InclusionQuery) -> InclusionView:
     """One entry of the log with the proof that it is in the tree."""
     number = int(seq) if seq.isascii() and seq.isdigit() and len(seq) <= len(str(MOST_SIZE)) else 0
@@ -113,7 +113,7 @@ async def read_audit_entry(call: Call, seq: str, query: InclusionQuery) -> Inclu
     return await call.platform.read(proved)
 
 
-@operation("GET", "/v1/audit/range", tag="log")
+@operation("GET", "/v1/audit/range", tag="log", errors=("invalid_cursor",))
 async def read_audit_range(call: Call, query: RangeQuery) -> RangeView:
     """What is needed beside the entries `from` to `to` to compute the root of the tree from them."""
 

@@ -125,7 +125,7 @@ class Proofs:
     def _check(self, value: int, least: int, most: int | None = None) -> None:
         most = self.tree.size if most is None else most
         if not least <= value <= most:
-            raise TielineError("invalid_request", f"`{value}` is no position from {least} to {most:,} of the log")
+            raise TielineError("invalid_cursor", f"`{value}` is no position from {least} to {most:,} of the log")
 
     def _tile(self, level: int, place: int) -> bytes:
         found = self._known.get((level, place))
