@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from tieline.api.platform import Platform
 
-PAGE = 1_000
-START_S = 5.0
+PAGE = 200
+FEW_RECORDS = 20_000
+GIVE_WAY_S = 0.25
 log = logging.getLogger("tieline.api")
 
 
@@ -53,14 +54,13 @@ class Indexing:
     # -- keeping in step ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Build the index. What takes longer than `START_S` goes on beside all else; `find` is refused until then.
+        """Build the index: at once for few records, beside everything else for many; `find` is refused until then.
 
         Raises what a short build raised; a long one that fails is told to the log, and `find` stays refused.
         """
         self._building = asyncio.create_task(self._build())
-        done, _ = await asyncio.wait((self._building,), timeout=START_S)
-        if done:
-            self._building.result()
+        if len(self.platform.view.catalogue) <= FEW_RECORDS:
+            await self._building
         else:
             self._building.add_done_callback(_told)
 
@@ -72,13 +72,16 @@ class Indexing:
         """Fill the index from the store. Runs in a thread before the first question; nothing else touches it then."""
         store, after = self.platform.store, ""
         while not self.is_given_up:
+            began_s, busy_s = time.perf_counter(), time.thread_time()
             records = store.records(after=after, limit=PAGE)
             for record in records:
                 self._put(record, 0)
             if len(records) < PAGE:
                 return
             after = records[-1].id
-            time.sleep(0)  # the threads that answer come first
+            took_s, busy_s = time.perf_counter() - began_s, time.thread_time() - busy_s
+            if took_s > 1.5 * busy_s:  # the threads that answer are at work: they come first
+                time.sleep(min(GIVE_WAY_S, 2 * took_s))
 
     def loaded(self) -> None:
         """Take in what came meanwhile, and how the sites stand. On the loop's thread."""

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG = 50_000  # net allocations between collections of the youngest generation; Python's own value is 700
 MIDDLE = 50
 OLD = 100
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do not look for cycles while millions of objects are made that have none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def collect_rarely() -> None:

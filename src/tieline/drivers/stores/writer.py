@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import Any, Generic, TypeVar
 
+from tieline.drivers.garbage import uncollected
 from tieline.drivers.stores.desk import PLACING, Decide, Desk, Schedule, defect
 from tieline.drivers.stores.draft import Committed, Draft, Ordered, OrderOf
 from tieline.drivers.stores.inbox import Aside, Inbox, Waiting, deliver
@@ -362,7 +363,8 @@ class Writer(Generic[V]):
         try:
             view = self._new_view()
             self._seq, self._head = self._store.position()
-            self._load(view, self._store.tables(), self._clock.now_ms())
+            with uncollected():
+                self._load(view, self._store.tables(), self._clock.now_ms())
         except Exception as error:
             if not self.alive:  # at a start: the caller hears of it
                 raise
