@@ -1,4 +1,5 @@
 import pytest
+
 from peer_world import Exchange
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+
 from peer_world import Exchange
 
 Twist = Callable[[web.Request, "Said"], Awaitable[web.StreamResponse | None]]

@@ -6,8 +6,8 @@ import json
 
 import httpx
 import pytest
-from peer_world import until
 
+from peer_world import until
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.greeting import ask_to_peer, checked_introduction
 from tieline.drivers.peers.signing import Signer

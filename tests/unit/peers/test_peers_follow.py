@@ -5,8 +5,8 @@ import gzip
 import json
 
 import httpx
-from peer_world import until
 
+from peer_world import until
 from tieline.api import tailing
 
 

@@ -8,8 +8,8 @@ import socket
 import pytest
 from aiohttp import web
 from liar import Liar
-from peer_world import until
 
+from peer_world import until
 from tieline.drivers.peers import puller
 from tieline.drivers.peers.address import check_address, check_url, guarded_resolver, why_refused
 from tieline.drivers.peers.client import PeerClient
