@@ -143,7 +143,8 @@ def rows(view: View) -> list[tuple[str, str, Row | None]]:
 def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     """Fill an empty view from the state tables: live jobs, runs and quotes, every token, site and record head.
 
-    What is last value only starts anew: every site has a whole lease to be heard again, and sessions are reopened.
+    What is last value only starts anew: every site has a whole lease to be heard again, and as long as it takes so many
+    to come back, and sessions are reopened.
     """
     if "head" not in tables:
         tables = _narrowed(tables)
@@ -158,6 +159,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
         view.put_site(site)
         if not site.is_silent:
             view.heard_ms.setdefault(site.id, now_ms)
+    view.is_restored = True
     _load_peers(view, tables)
     for row in tables["project"]:
         project = msgspec.json.decode(row["doc"], type=Project)

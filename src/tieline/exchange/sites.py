@@ -25,6 +25,7 @@ from tieline.registry import open_statement, opened, verify_statement
 replace = msgspec.structs.replace
 SKEW_MS = 300_000  # how far a site's clock may be off for its signed statements
 MAX_NONCES = 100_000
+RETURN_MS = 8  # for each site: so long it takes at most until so many have come back after a start
 RENEW_S = 60 * 86_400  # a delegation is signed anew when its lease ends within this time
 
 
@@ -183,11 +184,14 @@ def take_beat(view: View, command: TakeBeat, now_ms: int, ids: Ids) -> Decision:
 def silent_sites(view: View, now_ms: int) -> list[Events]:
     """Sites whose lease is over, and what becomes of their runs."""
     events: list[Events] = []
+    if view.is_restored:  # filling a large view takes longer than a lease, and so do the sites to come back to it
+        view.is_restored = False
+        view.returning_until_ms = now_ms + view.limits.lease_ms + len(view.sites) * RETURN_MS
     for site in tuple(view.sites.values()):
         if site.is_silent or site.has_left:
             continue
         heard = view.heard_ms.setdefault(site.id, now_ms)
-        if now_ms - heard <= view.limits.lease_ms:
+        if now_ms - heard <= view.limits.lease_ms or now_ms < view.returning_until_ms:
             continue
         events.append(SiteChanged(site=replace(site, is_silent=True), why=f"silent for {now_ms - heard} ms"))
         for run in tuple(view.runs_at.get(site.id, ())):

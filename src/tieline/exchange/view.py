@@ -89,6 +89,8 @@ class View:
         self.waiting = Queue(self.jobs.rows)
         self.held_back: dict[str, str] = {}  # pool -> the job that it waits for, as the last pass said
         self.heard_ms: dict[str, int] = {}  # site -> last sign of life; last value only
+        self.is_restored = False  # it was filled from a store, and no time has passed since
+        self.returning_until_ms = 0  # until then nobody is silent: all sites come back at once after a start
         self.beat_seq: dict[str, int] = {}
         self.nonces: dict[str, int] = {}  # of hellos and joins -> when seen; bounded by their age
         self.serials: dict[str, int] = {}  # prefix -> the newest serial of its log here

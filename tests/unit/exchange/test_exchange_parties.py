@@ -188,6 +188,28 @@ def test_a_view_loaded_from_the_projections_is_the_view_that_made_them(world: Wo
     assert not again.touched
 
 
+def test_after_a_start_no_site_is_silent_before_all_could_come_back(world: World) -> None:
+    site = world.join("lab7", "gz1", **SMALL)
+    (job,) = world.submit(task())
+    world.start(world.run_of(job))
+    tables: dict[str, list[object]] = {name: [] for name in ROW}
+    for table, _, row in rows(world.view):
+        tables[table].append(row)
+    again = View(world.keys)
+    load(again, tables, world.clock.now_ms())  # type: ignore[arg-type]
+    world.view = again
+    world.clock.advance(60_000)  # so long it took to fill the view
+    world.do(Tick())
+    assert not world.view.sites[site].is_silent
+    world.clock.advance(world.view.limits.lease_ms + 1)
+    world.do(Tick())
+    assert not world.view.sites[site].is_silent, "one more site needs a little longer than a lease"
+    world.clock.advance(1_000)
+    world.do(Tick())
+    assert world.view.sites[site].is_silent
+    assert world.view.jobs[job.id].losses == 1
+
+
 def test_an_offer_that_is_repeated_after_a_reconnect_says_what_the_exchange_believes(world: World) -> None:
     site = world.join("lab7", "gz1", **SMALL)
     (job,) = world.submit(task())
