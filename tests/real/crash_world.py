@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.plain_world import PREFIX, PlainWorld
+from sqlalchemy import select
 
 from tieline.cli.processes import is_alive
 from tieline.drivers.stores.log import LogRow, verify
 from tieline.drivers.stores.store import Store
+from tieline.drivers.stores.tables import usage
 from tieline.model import event as fact
 from tieline.model.error import TielineError
 from tieline.model.job import JobState, RunState
@@ -176,7 +178,8 @@ class CrashWorld:
         ends: dict[str, fact.RunEnded] = {}
         with contextlib.closing(Store(f"sqlite:///{self.world.home / 'tieline.db'}").open()) as store:
             rows = all_rows(store)
-            charged = {row["run"] for row in store.tables()["usage"]}
+            with store.engine.connect() as connection:
+                charged = set(connection.execute(select(usage.c.run)).scalars())
         verdict = verify(rows)
         self.ledger.hold_true("the chain verifies", verdict.is_verified, verdict.why)
         for row in rows:
