@@ -406,8 +406,9 @@ def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:
         view.put_job(replace(job, charged_micro_cny=job.charged_micro_cny + event.usage.charge_micro_cny))
         view.charged_micro_cny += event.usage.charge_micro_cny
         view.touch("usage", run.id, event.usage)
-        if event.usage.origin:
-            view.spend(event.usage.origin, event.usage)
+        for who in (event.usage.origin, run.project):  # a peer's identifier has slashes, a project's word has none
+            if who:
+                view.spend(who, event.usage)
 
 
 def _quote_changed(view: View, event: fact.QuoteChanged, now_ms: int) -> None:

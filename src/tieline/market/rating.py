@@ -142,6 +142,7 @@ def usage_of(
         remainder=charge.remainder,
         cpu_ms=cpu_ms,
         max_memory_bytes=max_memory_bytes,
+        project=run.project,
         evidence=evidence,
         ended_ms=ended_ms,
     )
