@@ -162,8 +162,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     view.is_restored = True
     _load_peers(view, tables)
     for row in tables["project"]:
-        project = msgspec.json.decode(row["doc"], type=Project)
-        view.projects[project.id] = project
+        view.put_project(msgspec.json.decode(row["doc"], type=Project))
     for row in tables["spending"]:
         spending = msgspec.json.decode(row["doc"], type=Spending)
         view.spent[(spending.project, spending.month)] = spending

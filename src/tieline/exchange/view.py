@@ -17,6 +17,7 @@ import msgspec
 from tieline.exchange.guests import Guest, tell
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.keys import ExchangeKeys
+from tieline.exchange.membership import Membership
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.supply import Supply
@@ -103,6 +104,7 @@ class View:
         self.guests: dict[str, Guest] = {}  # peer -> what its users have here
         self.spent: dict[tuple[str, str], Spending] = {}  # peer or project, month -> what it used up
         self.projects: dict[str, Project] = {}
+        self.members = Membership()
         self.charged_micro_cny = 0
         self.touched: dict[tuple[str, str], Any] = {}
 
@@ -170,6 +172,12 @@ class View:
         """Note how far the log of one prefix was taken from one peer."""
         self.cursors[(cursor.peer, cursor.prefix)] = cursor
         self.touch("cursor", f"{cursor.peer} {cursor.prefix}", cursor)
+
+    def put_project(self, project: Project) -> None:
+        """Keep a project, and who is in it."""
+        self.projects[project.id] = project
+        self.members.put(project)
+        self.touch("project", project.id, project)
 
     def spend(self, who: str, usage: Usage) -> None:
         """Add a usage line to what a peer or a project used up in its month."""
@@ -445,8 +453,7 @@ def _usage_answered(view: View, event: fact.UsageAnswered, now_ms: int) -> None:
 
 
 def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> None:
-    view.projects[event.project.id] = event.project
-    view.touch("project", event.project.id, event.project)
+    view.put_project(event.project)
 
 
 APPLY: dict[type, Callable[[View, Any, int], None]] = {

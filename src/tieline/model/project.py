@@ -15,6 +15,9 @@ import msgspec
 from tieline.model.spec import Word
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Priority = Annotated[int, msgspec.Meta(ge=-1_000, le=1_000)]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+PRIORITY_MOST = 50  # of a project's jobs, where nobody said otherwise
 
 
 class ProjectRole(StrEnum):
@@ -24,7 +27,7 @@ class ProjectRole(StrEnum):
     MANAGER = "manager"  # and changes its members, stops its jobs
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A user, or everybody in a group of the identity provider."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -48,8 +51,9 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str = ""
     members: Annotated[tuple[Member, ...], msgspec.Meta(max_length=10_000)] = ()
     quota: Quota = Quota()
-    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1  # of its fair share
+    weight: Weight = 1  # of its fair share
     may_borrow: bool = True
+    priority_most: Priority = PRIORITY_MOST  # that its members may ask for; an admin may ask for any
     is_closed: bool = False  # takes no new jobs
     created_ms: int = 0
     changed_ms: int = 0
