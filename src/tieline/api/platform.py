@@ -255,9 +255,9 @@ class Platform:
 
     # -- logs of others -----------------------------------------------------------------------------------------------
 
-    async def witnessed(self, exchange: str) -> HeadView | None:
-        """The head of another exchange's log that was kept last."""
-        found = await self.read(newest_heads, self.store.engine, exchange)
+    async def witnessed(self, exchange: str, after_ms: int) -> HeadView | None:
+        """The head of another exchange's log that was kept last; None where none was after ``after_ms``."""
+        found = await self.read(newest_heads, self.store.engine, exchange, after_ms)
         return found[0] if found else None
 
     async def keep_head(self, head: LogHead, statement: bytes) -> None:

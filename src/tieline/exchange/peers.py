@@ -86,6 +86,7 @@ def ask_peer(view: View, command: AskPeer, now_ms: int, ids: Ids) -> Decision:
         fault=before.fault if before else None,
         since_ms=before.since_ms if before else now_ms,
         changed_ms=now_ms,
+        cleared_ms=before.cleared_ms if before else 0,
     )
     if before is not None and replace(peer, changed_ms=before.changed_ms) == before:
         return Decision((), before)
@@ -125,6 +126,7 @@ def take_peering(view: View, command: TakePeering, now_ms: int, ids: Ids) -> Dec
         reports_after=before.reports_after if before else 0,
         since_ms=now_ms,
         changed_ms=now_ms,
+        cleared_ms=before.cleared_ms if before else 0,
     )
     if before is not None and replace(peer, since_ms=before.since_ms, changed_ms=before.changed_ms) == before:
         return Decision((), before)
@@ -150,11 +152,14 @@ def change_peer(view: View, command: ChangePeer, now_ms: int, ids: Ids) -> Decis
     if command.what == "grant":
         return _changed(view, peer, who, now_ms)
     if command.what == "clear":
-        return _changed(view, replace(peer, fault=None), who, now_ms)
+        return _changed(
+            view, replace(peer, fault=None, cleared_ms=now_ms if peer.fault else peer.cleared_ms), who, now_ms
+        )
     if command.what == "renew":
         return Decision(tuple(_delegated(view, peer, now_ms)), peer)
     if command.what == "remove":
-        return _changed(view, replace(peer, state=PeerState.REMOVED, may_use=False, fault=None), who, now_ms)
+        removed = replace(peer, state=PeerState.REMOVED, may_use=False, fault=None, cleared_ms=now_ms)
+        return _changed(view, peer if peer.state is PeerState.REMOVED else removed, who, now_ms)
     raise TielineError(
         "invalid_request", f"`{command.what}` is not accept, grant, confirm, clear, renew or remove", where="what"
     )

@@ -67,6 +67,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fault: Reason | None = None  # proof against it: rolled back, equivocated, forged; shown until an admin clears it
     since_ms: int = 0
     changed_ms: int = 0
+    cleared_ms: int = 0  # what was known of its logs until then is held against it no more
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

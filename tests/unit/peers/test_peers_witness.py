@@ -62,7 +62,7 @@ def seen(one, two, **fields):
     statement = one.http.get("/v1/audit/heads", params={"exchange": two.id}).json()["heads"][-1]["statement"]
     head = checked_head(statement.encode(), two.keys.key.public, two.id)
     head = msgspec.structs.replace(head, **fields)
-    row = kept(head, sign_head(head, two.keys.key, two.keys.kid), one.clock.now_ms() + 60_000)
+    row = kept(head, sign_head(head, two.keys.key, two.keys.kid), one.clock.now_ms())
     one.writer.keep([row]).result(30)
 
 
@@ -77,8 +77,16 @@ def test_a_log_that_went_back_is_proof_until_an_admin_clears_it(exchange):
     look(one, two, witness)  # nothing is asked of it meanwhile
     assert sizes(one, two) == before
     one.change(two, "clear")
-    look(one, two, witness)
+    one.stop()
+    one.start()  # what was cleared stays so
+    look(one, two)
     assert one.view.peers[two.id].fault is None
+    grow(two)
+    look(one, two)
+    assert one.view.peers[two.id].fault is None
+    seen(one, two, size=9_998)
+    look(one, two)
+    assert one.view.peers[two.id].fault.values["known"] == 9_998
 
 
 def test_a_log_that_was_rewritten_is_proof(exchange):

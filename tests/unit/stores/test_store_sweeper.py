@@ -14,6 +14,7 @@ from toycore import ToyView, toy_writer
 
 from tieline.drivers.stores.blobs import BlobFile, Blobs
 from tieline.drivers.stores.disk import Disk
+from tieline.drivers.stores.heads import MOST_KEPT
 from tieline.drivers.stores.listing import PAGE_ROWS, EndedJob, Listing
 from tieline.drivers.stores.logs import LogFile, Logs
 from tieline.drivers.stores.store import Batch, Change, Store
@@ -341,3 +342,23 @@ def test_what_is_swept_goes_on_where_it_stopped(world: World, monkeypatch: pytes
         asyncio.run(sweeper.sweep())
         counts.append(sweeper.collected["logs"])
     assert counts == [2, 4, 5]
+
+
+def test_of_the_signed_heads_of_a_log_the_older_half_is_thinned(world: World) -> None:
+    def head(exchange: str, size: int) -> Change:
+        row = {"exchange": exchange, "size": size, "root": b"", "at_ms": size * 10, "statement": b"s"}
+        return ("checkpoint", f"{exchange} {size}", row)
+
+    def sizes(exchange: str) -> list[int]:
+        with world.store.engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT exchange, size FROM checkpoint ORDER BY size").all()
+        return [size for name, size in rows if name == exchange]
+
+    world.keep(*(head("cn/exchange/main", size) for size in range(1, MOST_KEPT + 2)))
+    world.keep(*(head("cn.sh/exchange/main", size) for size in range(1, MOST_KEPT + 1)))
+    assert world.sweep() == {"heads": MOST_KEPT // 4}
+    kept = sizes("cn/exchange/main")
+    assert kept[:4] == [1, 3, 5, 7]
+    assert kept[-MOST_KEPT // 2 :] == list(range(MOST_KEPT // 2 + 2, MOST_KEPT + 2))
+    assert len(sizes("cn.sh/exchange/main")) == MOST_KEPT
+    assert world.sweep() == {}

@@ -86,8 +86,9 @@ class Puller:
     async def run(self) -> None:
         """Follow until cancelled."""
         try:
-            cursors = [cursor for cursor in list(self.host.view.cursors.values()) if cursor.peer == self.peer.id]
             peer = self.peer
+            known = [cursor for cursor in list(self.host.view.cursors.values()) if cursor.peer == peer.id]
+            cursors = [cursor for cursor in known if cursor.taken_ms > peer.cleared_ms]
             state, actions = follow.begin(
                 peer.id, cursors, self._now_ms(), kinds=pulled_kinds(peer), prefixes=peer.prefixes, fault=peer.fault
             )

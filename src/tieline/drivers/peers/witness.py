@@ -19,14 +19,13 @@ from tieline.registry.heads import check_growth, checked_head
 
 ROUND_S = 30.0
 ASK_S = 15.0
-AT_FAULT = ("log_rolled_back", "log_forked")
 
 
 class Keeper(Host, Protocol):
     """What a witness needs beside what every duty does."""
 
-    async def witnessed(self, exchange: str) -> HeadView | None:
-        """The head of another exchange's log that was kept last."""
+    async def witnessed(self, exchange: str, after_ms: int) -> HeadView | None:
+        """The head of another exchange's log that was kept last; None where none was after ``after_ms``."""
 
     async def keep_head(self, head: LogHead, statement: bytes) -> None:
         """Keep a head that was checked."""
@@ -46,13 +45,10 @@ class Witness:
 
     def __init__(self, host: Keeper, peer: Peer, client: PeerClient) -> None:
         self.host, self.peer, self.client = host, peer, client
-        self._is_anew = False  # an admin has cleared the peer: its log is taken as it is now
 
     def tell(self, peer: Peer) -> None:
         """Grants, filters or fault changed."""
-        before, self.peer = self.peer, peer
-        if before.fault is not None and before.fault.code in AT_FAULT and peer.fault is None:
-            self._is_anew = True
+        self.peer = peer
 
     def wake(self) -> None:
         """A round is never far off."""
@@ -68,14 +64,17 @@ class Witness:
             await asyncio.sleep(ROUND_S)
 
     async def look(self) -> None:
-        """One round: nothing is asked of a peer that is at fault until an admin has cleared it."""
+        """One round: nothing is asked of a peer that is at fault until an admin has cleared it.
+
+        What was kept before that is held against it no more: its log is taken as it is then.
+        """
         if self.peer.fault is not None:
             return
         said = await self.client.call("GET", "/v1/audit/head", HeadView, total_s=ASK_S)
         statement = said.statement.encode()
         new = checked_head(statement, self.peer.public, self.peer.id)
-        kept = await self.host.witnessed(self.peer.id)
-        if kept is not None and not self._is_anew:
+        kept = await self.host.witnessed(self.peer.id, self.peer.cleared_ms)
+        if kept is not None:
             old = checked_head(kept.statement.encode(), self.peer.public, self.peer.id)
             fault = check_growth(old, new, await self._proof(old, new))
             if fault is not None:
@@ -84,7 +83,6 @@ class Witness:
             if new.size == old.size:
                 return
         await self.host.keep_head(new, statement)
-        self._is_anew = False
 
     async def _proof(self, old: LogHead, new: LogHead) -> tuple[str, ...]:
         if not 0 < old.size < new.size:

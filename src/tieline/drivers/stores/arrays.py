@@ -53,12 +53,13 @@ class Upsert(Insert):
 
 
 class Delete:
-    """Delete rows by a key of one column; those that do not exist are no error."""
+    """Delete rows by key, that of several columns with spaces between; those that do not exist are no error."""
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
         quote = dialect.identifier_preparer.quote
-        key = _key(table)
-        self.text = f"DELETE FROM {quote(table.name)} WHERE {quote(key.name)} = ANY({_array(key.type)})"  # noqa: S608
+        key = " || ' ' || ".join(quote(column.name) for column in table.primary_key)
+        array = _array(next(iter(table.primary_key)).type)
+        self.text = f"DELETE FROM {quote(table.name)} WHERE {key} = ANY({array})"  # noqa: S608
 
     def run(self, cursor: Cursor, keys: Sequence[str]) -> None:
         """Delete the rows with these keys."""

@@ -12,6 +12,7 @@ from tieline.model.audit import HeadView, LogHead
 from tieline.registry.heads import head_view
 
 MOST_HEADS = 1_000
+MOST_KEPT = 1_000  # of one log; of the older half of more, every second one is let go of
 
 
 def kept(head: LogHead, statement: bytes, at_ms: int) -> Change:
@@ -33,10 +34,27 @@ def heads_of(engine: Engine, exchange: str, after: int = 0, limit: int = MOST_HE
     return _heads(engine, query.order_by(table.size).limit(min(limit, MOST_HEADS)))
 
 
-def newest_heads(engine: Engine, exchange: str = "") -> list[HeadView]:
-    """The head of every log, or of one, that was kept last."""
+def thinned(engine: Engine) -> list[Change]:
+    """What is let go of where more than `MOST_KEPT` heads of one log are kept: the older, the fewer stay.
+
+    The first one stays, and the newest half: a log can be held against any of them.
+    """
+    table = t.checkpoint.c
+    many = select(table.exchange).group_by(table.exchange).having(func.count() > MOST_KEPT)
+    gone: list[Change] = []
+    with engine.connect() as connection:
+        for (exchange,) in connection.execute(many.order_by(table.exchange)).fetchall():
+            kept = select(table.size).where(table.exchange == exchange).order_by(table.at_ms, table.size)
+            sizes = connection.execute(kept).scalars().all()
+            gone += [("checkpoint", f"{exchange} {size}", None) for size in sizes[1 : len(sizes) // 2 : 2]]
+    return gone
+
+
+def newest_heads(engine: Engine, exchange: str = "", after_ms: int = 0) -> list[HeadView]:
+    """The head of every log, or of one, that was kept last; only what was kept after ``after_ms``, by our clock."""
     table = t.checkpoint.c
     newest = select(table.exchange, func.max(table.at_ms).label("at_ms")).group_by(table.exchange)
+    newest = newest.where(table.at_ms > after_ms)
     if exchange:
         newest = newest.where(table.exchange == exchange)
     found = newest.limit(MOST_HEADS).subquery()

@@ -91,12 +91,12 @@ class Upsert(Insert):
 
 
 class Delete(_Repeated):
-    """Delete rows by a key of one column; those that do not exist are no error."""
+    """Delete rows by key, that of several columns with spaces between; those that do not exist are no error."""
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
         quote = dialect.identifier_preparer.quote
-        key = next(iter(table.primary_key)).name
-        head = f"DELETE FROM {quote(table.name)} WHERE {quote(key)} IN ("  # noqa: S608 - own names
+        key = " || ' ' || ".join(quote(column.name) for column in table.primary_key)
+        head = f"DELETE FROM {quote(table.name)} WHERE {key} IN ("  # noqa: S608 - own names
         super().__init__(head, MARK, ")")
 
     def run(self, cursor: Cursor, keys: Sequence[str]) -> None:

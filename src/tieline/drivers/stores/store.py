@@ -130,7 +130,7 @@ class Store(Reader):
         }
         self._values = {name: itemgetter(*upsert.columns) for name, upsert in self._upserts.items()}
         self._deletes: dict[str, Writes] = {
-            name: made.delete(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta")
+            name: made.delete(t.metadata.tables[name], dialect) for name in (*t.CHANGEABLE, "meta", "checkpoint")
         }
         self._find_replies: Writes = made.lookup(t.idempotency, dialect, ("key", "digest", "time_ms", "reply"))
         try:

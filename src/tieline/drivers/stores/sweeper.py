@@ -9,6 +9,7 @@
     logs                 of jobs that ended log_days ago, that are due themselves, or that nobody knows
     blobs                that no kept job, live quote or valid record names, and unused for blob_unused_s
     records              whose lease ended record_days ago: handed to `forget`, which is a command like any other
+    signed heads         of a log with more than 1,000 of them, every second one of the older half
 
 The events of all of these stay in the log. What is due is decided by the pure functions here over plain listings.
 """
@@ -23,6 +24,7 @@ from itertools import islice
 from typing import Any
 
 from tieline.drivers.stores.blobs import BlobFile, Blobs
+from tieline.drivers.stores.heads import thinned
 from tieline.drivers.stores.listing import PAGE_ROWS, EndedJob, Listing
 from tieline.drivers.stores.logs import LogFile, Logs
 from tieline.drivers.stores.store import Change, Store
@@ -47,6 +49,7 @@ COUNTED = (
     "blobs",
     "blob_bytes",
     "records",
+    "heads",
 )
 log = logging.getLogger("tieline.sweeper")
 
@@ -127,6 +130,7 @@ class Sweeper:
             self._sweep_jobs(listing, until_ms),
             self._sweep_quotes(listing, until_ms),
             self._sweep_records(listing, now_ms),
+            self._sweep_heads(),
         ):
             try:
                 await step
@@ -236,3 +240,8 @@ class Sweeper:
         due = await asyncio.to_thread(listing.expired_records, now_ms // 1_000 - self._limits.record_days * DAY_S)
         if due:
             self.collected["records"] += await self._forget(due)
+
+    async def _sweep_heads(self) -> None:
+        due = await asyncio.to_thread(thinned, self._store.engine)
+        await self._keep(due)
+        self.collected["heads"] += len(due)
