@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from tieline.exchange.permission import check_name
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED
@@ -37,7 +38,9 @@ async def caller_of(platform: Platform, header: str, via: str, now_ms: int) -> A
     if is_delegated(secret):
         return await _delegated(platform, secret, via, now_ms)
     if platform.issuers is not None and secret.startswith(JWT):
-        return await platform.issuers.actor(secret, via, now_ms // 1000)
+        actor = await platform.issuers.actor(secret, via, now_ms // 1000)
+        check_name(actor.name, platform.exchange.prefix, tuple(platform.view.peers.values()))
+        return actor
     if len(secret) > MOST_SECRET:
         raise TielineError("unauthenticated", f"a token has at most {MOST_SECRET:,} characters", hints=LOGIN)
     return holder_of(platform.view, secret, via, now_ms)

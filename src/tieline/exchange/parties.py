@@ -42,6 +42,8 @@ def create_token(view: View, command: CreateToken, now_ms: int, ids: Ids) -> Dec
         raise TielineError("invalid_request", "the role `peer` is proved by a signature, not by a token", where="roles")
     if Role.JOIN in command.roles and (len(command.roles) > 1 or not command.owner):
         raise TielineError("invalid_request", "a join token has no other role, and names its owner", where="roles")
+    if "@" in command.name:  # so are users of peers called: `alice@cn.a`
+        raise TielineError("invalid_request", f"`{command.name}` reads as a user of another exchange", where="name")
     if Role.OWNER in command.roles and not command.owner:
         raise TielineError("invalid_request", "the role `owner` needs an owner", where="owner")
     token = Token(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from tieline.model.error import TielineError
 from tieline.model.party import Actor, Role
+from tieline.model.reason import Reason, sentence
+
+if TYPE_CHECKING:
+    from tieline.model.peer import Peer
 
 
 def allow(actor: Actor, *roles: Role, what: str) -> None:
@@ -24,11 +31,28 @@ def owns(actor: Actor, prefix: str) -> bool:
     )
 
 
-def sees_job(actor: Actor, user: str) -> bool:
-    """Whether the caller may see a job of ``user``."""
-    return actor.has(Role.ADMIN, Role.AUDITOR) or (actor.has(Role.USER, Role.OWNER) and actor.name == user)
+def sees_job(actor: Actor, user: str, project: str = "", *, is_member: bool = False) -> bool:
+    """Whether the caller may see a job of ``user`` in ``project``, of which it is a member or not.
+
+    A token that is bound to a project shows nothing of another one, whoever holds it.
+    """
+    if actor.project not in ("", project):
+        return False
+    is_its = actor.name == user or is_member
+    return actor.has(Role.ADMIN, Role.AUDITOR) or (actor.has(Role.USER, Role.OWNER) and is_its)
 
 
 def no_such(kind: str, name: str) -> TielineError:
     """The same answer for what does not exist and for what the caller may not see."""
     return TielineError("not_found", f"there is no {kind} `{name}` here, or you may not see it")
+
+
+def check_name(name: str, us: str, peers: Iterable[Peer]) -> None:
+    """Refuse a name of our own that reads as that of a peer's user, who is called ``alice@cn.a`` here.
+
+    ``us`` is our prefix. Raises TielineError `unauthenticated` (name_of_peer).
+    """
+    _, at, suffix = name.rpartition("@")
+    if at and (suffix == us or any(peer.prefix == suffix for peer in peers)):
+        cause = Reason(code="name_of_peer", values={"who": name[:200], "prefix": suffix[:200]})
+        raise TielineError("unauthenticated", sentence(cause), reasons=(cause,))

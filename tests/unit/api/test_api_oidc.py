@@ -19,6 +19,7 @@ from tieline.api.oidc import IssuerFile, Issuers, Membership, OidcFile
 from tieline.api.oidctoken import ALGORITHMS, MOST_CHARACTERS, keys_of
 from tieline.model.error import TielineError
 from tieline.model.party import Role
+from tieline.model.peer import Peer, PeerRole, PeerState
 from tieline.model.reason import CATALOGUE
 from tieline.ports import FakeClock
 
@@ -143,6 +144,22 @@ def test_an_address_names_somebody_only_when_the_provider_verified_it(fresh, pro
     for unproved in (False, "true", None):
         token = provider.mint(claims={**claims, "email_verified": unproved})
         assert reason_of(me(world, token)) == "oidc_claim"
+
+
+def test_nobody_passes_for_the_user_of_a_peer_or_of_this_exchange_elsewhere(fresh, provider):
+    world = believe(fresh(clock=FakeClock(at_ms=int(time.time() * 1000))), provider, user_claim="email")
+    token = provider.mint(claims={"email": "a@cn.far", "email_verified": True})
+    assert me(world, token).json()["name"] == "corp:a@cn.far"
+    far = Peer(
+        id="cn.far/exchange/main", prefix="cn.far", public="", url="http://127.0.0.1:9", role=PeerRole.PEER,
+        state=PeerState.OFFERED,
+    )  # fmt: skip
+    world.platform.view.peers[far.id] = far
+    assert reason_of(me(world, token)) == "name_of_peer"
+    assert me(world, provider.mint(claims={"email": "a@cn.farther", "email_verified": True})).status_code == 200
+    ours = provider.mint(claims={"email": f"a@{world.keys.prefix}", "email_verified": True})
+    assert reason_of(me(world, ours)) == "name_of_peer"
+    refused(world.admin.post("/v1/tokens", json={"name": "a@cn.far", "roles": ["user"]}), "invalid_request")
 
 
 def test_two_providers_are_kept_apart(fresh, provider):
