@@ -13,7 +13,7 @@ import msgspec
 from tieline.model.event import Events
 from tieline.model.party import SYSTEM, Actor, Role
 from tieline.model.peer import BranchState, PeerRole
-from tieline.model.project import Quota
+from tieline.model.project import Member, Quota
 from tieline.model.protocol import Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
 from tieline.model.task import Task
 
@@ -64,6 +64,15 @@ class StoreRecord(Command, frozen=True, kw_only=True):
     """Verify and keep a record. Reply: RecordStored (of the kept revision)."""
 
     envelope: bytes
+
+
+class Rekey(Command, frozen=True, kw_only=True):
+    """Give an owner's prefix to another of its keys; an admin names it without a statement. Reply: RekeyView."""
+
+    statement: bytes = b""
+    owner: str = ""
+    public: str = ""
+    is_revoking: bool = False
 
 
 class ForgetRecords(Command, frozen=True, kw_only=True):
@@ -125,6 +134,26 @@ class SubmitJobs(Command, frozen=True, kw_only=True):
     project: str = ""  # empty: the caller's only one, or none
 
 
+class ChangeProject(Command, frozen=True, kw_only=True):
+    """``what`` is create, set, members, close or reopen. What is None stays as it is. Reply: Project."""
+
+    project: str
+    what: str
+    title: str | None = None
+    quota: Quota | None = None
+    weight: int | None = None
+    may_borrow: bool | None = None
+    priority_most: int | None = None
+    put: tuple[Member, ...] = ()  # members, new or with another role
+    remove: tuple[Member, ...] = ()  # whatever their role
+
+
+class ReadProjects(Command, frozen=True, kw_only=True):
+    """No events. The named project, or all that the caller may see. Reply: tuple of ProjectView."""
+
+    project: str = ""
+
+
 class StopJob(Command, frozen=True, kw_only=True):
     """Reply: Job."""
 
@@ -145,12 +174,14 @@ class AcceptQuote(Command, frozen=True, kw_only=True):
     """Reply: Job."""
 
     quote: str
+    project: str = ""  # as in SubmitJobs
 
 
 class PlanTasks(Command, frozen=True, kw_only=True):
     """A dry run: no events. Reply: tuple of Plan."""
 
     tasks: tuple[Task, ...]
+    project: str = ""  # as in SubmitJobs
 
 
 class WhyJob(Command, frozen=True, kw_only=True):

@@ -20,9 +20,11 @@ from tieline.exchange.peers import (
     take_peering,
 )
 from tieline.exchange.placing import plan_tasks
+from tieline.exchange.projects import change_project, read_projects
 from tieline.exchange.quotes import accept_quote, ask_quote
 from tieline.exchange.reading import read_sites, read_situation, why_job
 from tieline.exchange.records import forget_records, store_record
+from tieline.exchange.rekeying import rekey_owner
 from tieline.exchange.replication import take_page
 from tieline.exchange.runs import take_report
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
@@ -36,12 +38,15 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.RevokeToken: revoke_token,
     ask.StoreRecord: store_record,
     ask.ForgetRecords: forget_records,
+    ask.Rekey: rekey_owner,
     ask.JoinSite: join_site,
     ask.ChangeSite: change_site,
     ask.OpenSession: open_session,
     ask.TakeReport: take_report,
     ask.TakeBeat: take_beat,
     ask.SubmitJobs: submit_jobs,
+    ask.ChangeProject: change_project,
+    ask.ReadProjects: read_projects,
     ask.StopJob: stop_job,
     ask.AskQuote: ask_quote,
     ask.AcceptQuote: accept_quote,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from tieline.exchange.commands import Decision, StopJob, SubmitJobs
-from tieline.exchange.permission import allow, no_such, sees_job
+from tieline.exchange.permission import allow, no_such
 from tieline.exchange.placing import demand_now, plan_demand
+from tieline.exchange.projects import manages, project_for, sees_work
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import CancelRequested, Events, JobEnded, JobSubmitted, RunEnded, StopRequested
@@ -25,17 +26,29 @@ def submit_jobs(view: View, command: SubmitJobs, now_ms: int, ids: Ids) -> Decis
     allow(command.actor, Role.USER, Role.ADMIN, what="submit jobs")
     if len(view.jobs) + len(command.tasks) > view.limits.live_jobs:
         raise TielineError("overloaded", f"{len(view.jobs):,} jobs wait or run, {view.limits.live_jobs:,} are allowed")
+    project = project_for(view, command.actor, command.project, command.tasks)
     demands = [check_possible(view, command.actor, task, now_ms) for task in command.tasks]
     pipeline = command.pipeline or (command.tasks[0].name if len(command.tasks) > 1 else "")
     jobs: list[Job] = []
     for task in command.tasks:
-        jobs.append(new_job(view, command.actor, task, now_ms, ids, pipeline, jobs[-1].id if jobs else ""))
+        after = jobs[-1].id if jobs else ""
+        jobs.append(new_job(view, command.actor, task, now_ms, ids, pipeline=pipeline, after=after, project=project))
     for job, demand in zip(jobs, demands, strict=True):  # what the placing pass would compile again
         view.supply.remember(job.id, replace(demand, id=job.id))
     return Decision(tuple(JobSubmitted(job=job) for job in jobs), tuple(jobs))
 
 
-def new_job(view: View, actor: Actor, task: Task, now_ms: int, ids: Ids, pipeline: str = "", after: str = "") -> Job:
+def new_job(
+    view: View,
+    actor: Actor,
+    task: Task,
+    now_ms: int,
+    ids: Ids,
+    *,
+    pipeline: str = "",
+    after: str = "",
+    project: str = "",
+) -> Job:
     """A job as it is when it is acknowledged."""
     return Job(
         id=f"{view.prefix}/job/{ids.new('job')}",
@@ -47,6 +60,7 @@ def new_job(view: View, actor: Actor, task: Task, now_ms: int, ids: Ids, pipelin
         eligible_ms=now_ms,
         pipeline=pipeline,
         after=after,
+        project=project,
     )
 
 
@@ -73,10 +87,11 @@ def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> Demand:
 def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
     """Cancel what waits; ask the site to end what runs (checkpoint first where one is declared)."""
     row = view.jobs.rows.get(command.job)
-    if row is None or not sees_job(command.actor, row.user):
+    if row is None or not sees_work(view, command.actor, row.user, row.project):
         raise no_such("live job", command.job)
     job = view.jobs[row.id]
-    if not command.actor.has(Role.ADMIN) and job.user != command.actor.name:
+    is_its = job.user == command.actor.name or manages(view, command.actor, job.project)
+    if not is_its and not command.actor.has(Role.ADMIN):
         raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
     why = Reason(code="cancelled_by", values={"who": command.actor.name})
     run = view.runs.get(job.run)

@@ -38,7 +38,7 @@ class Membership:
     def role(self, actor: Actor, project: str) -> ProjectRole | None:
         """What the caller may do in a project; None: nothing. The strongest of what its name and groups give."""
         roles = self._roles.get(project)
-        if not roles:
+        if not roles or actor.project not in ("", project):
             return None
         held = [roles[named] for named in _names(actor) if named in roles]
         return ProjectRole.MANAGER if ProjectRole.MANAGER in held else held[0] if held else None

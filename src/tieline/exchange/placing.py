@@ -11,6 +11,7 @@ from __future__ import annotations
 from tieline.exchange.commands import Decision, PlanTasks
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.permission import allow
+from tieline.exchange.projects import project_for
 from tieline.exchange.queue import PLAIN, Share, Turns
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
@@ -33,6 +34,7 @@ WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside 
 def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decision:
     """A dry run for each task: no events."""
     allow(command.actor, Role.USER, Role.ADMIN, Role.OWNER, Role.AUDITOR, what="plan")
+    project_for(view, command.actor, command.project, command.tasks)
     return Decision((), tuple(plan_task(view, command.actor, task, now_ms) for task in command.tasks))
 
 

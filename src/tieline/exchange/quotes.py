@@ -8,6 +8,7 @@ from tieline.exchange.commands import AcceptQuote, AskQuote, Decision
 from tieline.exchange.jobs import check_possible, new_job
 from tieline.exchange.permission import allow, no_such
 from tieline.exchange.placing import plan_task
+from tieline.exchange.projects import project_for
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import Events, JobSubmitted, QuoteChanged
@@ -105,10 +106,11 @@ def accept_quote(view: View, command: AcceptQuote, now_ms: int, ids: Ids) -> Dec
             f"`{quote.id}` expired {(now_ms - quote.expires_ms) / 1000:.0f} s ago",
             hints=("tieline ask",),
         )
+    project = project_for(view, command.actor, command.project, (quote.task,))
     bound = {limit for limit in (quote.duration_s, quote.task.max_duration_s) if limit}
     task = replace(quote.task, max_duration_s=min(bound, default=0))
     job = replace(
-        new_job(view, command.actor, task, now_ms, ids),
+        new_job(view, command.actor, task, now_ms, ids, project=project),
         quote=quote.id,
         quote_pool=quote.pool,
         quote_alternative=quote.alternative,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median_low
 
 from tieline.exchange.commands import Decision, ReadSites, ReadSituation, WhyJob
-from tieline.exchange.permission import no_such, owns, sees_job
+from tieline.exchange.permission import no_such, owns
 from tieline.exchange.placing import demand_for, plan_demand
+from tieline.exchange.projects import sees_work
 from tieline.exchange.view import View
 from tieline.model.api import PoolView, SiteView, SituationView, WhyView
 from tieline.model.job import Job, JobState, Run, RunState
@@ -20,7 +21,7 @@ from tieline.ports import Ids
 def why_job(view: View, command: WhyJob, now_ms: int, ids: Ids) -> Decision:
     """The binding constraint of a live job; ended jobs answer from the store with the reasons they ended with."""
     row = view.jobs.rows.get(command.job)
-    if row is None or not sees_job(command.actor, row.user):
+    if row is None or not sees_work(view, command.actor, row.user, row.project):
         raise no_such("live job", command.job)
     job = view.jobs[row.id]
     reasons, plan = _waits(view, job, now_ms)

@@ -8,6 +8,8 @@
     quotes     POST /v1/quotes    GET /v1/quotes/{id}    POST /v1/quotes/{id}/accept
     jobs       POST /v1/jobs      GET /v1/jobs | /v1/jobs/{id}?wait_s | /v1/jobs/{id}/why | /v1/jobs/{id}/history
                POST /v1/jobs/{id}/stop   GET /v1/jobs/{id}/log?node&offset | /v1/jobs/{id}/log/stream (SSE)
+    projects   POST /v1/projects   GET /v1/projects | /v1/projects/{id}
+               POST /v1/projects/{id}/set|members|close|reopen
     money      GET  /v1/usage | /v1/bills
     log        GET  /v1/events?after&limit&job | /v1/events/stream (SSE) | /v1/events/verify
     sites      GET  /v1/sites | /v1/sites/{id}   POST /v1/sites (join)   POST /v1/sites/{id}/accept|drain|undrain|leave
@@ -32,9 +34,10 @@ from tieline.model.job import Job, Run, Usage
 from tieline.model.kinds import KINDS
 from tieline.model.party import Role
 from tieline.model.plan import Plan
+from tieline.model.project import PRIORITY_MOST, Member, Priority, Quota, Weight
 from tieline.model.protocol import Ms
 from tieline.model.reason import Reason, Relaxation
-from tieline.model.spec import MicroCny
+from tieline.model.spec import MicroCny, OptionalWord, Title, Word
 from tieline.model.task import Seconds, Task
 
 FINDABLE = "|".join(kind for kind, row in KINDS.items() if row.is_findable)
@@ -42,6 +45,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4_000)]
 # base64url of a sealed JSON object
 Sealed = Annotated[str, msgspec.Meta(max_length=131_072, pattern=r"\A[A-Za-z0-9_-]*={0,2}\Z")]
 Id = Annotated[str, msgspec.Meta(max_length=200)]
+Members = Annotated[tuple[Member, ...], msgspec.Meta(max_length=1_000)]
 ScopeName = Annotated[str, msgspec.Meta(max_length=40)]
 
 
@@ -182,6 +186,7 @@ class PlanBody(Body, frozen=True, kw_only=True):
     """Tasks to be planned; nothing is changed."""
 
     tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=100)]
+    project: OptionalWord = ""  # empty: the caller's only one, or none
 
 
 class PlanPage(View, frozen=True, kw_only=True):
@@ -206,6 +211,7 @@ class AcceptBody(Body, frozen=True, kw_only=True):
     """Accepting a quote books it."""
 
     sealed_secrets: Sealed = ""
+    project: OptionalWord = ""  # empty: the caller's only one, or none
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------------
@@ -217,6 +223,7 @@ class JobsBody(Body, frozen=True, kw_only=True):
     tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=100)]
     pipeline: Annotated[str, msgspec.Meta(max_length=63, pattern=r"\A([A-Za-z0-9][A-Za-z0-9._-]*)?\Z")] = ""
     sealed_secrets: Sealed = ""
+    project: OptionalWord = ""  # empty: the caller's only one, or none
 
 
 class JobView(View, frozen=True, kw_only=True):
@@ -248,6 +255,67 @@ class StopBody(Body, frozen=True, kw_only=True):
     """Stop a job: checkpoint first where the task declares one."""
 
     why: Annotated[str, msgspec.Meta(max_length=400)] = ""
+
+
+# -- projects ---------------------------------------------------------------------------------------------------------
+
+
+class ProjectBody(Body, frozen=True, kw_only=True):
+    """A project to be made."""
+
+    id: Word
+    title: Title = ""
+    quota: Quota = Quota()
+    weight: Weight = 1
+    may_borrow: bool = True
+    priority_most: Priority = PRIORITY_MOST
+    members: Members = ()
+
+
+class ProjectSetBody(Body, frozen=True, kw_only=True):
+    """Other terms of a project; what is absent stays as it is."""
+
+    title: Title | None = None
+    quota: Quota | None = None
+    weight: Weight | None = None
+    may_borrow: bool | None = None
+    priority_most: Priority | None = None
+
+
+class MembersBody(Body, frozen=True, kw_only=True):
+    """Who is in a project from now on, or in another role, and who is not any more, whatever the role was."""
+
+    put: Members = ()
+    remove: Members = ()
+
+
+class ProjectView(View, frozen=True, kw_only=True):
+    """A project: its terms, what it used this month, and what it holds now."""
+
+    id: str
+    title: str
+    role: str  # of the caller: member, manager or none
+    members: tuple[Member, ...]  # in a list of projects empty
+    member_count: int
+    quota: Quota
+    weight: int
+    may_borrow: bool
+    priority_most: int
+    is_closed: bool
+    created_ms: int
+    changed_ms: int
+    month: str  # that the next two are of, UTC
+    card_ms: int
+    charge_micro_cny: int
+    held_card_count: int  # by its live runs
+    held_core_count: int  # of pools without accelerators
+    run_count: int
+
+
+class ProjectPage(View, frozen=True, kw_only=True):
+    """The projects that the caller may see, in order of name."""
+
+    projects: tuple[ProjectView, ...]
 
 
 # -- money ------------------------------------------------------------------------------------------------------------

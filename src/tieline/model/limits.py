@@ -69,6 +69,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 3_600_000
     quote_ttl_s: Annotated[int, Meta(ge=1, le=604_800, description="how long an answered quote can be accepted")] = 300
 
+    priority_most: Annotated[
+        int, Meta(ge=-1_000, le=1_000, description="highest priority of a job without a project; an admin's has none")
+    ] = 50
+    project_needed: Annotated[
+        int, Meta(ge=0, le=1, description="1: every job counts for a project, but an admin's and a peer's")
+    ] = 0
+
     # -- bytes that are kept -------------------------------------------------------------------------------------------
     blob_bytes: Annotated[int, Meta(ge=MIB, le=16 * TIB, description="largest single blob")] = 4 * GIB
     blobs_bytes: Annotated[int, Meta(ge=MIB, le=1024 * TIB, description="all blobs together")] = 64 * GIB

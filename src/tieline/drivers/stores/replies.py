@@ -12,6 +12,7 @@ from tieline.model.job import Job
 from tieline.model.party import Site, Token
 from tieline.model.peer import Peer
 from tieline.model.plan import Quote
+from tieline.model.project import Project
 
 REPLIES: dict[type[ask.Command], Any] = {
     ask.CreateExchange: Token,
@@ -26,6 +27,7 @@ REPLIES: dict[type[ask.Command], Any] = {
     ask.AcceptQuote: Job,
     ask.AskPeer: Peer,
     ask.ChangePeer: Peer,
+    ask.ChangeProject: Project,
 }
 GROWING: frozenset[type] = frozenset(
     {ask.CreateToken, ask.StoreRecord, ask.JoinSite, ask.SubmitJobs, ask.AskQuote, ask.AcceptQuote}
