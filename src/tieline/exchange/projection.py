@@ -63,6 +63,7 @@ def _job(key: str, job: Job) -> Row:
         "ended_ms": job.ended_ms,
         "doc": _encode(job),
         "brief": None if job.state in JOB_ENDED else brief_of(job),
+        "project": job.project or None,
     }
 
 
@@ -91,6 +92,7 @@ def _usage(key: str, usage: Usage) -> Row:
         "ended_ms": usage.ended_ms,
         "doc": _encode(usage),
         "charge_micro_cny": usage.charge_micro_cny,
+        "project": usage.project or None,
     }
 
 
@@ -228,6 +230,8 @@ def _load_records(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
     for row in sorted(tables["given"], key=lambda row: (len(row["prefix"]), row["id"])):
         view.catalogue.restore(row["envelope"])
     view.catalogue.load(map(_head, tables["head"]), _nothing)
+    for row in tables["equivocation"]:
+        view.catalogue.note_equivocation(row["id"], row["rev"])
     for row in tables["placeable"]:
         if row["envelope"]:
             view.supply.put_record(_stored(row), view.sites)

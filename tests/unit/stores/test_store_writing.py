@@ -30,6 +30,7 @@ def test_a_batch_that_cannot_be_kept_whole_is_not_kept_at_all(store: Store) -> N
         "ended_ms": 0,
         "doc": b"",
         "brief": None,
+        "project": None,
     }
     with pytest.raises(StoreError):
         store.append(Batch(log(5, 4, head[1]).entries, [token_change(), ("job", "cn.demo/job/j-1", bad)]))

@@ -185,13 +185,13 @@ def row_of(table: str, key: str, doc: Any) -> dict[str, Any]:
     if table == "job":
         names: tuple[str, ...] = ("user", "pipeline", "submitted_ms", "ended_ms")
         named = {name: getattr(doc, name) for name in names}
-        return {"id": key, "state": doc.state.value, "doc": encode(doc), "brief": None, **named}
+        return {"id": key, "state": doc.state.value, "doc": encode(doc), "brief": None, **named, "project": None}
     if table == "run":
         names = ("job", "site", "owner", "offered_ms")
         return {"id": key, "state": doc.state.value, "doc": encode(doc), **{name: getattr(doc, name) for name in names}}
     if table == "usage":
         names = ("job", "user", "owner", "ended_ms", "charge_micro_cny")
-        return {"run": key, "doc": encode(doc), **{name: getattr(doc, name) for name in names}}
+        return {"run": key, "doc": encode(doc), **{name: getattr(doc, name) for name in names}, "project": None}
     return {"sha256": key, "id": doc.id, "doc": encode(doc)}
 
 

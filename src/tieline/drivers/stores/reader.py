@@ -148,7 +148,14 @@ class Reader:
         return found
 
     def jobs(
-        self, *, user: str = "", states: Sequence[str] = (), pipeline: str = "", before: str = "", limit: int = 100
+        self,
+        *,
+        user: str = "",
+        states: Sequence[str] = (),
+        pipeline: str = "",
+        project: str = "",
+        before: str = "",
+        limit: int = 100,
     ) -> list[Job]:
         """Jobs, newest first, those before the job ``before``. Raises `invalid_cursor` when that is not known."""
         table = t.job.c
@@ -159,6 +166,8 @@ class Reader:
             query = query.where(table.state.in_(states))
         if pipeline:
             query = query.where(table.pipeline == pipeline)
+        if project:
+            query = query.where(table.project == project)
         with self._engine.connect() as connection:
             if before:
                 query = _after(connection, query, t.job, table.submitted_ms, before, descending=True)
@@ -192,12 +201,13 @@ class Reader:
         return _usage(doc) if doc is not None else None
 
     def usages(
-        self, *, user: str = "", owner: str = "", job: str = "", after: str = "", limit: int = 100
+        self, *, user: str = "", owner: str = "", job: str = "", project: str = "", after: str = "", limit: int = 100
     ) -> list[Usage]:
         """Usage lines in order of their end, those after the line of the run ``after``."""
         table = t.usage.c
         query = select(table.doc).order_by(table.ended_ms, table.run).limit(_bounded(limit))
-        for column, value in ((table.user, user), (table.owner, owner), (table.job, job)):
+        wanted = ((table.user, user), (table.owner, owner), (table.job, job), (table.project, project))
+        for column, value in wanted:
             if value:
                 query = query.where(column == value)
         with self._engine.connect() as connection:

@@ -26,6 +26,7 @@ Word = String(32)
 Position = BigInteger().with_variant(Integer, "sqlite")  # there INTEGER is 64 bits wide, and the row's own place
 JOB_IS_SET = text("job IS NOT NULL")
 SITE_IS_SET = text("site IS NOT NULL")
+PROJECT_IS_SET = text("project IS NOT NULL")
 
 event = Table(
     "event",
@@ -91,9 +92,11 @@ job = Table(
     Column("ended_ms", BigInteger, nullable=False),  # 0: it is live
     Column("doc", LargeBinary, nullable=False),
     Column("brief", LargeBinary),  # what stays in memory of it while it is live; NULL before revision 0002
+    Column("project", Id),
     Index("job_ended", "ended_ms", "state"),
     Index("job_submitted", "submitted_ms", "id"),
     Index("job_user", "user", "submitted_ms", "id"),
+    Index("job_project", "project", "submitted_ms", "id", sqlite_where=PROJECT_IS_SET, postgresql_where=PROJECT_IS_SET),
 )
 RUN_IS_LIVE = "state IN ('offered', 'accepted', 'running')"
 run = Table(
@@ -131,10 +134,12 @@ usage = Table(
     Column("ended_ms", BigInteger, nullable=False),
     Column("doc", LargeBinary, nullable=False),
     Column("charge_micro_cny", BigInteger, nullable=False, server_default="0"),
+    Column("project", Id),
     Index("usage_ended", "ended_ms", "run"),
     Index("usage_user", "user", "ended_ms", "run"),
     Index("usage_owner", "owner", "ended_ms", "run"),
     Index("usage_job", "job"),
+    Index("usage_project", "project", "ended_ms", "run", sqlite_where=PROJECT_IS_SET, postgresql_where=PROJECT_IS_SET),
 )
 serial = Table(  # the newest position of the log of each prefix
     "serial", metadata, Column("prefix", Id, primary_key=True), Column("serial", BigInteger, nullable=False)
@@ -196,10 +201,10 @@ alembic_version = Table("alembic_version", metadata, Column("version_num", Word,
 
 FIXED: dict[str, frozenset[str]] = {
     "record": frozenset({"prefix", "kind"}),
-    "job": frozenset({"user", "pipeline", "submitted_ms"}),
+    "job": frozenset({"user", "pipeline", "submitted_ms", "project"}),
     "run": frozenset({"job", "site", "owner", "offered_ms"}),
     "quote": frozenset({"user"}),
-    "usage": frozenset({"job", "user", "owner"}),
+    "usage": frozenset({"job", "user", "owner", "project"}),
     "cursor": frozenset({"peer"}),
     "guest": frozenset({"peer"}),
     "blob": frozenset({"size_bytes", "owner", "created_ms"}),

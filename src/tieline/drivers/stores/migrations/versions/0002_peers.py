@@ -23,6 +23,13 @@ def upgrade() -> None:
     op.add_column("record", sa.Column("envelope_sha256", sa.String(length=64), nullable=True))
     op.add_column("job", sa.Column("brief", sa.LargeBinary(), nullable=True))
     op.add_column("usage", sa.Column("charge_micro_cny", sa.BigInteger(), nullable=False, server_default="0"))
+    for table, order in (("job", "submitted_ms"), ("usage", "ended_ms")):
+        op.add_column(table, sa.Column("project", sa.String(length=200), nullable=True))
+        key = "id" if table == "job" else "run"
+        is_set = sa.text("project IS NOT NULL")
+        op.create_index(
+            f"{table}_project", table, ["project", order, key], sqlite_where=is_set, postgresql_where=is_set
+        )
     fill_charges(op.get_bind())
     fill_heads(op.get_bind())
     op.execute(
