@@ -33,6 +33,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "list_records": (*PEOPLE, Role.SITE),
     "read_record": (*PEOPLE, Role.SITE),
     "read_chain": (*PEOPLE, Role.SITE),
+    "rekey_owner": (Role.ADMIN, Role.OWNER, Role.SITE),
     # find, plan, quotes
     "find": PEOPLE,
     "plan": PEOPLE,

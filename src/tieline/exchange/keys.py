@@ -70,6 +70,10 @@ class ExchangeKeys:
         record = opened(before).record
         return self._signed(record.id, record.spec, now_s - BACKDATE_S, before)
 
+    def revise(self, before: bytes, spec: Delegation, now_s: int) -> bytes:
+        """The same delegation with other terms, and a new lease."""
+        return self._signed(opened(before).record.id, msgspec.to_builtins(spec), now_s - BACKDATE_S, before)
+
     def _signed(self, name: str, spec: dict[str, object], nb: int, before: bytes | None) -> bytes:
         parcel = opened(before) if before is not None else None
         record = Record(

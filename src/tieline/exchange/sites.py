@@ -19,6 +19,7 @@ from tieline.model.event import Events, RecordStored, SessionOpened, SiteChanged
 from tieline.model.job import RunState
 from tieline.model.party import Role, Site
 from tieline.model.protocol import PROTOCOL, PROTOCOL_LEAST, Beaten
+from tieline.model.record import Delegation
 from tieline.ports import Ids
 from tieline.registry import open_statement, opened, verify_statement
 
@@ -51,6 +52,8 @@ def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
     statement, kid = open_statement(command.statement, "site-join", JoinStatement)
     prefix = f"{view.prefix}.{statement.owner}"
     known = view.catalogue.delegation(prefix)
+    if known is not None:
+        kid = _name_of(known, statement.owner_public) or kid
     public = view.catalogue.key(kid, now_ms // 1000) if known is not None else statement.owner_public
     if public is None:
         raise TielineError("unauthenticated", f"`{statement.owner}` is known here under other keys")
@@ -85,6 +88,12 @@ def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
     )
     events.append(SiteJoined(site=site))
     return Decision(tuple(events), Joined(site=site_id, owner=prefix, is_admitted=is_admitted, delegation=envelope))
+
+
+def _name_of(delegation: bytes, public: str) -> str:
+    """Under which name a delegation gives to ``public``: a site that joins late does not know that keys changed."""
+    given = msgspec.convert(opened(delegation).record.spec, Delegation)
+    return next((key.kid for key in given.keys if key.public == public), "")
 
 
 def _stored(view: View, envelope: bytes, now_ms: int) -> RecordStored:

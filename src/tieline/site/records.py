@@ -34,6 +34,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     exp: int
     spec: dict[str, Any]
     status: Status = Status.ACTIVE
+    kid: str = ""  # name of the key that signed it; of what an older version signed, the owner's first
 
 
 def site_statement(
@@ -79,17 +80,22 @@ def _said(identifier: str, kind: str, spec: Spec, *, is_draining: bool = False) 
     return Statement(id=identifier, kind=kind, spec=plain, status=status)
 
 
-def due(wanted: Iterable[Statement], heads: Mapping[str, Head], now_s: int, lease_s: int) -> tuple[Statement, ...]:
-    """What must be signed now: what is new, changed, or through half of its lease, and tombstones for what is gone."""
+def due(
+    wanted: Iterable[Statement], heads: Mapping[str, Head], now_s: int, lease_s: int, kid: str
+) -> tuple[Statement, ...]:
+    """What must be signed now: what is new, changed, or through half of its lease, and tombstones for what is gone.
+
+    What another key than ``kid`` signed is signed again, tombstones too: whoever hears of it later believes no other.
+    """
     statements = {said.id: said for said in wanted}
     needed = []
     for said in statements.values():
         head = heads.get(said.id)
-        is_same = head is not None and (head.spec, head.status) == (said.spec, said.status)
+        is_same = head is not None and (head.spec, head.status, head.kid) == (said.spec, said.status, kid)
         if head is None or not is_same or head.exp - now_s < lease_s // 2:
             needed.append(said)
     for head in heads.values():
-        if head.id not in statements and head.status is not Status.WITHDRAWN:
+        if head.id not in statements and (head.status is not Status.WITHDRAWN or head.kid != kid):
             kind = head.id.split("/")[1]
             needed.append(Statement(id=head.id, kind=kind, spec=head.spec, status=Status.WITHDRAWN))
     return tuple(needed)

@@ -18,13 +18,15 @@ from tieline.site.siteyaml import parse_site
 NOW_S = 1_700_000_000
 LEASE_S = 86_400
 KEY = Key(b"k" * 32)
+KID = f"{OWNER}#join"
 
 
 def head_of(record: Record) -> Head:
     """What is remembered after signing."""
-    parcel = opened(sign(record, KEY, f"{OWNER}#join"))
+    parcel = opened(sign(record, KEY, KID))
     said = parcel.record
-    return Head(id=said.id, rev=said.rev, sha256=parcel.sha256.hex(), exp=said.exp, spec=said.spec, status=said.status)
+    sha256 = parcel.sha256.hex()
+    return Head(id=said.id, rev=said.rev, sha256=sha256, exp=said.exp, spec=said.spec, status=said.status, kid=KID)
 
 
 def site(**fields: object) -> Statement:
@@ -52,15 +54,15 @@ def test_what_was_never_signed_is_signed_first():
 def test_what_has_not_changed_is_signed_again_only_when_half_its_lease_is_over():
     head = head_of(record_of(site(), None, NOW_S, LEASE_S))
     heads = {head.id: head}
-    assert due([site()], heads, NOW_S + LEASE_S // 2 - 1, LEASE_S) == ()
-    assert due([site()], heads, NOW_S + LEASE_S // 2 + 1, LEASE_S) == (site(),)
+    assert due([site()], heads, NOW_S + LEASE_S // 2 - 1, LEASE_S, KID) == ()
+    assert due([site()], heads, NOW_S + LEASE_S // 2 + 1, LEASE_S, KID) == (site(),)
 
 
 def test_a_change_is_signed_at_once_and_follows_its_predecessor():
     first = pool_statement(f"{OWNER}/pool/a", PoolSpec(core_count=4))
     head = head_of(record_of(first, None, NOW_S, LEASE_S))
     changed = pool_statement(f"{OWNER}/pool/a", PoolSpec(core_count=5))
-    (said,) = due([changed], {head.id: head}, NOW_S, LEASE_S)
+    (said,) = due([changed], {head.id: head}, NOW_S, LEASE_S, KID)
     record = record_of(said, head, NOW_S, LEASE_S)
     assert (record.rev, record.prev) == (2, head.sha256)
 
@@ -68,11 +70,25 @@ def test_a_change_is_signed_at_once_and_follows_its_predecessor():
 def test_what_is_not_offered_any_more_is_withdrawn_once():
     gone = pool_statement(f"{OWNER}/pool/a", PoolSpec(core_count=4))
     head = head_of(record_of(gone, None, NOW_S, LEASE_S))
-    (said,) = due([site()], {head.id: head, SITE: head_of(record_of(site(), None, NOW_S, LEASE_S))}, NOW_S, LEASE_S)
+    own = head_of(record_of(site(), None, NOW_S, LEASE_S))
+    (said,) = due([site()], {head.id: head, SITE: own}, NOW_S, LEASE_S, KID)
     assert (said.id, said.kind, said.status) == (gone.id, "pool", Status.WITHDRAWN)
     tombstone = head_of(record_of(said, head, NOW_S, LEASE_S))
     assert tombstone.rev == 2
-    assert due([], {tombstone.id: tombstone}, NOW_S, LEASE_S) == ()
+    assert due([], {tombstone.id: tombstone}, NOW_S, LEASE_S, KID) == ()
+
+
+def test_what_another_key_signed_is_signed_again_tombstones_too():
+    gone = pool_statement(f"{OWNER}/pool/a", PoolSpec(core_count=4))
+    head = head_of(record_of(gone, None, NOW_S, LEASE_S))
+    tombstone = msgspec.structs.replace(head, rev=2, status=Status.WITHDRAWN)
+    own = head_of(record_of(site(), None, NOW_S, LEASE_S))
+    heads = {tombstone.id: tombstone, SITE: own}
+    assert due([site()], heads, NOW_S, LEASE_S, KID) == ()
+    again, over = due([site()], heads, NOW_S, LEASE_S, f"{OWNER}#k2")
+    assert again == site()
+    assert (over.id, over.status) == (gone.id, Status.WITHDRAWN)
+    assert record_of(over, tombstone, NOW_S, LEASE_S).rev == 3
 
 
 # -- fronting ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 
     site.yaml        what the owner says (optional)
     identity.json    which exchange the site has joined, under which name, and the key of it that is pinned
-    keys/            owner, site, sealing: seeds, 0600. Whoever has `owner` speaks for the owner
+    keys/            owner, site, sealing: seeds, 0600. Whoever has `owner` speaks for the owner; `owner.next` will
     records.json     newest revision of every record that was signed here
     readings.json    what the probes read
     runs/RUN/        run.json (the journal's entry), node-0/ node-1/ ... (the engine's folders)
@@ -31,6 +31,8 @@ from tieline.site.configuration import SiteConfig
 from tieline.site.records import Head
 
 SEED_BYTES = 32
+NEXT = "owner.next"
+FIRST_KEY = "join"
 T = TypeVar("T")
 
 
@@ -70,8 +72,12 @@ class Home:
 
     def keep_identity(self, identity: Identity) -> None:
         """Remember where the site belongs; a mark that it had left is taken away."""
-        self._keep("identity.json", msgspec.json.encode(identity))
+        self.revise_identity(identity)
         (self.folder / "left").unlink(missing_ok=True)
+
+    def revise_identity(self, identity: Identity) -> None:
+        """Remember what changed of it: which key speaks for the owner."""
+        self._keep("identity.json", msgspec.json.encode(identity))
 
     def seed(self, name: str) -> bytes:
         """The seed of a key. Raises TielineError `not_found` when it was never made, `conflict` when it is no seed."""
@@ -100,6 +106,30 @@ class Home:
             elif seed and self.seed(name) != seed:
                 raise TielineError("conflict", f"`{keys / name}` holds another owner's key")
 
+    def make_next(self, seed: bytes = b"") -> bytes:
+        """The seed of the owner's next key: the given one, the one that waits already, or a new one."""
+        path = self.folder / "keys" / NEXT
+        if seed or not path.exists():
+            write_private(path, base64.b64encode(seed or os.urandom(SEED_BYTES)))
+        return self.seed(NEXT)
+
+    def has_next(self) -> bool:
+        """Whether a key waits for the exchange to give it the owner's prefix."""
+        return (self.folder / "keys" / NEXT).exists()
+
+    def adopt_next(self) -> None:
+        """The next key is the owner's from now on, unless somebody else saw to that."""
+        keys = self.folder / "keys"
+        with contextlib.suppress(FileNotFoundError):
+            (keys / NEXT).rename(keys / "owner")
+        sync_folder(keys)
+
+    def identity_stamp(self) -> int:
+        """Changes when somebody wrote `identity.json`."""
+        with contextlib.suppress(OSError):
+            return (self.folder / "identity.json").stat().st_mtime_ns
+        return 0
+
     def config(self) -> SiteConfig:
         """What ``site.yaml`` says; the defaults without one. Raises TielineError with the place of each mistake."""
         path = self.folder / "site.yaml"
@@ -113,7 +143,8 @@ class Home:
 
     def heads(self) -> dict[str, Head]:
         """The newest revision of every record that was signed here."""
-        return {head.id: head for head in self._read("records.json", tuple[Head, ...]) or ()}
+        found = self._read("records.json", tuple[Head, ...]) or ()
+        return {head.id: head if head.kid else msgspec.structs.replace(head, kid=_first(head.id)) for head in found}
 
     def keep_heads(self, heads: dict[str, Head]) -> None:
         """Remember them."""
@@ -178,6 +209,11 @@ class Home:
 
     def _keep(self, name: str, content: bytes) -> None:
         write_private(self.folder / name, content)
+
+
+def _first(identifier: str) -> str:
+    """The name of the owner's first key: nothing but that one was used by versions that did not note it."""
+    return f"{identifier.partition('/')[0]}#{FIRST_KEY}"
 
 
 def write_private(path: Path, content: bytes, *, is_durable: bool = True) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from tieline.drivers.clock import SystemClock
 from tieline.drivers.http import HttpClient
@@ -13,6 +15,7 @@ from tieline.model.api import SiteView
 from tieline.model.error import TielineError
 from tieline.registry import Key
 
+T = TypeVar("T")
 WHATS = ("drain", "undrain", "leave")
 TRIES = 20
 WAIT_S = 0.25
@@ -29,37 +32,39 @@ def change(folder: Path, what: str) -> SiteView:
     home = Home(folder)
     identity = home.identity
     home.mark("draining", is_set=what != "undrain")
-    view = asyncio.run(_told(home, identity, what))
+    path = f"/v1/sites/{identity.site.replace('/', '~')}/{what}"
+    view = asyncio.run(in_session(home, identity, lambda client: client.call("POST", path, SiteView)))
     if what == "leave":
         home.mark("left", is_set=True)
         home.mark("draining", is_set=False)
     return view
 
 
-async def _told(home: Home, identity: Identity, what: str) -> SiteView:
-    """Tell the exchange in the running process's session, or in one of our own where no process runs."""
-    path = f"/v1/sites/{identity.site.replace('/', '~')}/{what}"
+async def in_session(home: Home, identity: Identity, act: Callable[[HttpClient], Awaitable[T]]) -> T:
+    """Act in the running process's session, or in one of our own where no process runs."""
     async with HttpClient(identity.url, proxy=identity.proxy, ca_file=identity.ca_file) as client:
         for _ in range(TRIES):
             client.bearer = home.session()
             if client.bearer:
                 try:
-                    return await client.call("POST", path, SiteView)
+                    return await act(client)
                 except TielineError as error:
                     if error.code != "unauthenticated":
                         raise
+            is_alone = False
             try:
                 with home.lock():
+                    is_alone = True
                     await _own_session(client, home, identity)
-                    return await client.call("POST", path, SiteView)
+                    return await act(client)
             except TielineError as error:
-                if error.code != "conflict":
+                if is_alone or error.code != "conflict":
                     raise
             await asyncio.sleep(WAIT_S)  # the running process is between two sessions
     raise TielineError(
         "exchange_unreachable",
         f"the site's process has no session with `{identity.url}`",
-        hints=("it refuses new runs already; say it again once the exchange is back",),
+        hints=("say it again once the exchange is back",),
     )
 
 

@@ -134,7 +134,7 @@ class SiteProcess:
             welcomed=self._welcomed, ordered=self._ordered, cut=self._cut,
         )  # fmt: skip
         self.publisher = Publisher(
-            self.client, home, identity, Key(home.seed("owner")), self.clock, is_open,
+            self.client, home, self.clock, is_open,
             lease_s=config.record_lease_s, fronts=config.fronts, statements=self._statements,
         )  # fmt: skip
         self.beats = Beats(
@@ -378,6 +378,7 @@ class SiteProcess:
                 self.feel(seen.Ticked())
             if self.home.has("left"):
                 self.stop()
+            self.publisher.look()
             is_draining = self.home.has("draining")
             if is_draining != self.state.is_drained_by_owner:
                 self.feel(seen.OwnerDrained(is_draining=is_draining))

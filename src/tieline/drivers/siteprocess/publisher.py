@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from tieline.drivers.http import HttpClient
-from tieline.drivers.siteprocess.home import Home, Identity
+from tieline.drivers.siteprocess.home import Home
 from tieline.drivers.siteprocess.patience import waited
+from tieline.drivers.siteprocess.rekeying import newest, settle, usable
 from tieline.model.api import RecordBody, RecordView
 from tieline.model.error import TielineError
 from tieline.model.record import Status
@@ -34,8 +35,6 @@ class Publisher:
         self,
         client: HttpClient,
         home: Home,
-        identity: Identity,
-        key: Key,
         clock: Clock,
         is_open: asyncio.Event,
         *,
@@ -45,14 +44,13 @@ class Publisher:
     ) -> None:
         self.client = client
         self.home = home
-        self.identity = identity
-        self.key = key
         self.clock = clock
         self.is_open = is_open
         self.lease_s = lease_s
         self.fronts = fronts
         self.statements = statements
         self.heads = home.heads()
+        self._take_key()
         self.said = asyncio.Event()  # everything has been said once in this session
         self._fronted: dict[str, tuple[Statement, ...]] = {}
         self._wake = asyncio.Event()
@@ -60,6 +58,19 @@ class Publisher:
     def wake(self) -> None:
         """Something may have to be said."""
         self._wake.set()
+
+    def look(self) -> None:
+        """The owner may have changed its key: everything is said again with the new one."""
+        if self.home.identity_stamp() != self._stamp:
+            self._take_key()
+            self.wake()
+
+    def _take_key(self) -> None:
+        """With which key, and under which name of it, the owner speaks now."""
+        settle(self.home)
+        self._stamp = self.home.identity_stamp()
+        self.identity = self.home.identity
+        self.key = Key(self.home.seed("owner"))
 
     async def run(self) -> None:
         """Say what is due, for ever."""
@@ -96,11 +107,13 @@ class Publisher:
 
     async def _publish(self) -> bool:
         """Sign and send what is due; whether everything was taken."""
+        if not await self._follow_keys():
+            return False
         now_s = self.clock.now_ms() // 1000
         fronted = [said for front in self.fronts for said in self._fronted.get(front.name, ())]
         wanted = [*self.statements(), *fronted, *self._standing()]
         is_said = True
-        for said in due(wanted, self.heads, now_s, self.lease_s):
+        for said in due(wanted, self.heads, now_s, self.lease_s, self.identity.kid):
             try:
                 await self._say(said, now_s)
             except TielineError as error:
@@ -109,6 +122,25 @@ class Publisher:
                 if error.transient or error.code == "unauthenticated":
                     break
         return is_said
+
+    async def _follow_keys(self) -> bool:
+        """Take over the key that the exchange gives the prefix to, where an admin named the owner's next one.
+
+        Whether the owner has a key that speaks for the prefix, as far as is known.
+        """
+        try:
+            found = await newest(self.client, self.home)
+        except TielineError as error:
+            log.warning("the delegation was not had", extra={"site": self.identity.site, "why": error.message})
+            return True
+        if found.delegation != self.identity.delegation:
+            self.home.revise_identity(found)
+            self._take_key()
+        if not found.delegation or usable(found, self.key.public, self.clock.now_ms() // 1000):
+            return True
+        why = "the owner's key speaks for its prefix no more; make another with `tieline site rekey`"
+        log.warning("records cannot be signed", extra={"site": self.identity.site, "why": why})
+        return False
 
     def _standing(self) -> list[Statement]:
         """What was said of fronts whose list was not read yet since the start stands as it was."""
@@ -128,6 +160,10 @@ class Publisher:
             if error.code not in ("record_refused", "conflict"):
                 raise
             known = await self._known(said.id)  # our own memory may be older than what we signed once
+            if known is None and said.status is Status.WITHDRAWN:
+                self.heads.pop(said.id, None)  # what is not there any more needs no tombstone
+                self.home.keep_heads(self.heads)
+                return
             if known is None or (head is not None and known.rev == head.rev and known.sha256 == head.sha256):
                 raise
             await self._send(said, known, now_s)
@@ -139,7 +175,13 @@ class Publisher:
         parcel = opened(envelope)
         record = parcel.record
         self.heads[said.id] = Head(
-            id=said.id, rev=record.rev, sha256=parcel.sha256.hex(), exp=record.exp, spec=said.spec, status=said.status
+            id=said.id,
+            rev=record.rev,
+            sha256=parcel.sha256.hex(),
+            exp=record.exp,
+            spec=said.spec,
+            status=said.status,
+            kid=self.identity.kid,
         )
         self.home.keep_heads(self.heads)
 
@@ -158,6 +200,7 @@ class Publisher:
             exp=record.exp,
             spec=msgspec.json.decode(msgspec.json.encode(record.spec)),
             status=record.status,
+            kid=parcel.parts.kid,
         )
 
 
