@@ -12,6 +12,7 @@ from tieline.model.peer import Cursor, PeerState
 from tieline.model.record import Status
 from tieline.ports import Ids
 from tieline.registry import Intake, Judged, Outcome, Silence
+from tieline.registry.authority import Held
 from tieline.registry.pages import check_page, is_proved
 
 _STATUS = {status: status.value for status in Status}  # reading an enum's value takes longer
@@ -32,7 +33,7 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
         return Decision((), _waiting(intake, len(command.envelopes)))
     proved = _is_proved(intake, command)
     stored: list[RecordStored] = []
-    proofs: list[EquivocationSeen] = []
+    proofs: dict[str, EquivocationSeen] = {}
     refused: dict[str, int] = {}
     unchanged = equivocations = 0
     for judged in intake.judge_all(command.envelopes, is_proved=proved):
@@ -41,11 +42,13 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
             refused[rule] = refused.get(rule, 0) + 1
             continue
         if judged.outcome is Outcome.STORED:
-            stored.append(_stored(judged))
+            stored.append(_stored(judged, judged.held))
         elif judged.outcome is Outcome.EQUIVOCATION:
             equivocations += 1
+            if judged.fresh is not None:
+                stored.append(_stored(judged, judged.fresh))
             if view.catalogue.is_news(judged.id, judged.held.rev):
-                proofs.append(_proof(judged))
+                proofs.setdefault(judged.id, _proof(judged))
         else:
             unchanged += 1
     cursor = Cursor(
@@ -65,7 +68,7 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
     if not stored and not proofs and _is_known(view, cursor):
         return Decision((), taken)
     view.catalogue.expect(intake.fresh)
-    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=tuple(stored)), *proofs)
+    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=tuple(stored)), *proofs.values())
     return Decision(events, taken)
 
 
@@ -131,8 +134,7 @@ def _is_known(view: View, cursor: Cursor) -> bool:
     return held is not None and (held.session, held.serial) == (cursor.session, cursor.serial)
 
 
-def _stored(judged: Judged) -> RecordStored:
-    held = judged.held
+def _stored(judged: Judged, held: Held) -> RecordStored:
     return RecordStored(
         id=judged.id,
         kind=held.kind,

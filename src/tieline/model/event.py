@@ -97,7 +97,7 @@ class EquivocationSeen(Event, frozen=True, kw_only=True, tag="equivocation_seen"
 
     id: str
     rev: int
-    kept_sha256: str
+    kept_sha256: str  # of the one that was held when the other came
     other_sha256: str
     other_envelope: str
 

@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     STORED = "stored"
     UNCHANGED = "unchanged"  # it is held already
     BEHIND = "behind"  # a newer revision is held; only from a copy, whose order says nothing
-    EQUIVOCATION = "equivocation"  # its writer signed two payloads as one revision; the first one seen is kept
+    EQUIVOCATION = "equivocation"  # its writer signed two payloads as one revision; one of them is kept (`prevails`)
     PARKED = "parked"  # its prefix's delegation is not known yet
     REFUSED = "refused"  # only among `released`: it waited and then broke a rule
 
@@ -150,8 +150,25 @@ def check_kid(identifier: Identifier, kid: str) -> None:
         raise refused("kid_prefix", str(identifier), kid=kid, prefix=identifier.prefix)
 
 
-def check_succession(record: Record, sha256: bytes, held: Held) -> None:
-    """Refuse what does not follow the held revision. The same revision passes: it is a repeat or an equivocation."""
+def prevails(fresh: Held, held: Held) -> bool:
+    """Whether ``fresh`` is kept instead of ``held``, whichever was seen first, so that all who saw both keep the same.
+
+    What is withdrawn stays so; else the higher revision, and of two payloads of one revision that with the smaller
+    sha256. So what an exchange keeps is the greatest of all that it saw, in whatever order it saw it.
+    """
+    is_dead, was_dead = fresh.status is Status.WITHDRAWN, held.status is Status.WITHDRAWN
+    if is_dead is not was_dead:
+        return is_dead
+    if fresh.rev != held.rev:
+        return fresh.rev > held.rev
+    return fresh.sha256 < held.sha256
+
+
+def check_succession(record: Record, sha256: bytes, held: Held, *, is_forked: bool = False) -> None:
+    """Refuse what does not follow the held revision. The same revision passes: it is a repeat or an equivocation.
+
+    ``is_forked``: the held revision has two payloads, and which of them its writer goes on from is not known.
+    """
     if record.rev == held.rev and sha256 == held.sha256:
         return
     if record.rev < held.rev:
@@ -162,7 +179,7 @@ def check_succession(record: Record, sha256: bytes, held: Held) -> None:
         check_tombstone(record.id, held)
     if record.rev > held.rev + 1:
         raise refused("rev_skips", record.id, rev=record.rev, held=held.rev, needed=held.rev + 1)
-    if record.prev != held.sha256.hex():
+    if record.prev != held.sha256.hex() and not is_forked:
         raise refused("prev_wrong", record.id, held=held.rev, sha256=held.sha256.hex())
 
 

@@ -39,6 +39,7 @@ from tieline.registry.admission import (
     checked_identity,
     head_of,
     held_of,
+    prevails,
 )
 from tieline.registry.authority import GIVING, Authority, Held, TrustedKey, check_quota, named_key, signing_key
 from tieline.registry.delegation import check_delegation
@@ -112,7 +113,7 @@ class Catalogue:
             )
         held = self._held.get(record.id)
         if held is not None:
-            check_succession(record, parcel.sha256, held)
+            check_succession(record, parcel.sha256, held, is_forked=(record.id, held.rev) in self._noted)
         key = signing_key(authority, kid, record.id)
         self._trust.check(authority, key, record.kind, record.nb, now_s, record.id, is_new=True)
         spec = checked_spec(identifier, record, KINDS[record.kind])
@@ -163,7 +164,7 @@ class Catalogue:
         return msgspec.structs.replace(admission, released=tuple(released))
 
     def restore(self, envelope: bytes) -> Head:
-        """Remember an envelope that was judged before, without judging again; an older revision changes nothing."""
+        """Remember an envelope that was judged before, without judging again; what does not prevail changes nothing."""
         name = self.keep(envelope).record.id
         return head_of(Identifier.parse(name), self._held[name])
 
@@ -172,17 +173,18 @@ class Catalogue:
         judged = self._expected.pop(name, None)
         if judged is not None and judged.envelope == envelope:
             held = self._held.get(name)
-            if held is None or held.rev < judged.held.rev:
+            if held is None or prevails(judged.held, held):
                 self._keep(name, judged.held, envelope, judged.record)
             return Kept(judged.record, judged.spec, judged.held.envelope_sha256)
         parcel = opened(envelope)
         record = parcel.record
         identifier = checked_identity(record)
+        authority = self._trust.authority(identifier.prefix)
+        key = authority.keys.get(parcel.parts.kid) or named_key(parcel.parts.kid)
+        fresh = held_of(parcel, key, authority)
         held = self._held.get(record.id)
-        if held is None or held.rev < record.rev:
-            authority = self._trust.authority(identifier.prefix)
-            key = authority.keys.get(parcel.parts.kid) or named_key(parcel.parts.kid)
-            self._keep(record.id, held_of(parcel, key, authority), envelope, record)
+        if held is None or prevails(fresh, held):
+            self._keep(record.id, fresh, envelope, record)
         return Kept(record, None, parcel.envelope_sha256)
 
     # -- answering ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 A copy is judged by the same rules as what its owner sends, with one difference: it may skip revisions. One writer signs
 them all, so the highest revision wins, an older one is no mistake of the peer, and order is free. Revisions that are
-equal with payloads that are not are a proof against their writer; what was withdrawn stays withdrawn.
+equal with payloads that are not are a proof against their writer, and everybody keeps the same one of them; what was
+withdrawn stays withdrawn, by whichever revision (`admission.prevails`).
 
 Cost: about 10 us beside the signature, and nothing but a comparison for what is held already.
 """
@@ -18,7 +19,7 @@ from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.record import Delegation, Record, Status
 from tieline.model.spec import CheckpointSpec, Spec
-from tieline.registry.admission import Outcome, check_kid, check_lease, check_newer, checked_identity
+from tieline.registry.admission import Outcome, check_kid, check_lease, check_newer, checked_identity, prevails
 from tieline.registry.authority import Authority, Held, TrustedKey, check_quota, signing_key
 from tieline.registry.delegation import check_delegation
 from tieline.registry.envelope import opened
@@ -33,7 +34,7 @@ TOGETHER = 64  # signatures that are verified one after the other: alone, each f
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
-    """The decision about one copy. ``held`` is what would be kept; of an equivocation, what is."""
+    """The decision about one copy. ``held`` is what would be kept; of an equivocation, what was kept before it."""
 
     outcome: Outcome
     id: str
@@ -41,7 +42,8 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     record: Record
     spec: Spec | None
     envelope: bytes
-    other_sha256: bytes = b""  # of an equivocation: the payload that is not kept
+    other_sha256: bytes = b""  # of an equivocation: of this payload
+    fresh: Held | None = None  # of an equivocation: what is kept from now on, where that is this payload
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -128,9 +130,7 @@ class Intake:
             if settled is not None:
                 return settled
             if record.rev == held.rev:
-                return Judged(
-                    Outcome.EQUIVOCATION, record.id, held, record, candidate.spec, candidate.envelope, found.sha256
-                )
+                return self._forked(candidate, held)
         try:
             if held is not None:
                 check_newer(record, held)
@@ -142,6 +142,15 @@ class Intake:
         judged = Judged(Outcome.STORED, record.id, fresh, record, candidate.spec, candidate.envelope)
         self.fresh[record.id] = judged
         return judged
+
+    def _forked(self, candidate: Candidate, held: Held) -> Judged:
+        """Another payload of the revision that is held: which of them is kept does not rest on which came first."""
+        found, spec, envelope = candidate.found, candidate.spec, candidate.envelope
+        name, fresh = found.record.id, candidate.held
+        if not prevails(fresh, held):
+            return Judged(Outcome.EQUIVOCATION, name, held, found.record, spec, envelope, found.sha256)
+        self.fresh[name] = Judged(Outcome.STORED, name, fresh, found.record, spec, envelope)
+        return Judged(Outcome.EQUIVOCATION, name, held, found.record, spec, envelope, found.sha256, fresh)
 
     def checkpoint(self, envelope: bytes) -> CheckpointSpec | None:
         """What the owner's checkpoint lists, once its signature and chain are verified; None for one that is outdated.
@@ -208,7 +217,7 @@ class Intake:
 def _settled_by(held: Held, found: Read, envelope: bytes) -> Judged | None:
     """What is held already, or behind what is: for that no signature is needed."""
     record = found.record
-    if record.rev < held.rev:
+    if record.rev < held.rev and not (record.status is Status.WITHDRAWN and held.status is not Status.WITHDRAWN):
         return Judged(Outcome.BEHIND, record.id, held, record, None, envelope)
     if found.sha256 == held.sha256:
         return Judged(Outcome.UNCHANGED, record.id, held, record, None, envelope)

@@ -10,7 +10,7 @@ from tieline.model.error import TielineError
 from tieline.model.peer import BranchState
 from tieline.model.record import Status
 from tieline.ports import FakeClock
-from tieline.registry import follow
+from tieline.registry import follow, opened
 from tieline.registry.serving import Grant
 
 
@@ -285,3 +285,41 @@ def test_a_branch_that_falls_silent_is_frozen_and_not_dead(hub: Exchange, region
     clock.advance(-23 * 3_600_000)
     region.do(TakeBranch(peer=hub.id, state=BranchState(exchange=hub.id, at_ms=clock.now_ms(), head=1)))
     assert catalogue.standing(many, clock.now_ms() // 1000) is not None, "it is heard again and renewed nothing"
+
+
+def test_exchanges_that_hold_two_payloads_of_one_revision_end_with_the_same_one(
+    hub: Exchange, region: Exchange
+) -> None:
+    (owner,) = filled(hub, labs=1, datasets=1)
+    Following(region, hub).run()
+    hub.know(region)
+    name = "cn.lab0/dataset/d000"
+    first = owner.latest[name]
+    others = [owner.forge("dataset/d000", spec={"size_bytes": 70 + n}) for n in range(4)]
+    least = min([first, *others], key=lambda envelope: opened(envelope).sha256)
+    for serial, other in enumerate(others):
+        region.do(page(hub, "cn.lab0", [other], serial=60 + serial))
+        hub.do(page(region, "cn.lab0", [*others[serial:], other], serial=60 + serial))
+    for exchange in (hub, region):
+        head = exchange.view.catalogue.head(name)
+        assert head is not None
+        assert head.sha256 == opened(least).sha256.hex()
+        assert len(exchange.proofs()) == 1, "it is shown once"
+    assert region.heads("cn.lab0") == hub.heads("cn.lab0")
+    owner.latest[name] = first  # what comes next follows on whichever of them its owner knows
+    hub.store(owner.write("dataset/d000", size_bytes=1))
+    assert hub.heads("cn.lab0")[name] != opened(least).sha256.hex()
+
+
+def test_a_withdrawal_that_comes_late_ends_what_was_signed_beside_it(hub: Exchange, region: Exchange) -> None:
+    (owner,) = filled(hub, labs=1, datasets=1)
+    Following(region, hub).run()
+    hub.know(region)
+    name, prev = "cn.lab0/dataset/d000", opened(owner.latest["cn.lab0/dataset/d000"]).sha256.hex()
+    dead = owner.forge("dataset/d000", rev=2, prev=prev, status=Status.WITHDRAWN)
+    hub.store(dead)
+    beside = [owner.forge("dataset/d000", rev=rev, prev=prev, spec={"size_bytes": rev}) for rev in (2, 3)]
+    region.do(page(hub, "cn.lab0", beside, serial=60))
+    assert hub.do(page(region, "cn.lab0", beside, serial=60)).refused == {"withdrawn": 1}
+    assert region.do(page(hub, "cn.lab0", [dead], serial=61)).stored == 1
+    assert region.heads("cn.lab0")[name] == hub.heads("cn.lab0")[name] == opened(dead).sha256.hex()
