@@ -4,35 +4,33 @@ A project's cards quota is its guaranteed share. What it holds beyond that is bo
 without such a quota holds, for nothing is guaranteed to it.
 
 Whose turn it is follows Dominant Resource Fairness (Ghodsi et al., NSDI 2011): the project that holds the least, in the
-kind of capacity of which it holds most, goes first; a weight of two lets it hold twice as much. The share is added to
-the age of the job, so that it is a handicap with an end and never a wall::
+kind of capacity of which it holds most, goes first; a weight of two lets it hold twice as much. Whoever takes cards by
+right, which keep its project within its guaranteed share, goes before whoever borrows. Both are added to the age of the
+job, so that they are handicaps with an end and never walls::
 
-    turn_ms = turn_ms of the job + FULL_MS x dominant share / weight        the smaller goes first
+    turn_ms = turn_ms of the job + FULL_MS x dominant share / weight + FULL_MS where cards are borrowed
+                                                                                                  the smaller goes first
 
-Within a project the order stays that of `queue`; a job goes before any that was submitted `FULL_MS` and the head start
-of its priority later, whatever the projects hold.
+Within a project the order stays that of `queue`; a job goes before any that was submitted twice `FULL_MS` and the head
+start of its priority later, whatever the projects hold.
 
-By right a job takes what keeps its project within its guaranteed share. Beyond it a project takes what leaves enough
-free for the jobs of others that wait by right: `owed`. Only jobs that fit as a whole into what is left of their
-project's guarantee are counted there: what waits by right can be placed by right, so two that would both borrow never
-wait for each other.
+Quotas are walls. What a live run may still use up of a month, as far as its stop bounds it, is pledged while it lives.
 
-Pure: the caller says what is held, spent, pledged, wanted and free, and asks. Cost: about 1 us a question.
+Pure: the caller says what is held, spent and pledged, and asks. Cost: about 1 us a question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from tieline.model.project import Project
+from tieline.model.project import Project, Quota
 from tieline.model.reason import Reason, Value
 from tieline.place.pools import Amount
 from tieline.place.queue import AGEING_MS
 
 FULL_MS: Final = 1_440 * AGEING_MS  # how far behind a project of weight 1 stands that holds all there is: a day
-MOST_WANTED: Final = 256  # waiting jobs of a project that are looked at for what is owed to it
 HOUR_MS: Final = 3_600_000
 SECOND_MS: Final = 1_000
 
@@ -44,39 +42,65 @@ class Standing(NamedTuple):
     held: Amount
     guaranteed: int  # cards
     borrowed: int  # cards held beyond them
-    owed: int  # cards that its waiting jobs may take by right
     share: Fraction  # dominant share / weight, at most 1
+
+
+class Use(NamedTuple):
+    """What quotas count: at once, and of a month."""
+
+    cards: int = 0
+    cores: int = 0  # of pools without accelerators
+    card_ms: int = 0
+    micro_cny: int = 0
+
+
+class Over(NamedTuple):
+    """The first quota that does not hold: a field of `Quota`, and amounts in its unit (card-hours rounded up)."""
+
+    what: str
+    used: int
+    bound: int
+    asked: int
 
 
 class Left(NamedTuple):
     """What a project may still use up this month; None: no bound."""
 
-    card_ms: int | None
-    micro_cny: int | None
+    card_ms: int | None = None
+    micro_cny: int | None = None
 
-    def run_s(self, cards: int) -> int | None:
-        """How long a run of so many cards may last; None: no bound. Money bounds it as budgets do."""
-        return None if self.card_ms is None or not cards else self.card_ms // (cards * SECOND_MS)
+    def run_s(self, cards: int, end_s: int = 0) -> int | None:
+        """How long a run of so many cards may last that takes ``end_s`` to end; None: no bound, below 1: not at all."""
+        return None if self.card_ms is None or not cards else self.card_ms // (cards * SECOND_MS) - end_s
+
+
+NO_BOUND: Final = Left()
 
 
 class Account:
     """One project: its terms, and what it has."""
 
-    __slots__ = ("bare_cores", "card_ms", "held", "micro_cny", "owed", "project", "wanted")
+    __slots__ = ("bare_cores", "card_ms", "held", "micro_cny", "pledged_card_ms", "pledged_micro_cny", "project")
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.held = Amount()
         self.bare_cores = 0  # of pools without accelerators
-        self.card_ms = 0  # spent this month and pledged to live runs
+        self.card_ms = 0  # spent this month
         self.micro_cny = 0
-        self.wanted: tuple[int, ...] = ()
-        self.owed = 0
+        self.pledged_card_ms = 0  # to live runs
+        self.pledged_micro_cny = 0
 
     @property
     def borrowed(self) -> int:
         """Cards beyond the guaranteed ones."""
         return max(0, self.held.accelerators - self.project.quota.card_count)
+
+    @property
+    def use(self) -> Use:
+        """What its quotas count."""
+        card_ms, micro_cny = self.card_ms + self.pledged_card_ms, self.micro_cny + self.pledged_micro_cny
+        return Use(self.held.accelerators, self.bare_cores, card_ms, micro_cny)
 
 
 class Shares:
@@ -85,7 +109,7 @@ class Shares:
     def __init__(self, capacity: Amount, projects: Iterable[Project] = ()) -> None:
         self.capacity = capacity  # of all pools, what is booked included
         self._accounts: dict[str, Account] = {}
-        self._owed = 0
+        self._guaranteed = 0  # cards, to all together
         for project in projects:
             self.put(project)
 
@@ -94,38 +118,29 @@ class Shares:
     def put(self, project: Project) -> None:
         """A project, new or changed."""
         account = self._account(project.id)
+        self._guaranteed += project.quota.card_count - account.project.quota.card_count
         account.project = project
-        self._owe(account)
 
-    def hold(self, project: str, amount: Amount) -> None:
-        """A run of the project was booked."""
-        assert min(amount) >= 0, amount
-        self._move(self._account(project), amount, 1)
+    def hold(self, project: str, amount: Amount, card_ms: int = 0, micro_cny: int = 0) -> None:
+        """A run of the project was booked, to which that much of the month is pledged."""
+        assert min(*amount, card_ms, micro_cny) >= 0, (project, amount, card_ms, micro_cny)
+        self._move(self._account(project), amount, card_ms, micro_cny, 1)
 
-    def release(self, project: str, amount: Amount) -> None:
-        """A run of the project ended. More than is held is an assertion, and changes nothing."""
+    def release(self, project: str, amount: Amount, card_ms: int = 0, micro_cny: int = 0) -> None:
+        """A run of the project ended. More than is held or pledged is an assertion, and changes nothing."""
         account = self._account(project)
-        assert min(amount) >= 0, amount
+        assert min(*amount, card_ms, micro_cny) >= 0, (project, amount, card_ms, micro_cny)
         assert all(has >= back for has, back in zip(account.held, amount, strict=True)), (project, account.held, amount)
         assert amount.accelerators or account.bare_cores >= amount.cores, (project, account.bare_cores, amount)
-        self._move(account, amount, -1)
+        assert account.pledged_card_ms >= card_ms, (project, account.pledged_card_ms, card_ms)
+        assert account.pledged_micro_cny >= micro_cny, (project, account.pledged_micro_cny, micro_cny)
+        self._move(account, amount, card_ms, micro_cny, -1)
 
     def use(self, project: str, card_ms: int, micro_cny: int) -> None:
-        """What the project has spent this month and what its live runs may still spend, in place of what was said."""
+        """What the project has spent this month, in place of what was said."""
         assert min(card_ms, micro_cny) >= 0, (project, card_ms, micro_cny)
         account = self._account(project)
         account.card_ms, account.micro_cny = card_ms, micro_cny
-
-    def want(self, project: str, cards: Sequence[int]) -> None:
-        """The cards that each waiting job of the project asks for, in its turn, in place of what was said.
-
-        Name those alone that could run on the cards which others would borrow: what can run nowhere would keep these
-        idle for ever. The first `MOST_WANTED` count.
-        """
-        account = self._account(project)
-        account.wanted = tuple(cards[:MOST_WANTED])
-        assert min(account.wanted, default=0) >= 0, (project, account.wanted)
-        self._owe(account)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -133,36 +148,46 @@ class Shares:
         """Where the project stands."""
         account = self._known(project)
         share = min(Fraction(1), max((Fraction(has, of) for has, of in self._parts(account)), default=Fraction(0)))
-        quota = account.project.quota
         weighted = share / account.project.weight
-        return Standing(project, account.held, quota.card_count, account.borrowed, account.owed, weighted)
+        return Standing(project, account.held, account.project.quota.card_count, account.borrowed, weighted)
+
+    def borrowed(self, project: str) -> int:
+        """Cards that the project holds beyond its guaranteed share."""
+        return self._known(project).borrowed
 
     def left(self, project: str) -> Left:
         """What of the quotas of the month is left."""
         account = self._known(project)
-        quota = account.project.quota
-        card_ms = max(0, quota.card_hours * HOUR_MS - account.card_ms) if quota.card_hours else None
-        return Left(card_ms, max(0, quota.micro_cny - account.micro_cny) if quota.micro_cny else None)
+        quota, use = account.project.quota, account.use
+        card_ms = max(0, quota.card_hours * HOUR_MS - use.card_ms) if quota.card_hours else None
+        return Left(card_ms, max(0, quota.micro_cny - use.micro_cny) if quota.micro_cny else None)
 
-    def turn_ms(self, project: str, turn_ms: int) -> int:
-        """The number by which a job of the project goes, from its own; never below it, grows with what is held."""
+    def turn_ms(self, project: str, turn_ms: int, cards: int = 0) -> int:
+        """The number by which a job of the project goes that asks for so many cards, from its own number.
+
+        Never below that; grows with what is held.
+        """
         account = self._known(project)
         weight = account.project.weight
         behind_ms = max((has * FULL_MS // (of * weight) for has, of in self._parts(account)), default=0)
-        return turn_ms + min(behind_ms, FULL_MS // weight)
+        borrows = cards and self._guaranteed and not self.is_by_right(project, cards)
+        return turn_ms + min(behind_ms, FULL_MS // weight) + (FULL_MS if borrows else 0)
 
     def is_by_right(self, project: str, cards: int) -> bool:
         """Whether so many cards more are within the project's guaranteed share."""
         account = self._known(project)
         return 0 < cards <= account.project.quota.card_count - account.held.accelerators
 
-    def refusal(self, project: str, asked: Amount, free_cards: int) -> Reason | None:
-        """Why the project may not take ``asked`` now; None where it may.
+    def refusal(self, project: str, asked: Amount, least_s: int = 1) -> Reason | None:
+        """Why the project may not take ``asked`` now for ``least_s`` at least; None where it may.
 
-        ``free_cards`` are those free where the job could run. Whether it fits there is not asked here.
+        Whether it fits anywhere, and what it costs there, is not asked here.
         """
         account = self._known(project)
-        return _month_over(account, asked) or _bound_over(account, asked) or self._not_lent(account, asked, free_cards)
+        cards = asked.accelerators
+        use = Use(cards, 0 if cards else asked.cores, cards * least_s * SECOND_MS, 1)
+        over = first_over(account.project.quota, account.use, use, may_borrow=account.project.may_borrow)
+        return _reason(account.project.id, over) if over is not None else None
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -175,63 +200,44 @@ class Shares:
         """Asking leaves nothing behind, whatever name is asked for."""
         return self._accounts.get(project) or Account(Project(id=project))
 
-    def _move(self, account: Account, amount: Amount, sign: int) -> None:
+    def _move(self, account: Account, amount: Amount, card_ms: int, micro_cny: int, sign: int) -> None:
         account.held = Amount(*(has + sign * more for has, more in zip(account.held, amount, strict=True)))
         if not amount.accelerators:
             account.bare_cores += sign * amount.cores
-        self._owe(account)
-
-    def _owe(self, account: Account) -> None:
-        self._owed -= account.owed
-        room = account.project.quota.card_count - account.held.accelerators
-        account.owed = 0
-        for cards in account.wanted:
-            if account.owed + cards <= room:
-                account.owed += cards
-        self._owed += account.owed
+        account.pledged_card_ms += sign * card_ms
+        account.pledged_micro_cny += sign * micro_cny
 
     def _parts(self, account: Account) -> list[tuple[int, int]]:
         """Of each kind of capacity, what is held of how much; of capacity that went away it is all."""
         return [(has, of) if of > 0 else (1, 1) for has, of in zip(account.held, self.capacity, strict=True) if has]
 
-    def _not_lent(self, account: Account, asked: Amount, free_cards: int) -> Reason | None:
-        """Cards beyond the guarantee are lent while enough stays for those who are below theirs."""
-        project, owed = account.project, self._owed - account.owed
-        cards, held, bound = asked.accelerators, account.held.accelerators, project.quota.card_count
-        if not cards or held + cards <= bound or not owed or free_cards - cards >= owed:
-            return None
-        rest = sorted((-each.owed, name) for name, each in self._accounts.items() if each.owed and each is not account)
-        values = _values(project.id or "-", held, bound, cards)
-        return Reason(code="share_owed", values={**values, "free": free_cards, "owed": owed, "to": rest[0][1]})
 
+def first_over(quota: Quota, used: Use, asked: Use, *, may_borrow: bool) -> Over | None:
+    """The first quota that ``asked`` would break beside what is ``used``; None where all hold.
 
-def _values(project: str, used: int, bound: int, asked: int) -> dict[str, Value]:
-    return {"project": project, "used": used, "bound": bound, "asked": asked}
-
-
-def _bound_over(account: Account, asked: Amount) -> Reason | None:
-    """What may be held at once. Cores beside accelerators are not counted, and nobody borrows cores."""
-    quota, name = account.project.quota, account.project.id
-    cards, held = asked.accelerators, account.held.accelerators
-    if cards and quota.card_count and not account.project.may_borrow and held + cards > quota.card_count:
-        return Reason(code="quota_cards", values=_values(name, held, quota.card_count, cards))
-    if not cards and asked.cores and quota.core_count and account.bare_cores + asked.cores > quota.core_count:
-        return Reason(code="quota_cores", values=_values(name, account.bare_cores, quota.core_count, asked.cores))
+    Who may borrow has no bound on cards. Cores beside accelerators are not counted, and nobody borrows cores. A quota
+    that was lowered below what is used refuses what asks for more of it, and nothing else.
+    """
+    hours = (used.card_ms, quota.card_hours * HOUR_MS, asked.card_ms)
+    for what, has, bound, more in (
+        ("card_count", used.cards, 0 if may_borrow else quota.card_count, asked.cards),
+        ("core_count", used.cores, quota.core_count, asked.cores),
+        ("card_hours", *hours),
+        ("micro_cny", used.micro_cny, quota.micro_cny, asked.micro_cny),
+    ):
+        if bound and more and has + more > bound:
+            unit = HOUR_MS if what == "card_hours" else 1
+            return Over(what, -(-has // unit), bound // unit, -(-more // unit))
     return None
 
 
-def _month_over(account: Account, asked: Amount) -> Reason | None:
-    """What may be used up in a month: a second of it must be left, or some money."""
-    quota, name = account.project.quota, account.project.id
-    cards = asked.accelerators
-    if cards and quota.card_hours and account.card_ms + cards * SECOND_MS > quota.card_hours * HOUR_MS:
-        values: dict[str, Value] = {"project": name, "used": account.card_ms // HOUR_MS, "bound": quota.card_hours}
+def _reason(project: str, over: Over) -> Reason:
+    values: dict[str, Value] = {"project": project, "used": over.used, "bound": over.bound}
+    if over.what in ("card_count", "core_count"):
+        code = "quota_cards" if over.what == "card_count" else "quota_cores"
+        return Reason(code=code, values={**values, "asked": over.asked})
+    if over.what == "card_hours":
         return Reason(code="quota_card_hours", values=values)
-    if quota.micro_cny and account.micro_cny >= quota.micro_cny:
-        money: dict[str, Value] = {
-            "project": name,
-            "used_micro_cny": account.micro_cny,
-            "bound_micro_cny": quota.micro_cny,
-        }
-        return Reason(code="quota_money", values=money)
-    return None
+    return Reason(
+        code="quota_money", values={"project": project, "used_micro_cny": over.used, "bound_micro_cny": over.bound}
+    )

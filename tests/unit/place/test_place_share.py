@@ -8,10 +8,11 @@ from random import Random
 import pytest
 
 from tieline.model.project import Project, Quota
-from tieline.model.reason import Reason, sentence
+from tieline.model.reason import sentence
 from tieline.place import Amount
+from tieline.place import share as engine
 from tieline.place.queue import turn_ms
-from tieline.place.share import FULL_MS, HOUR_MS, MOST_WANTED, Shares
+from tieline.place.share import FULL_MS, HOUR_MS, NO_BOUND, Over, Shares, Use, first_over
 
 ALL = Amount(100, 1_000, 10_000)
 
@@ -122,7 +123,7 @@ def test_who_holds_everything_still_goes_before_what_comes_a_day_later():
     shares = Shares(ALL)
     shares.hold("hog", ALL)
     old = shares.turn_ms("hog", turn_ms(-1_000, 0))
-    bound_ms = FULL_MS + 2_000 * 60_000
+    bound_ms = 2 * FULL_MS + 2_000 * 60_000
     assert old <= shares.turn_ms("new", turn_ms(1_000, bound_ms))
     assert old > shares.turn_ms("new", turn_ms(1_000, 0))
 
@@ -140,7 +141,7 @@ def test_capacity_that_went_away_counts_as_all_of_it():
 def test_who_may_not_borrow_stops_at_its_cards(asked, is_refused):
     shares = Shares(ALL, [project("a", 8, may_borrow=False)])
     shares.hold("a", cards(5))
-    reason = shares.refusal("a", cards(asked), 95)
+    reason = shares.refusal("a", cards(asked))
     assert (reason is not None) == is_refused
     if reason is not None:
         assert (reason.code, reason.values) == ("quota_cards", {"project": "a", "used": 5, "bound": 8, "asked": 4})
@@ -150,45 +151,68 @@ def test_cores_are_counted_where_there_are_no_cards_and_are_not_lent():
     shares = Shares(ALL, [project("a", core_count=100)])
     shares.hold("a", Amount(8, 400, 0))  # beside cards: not of this quota
     shares.hold("a", Amount(0, 90, 0))
-    assert shares.refusal("a", Amount(0, 10, 0), 0) is None
-    assert shares.refusal("a", Amount(8, 64, 0), 92) is None
-    reason = shares.refusal("a", Amount(0, 11, 0), 0)
+    assert shares.refusal("a", Amount(0, 10, 0)) is None
+    assert shares.refusal("a", Amount(8, 64, 0)) is None
+    reason = shares.refusal("a", Amount(0, 11, 0))
     assert reason is not None
     assert (reason.code, reason.values["used"]) == ("quota_cores", 90)
     shares.release("a", Amount(0, 90, 0))
-    assert shares.refusal("a", Amount(0, 100, 0), 0) is None
+    assert shares.refusal("a", Amount(0, 100, 0)) is None
 
 
 def test_card_hours_of_the_month_end_with_the_last_second_of_the_cards():
     shares = Shares(ALL, [project("a", card_hours=2)])
     shares.use("a", 2 * HOUR_MS - 8_000, 0)
-    assert shares.refusal("a", cards(8), 100) is None
-    assert (shares.left("a").card_ms, shares.left("a").run_s(8), shares.left("a").run_s(3)) == (8_000, 1, 2)
-    reason = shares.refusal("a", cards(9), 100)
+    assert shares.refusal("a", cards(8)) is None
+    assert shares.refusal("a", cards(8), least_s=2) is not None
+    left = shares.left("a")
+    assert (left.card_ms, left.run_s(8), left.run_s(3), left.run_s(2, 3), left.run_s(0)) == (8_000, 1, 2, 1, None)
+    reason = shares.refusal("a", cards(9))
     assert reason is not None
-    assert (reason.code, reason.values) == ("quota_card_hours", {"project": "a", "used": 1, "bound": 2})
-    assert shares.refusal("a", Amount(0, 50, 0), 100) is None
+    assert (reason.code, reason.values) == ("quota_card_hours", {"project": "a", "used": 2, "bound": 2})
+    assert shares.refusal("a", Amount(0, 50, 0)) is None
 
 
 def test_money_of_the_month_bounds_whatever_is_asked():
     shares = Shares(ALL, [project("a", micro_cny=5_000_000)])
     shares.use("a", 0, 4_999_999)
-    assert shares.refusal("a", Amount(0, 1, 0), 0) is None
+    assert shares.refusal("a", Amount(0, 1, 0)) is None
     assert shares.left("a").micro_cny == 1
     shares.use("a", 0, 5_000_000)
-    reason = shares.refusal("a", Amount(0, 1, 0), 0)
+    reason = shares.refusal("a", Amount(0, 1, 0))
     assert reason is not None
     assert reason.code == "quota_money"
     assert shares.left("a").micro_cny == 0
+
+
+def test_what_is_pledged_to_live_runs_counts_beside_what_was_spent():
+    shares = Shares(ALL, [project("a", card_hours=2, micro_cny=100)])
+    shares.use("a", HOUR_MS, 40)
+    shares.hold("a", cards(4), HOUR_MS // 2, 50)
+    assert shares.left("a") == (HOUR_MS // 2, 10)
+    shares.use("a", 0, 0)  # a new month began while the run lives
+    assert shares.left("a") == (3 * HOUR_MS // 2, 50)
+    with pytest.raises(AssertionError):
+        shares.release("a", cards(4), HOUR_MS, 50)
+    shares.release("a", cards(4), HOUR_MS // 2, 50)
+    assert shares.left("a") == (2 * HOUR_MS, 100)
 
 
 def test_without_a_quota_nothing_is_bounded():
     shares = Shares(ALL, [project("a")])
     shares.hold("a", ALL)
     shares.use("a", 10**15, 10**15)
-    assert shares.refusal("a", ALL, 0) is None
-    assert shares.left("a") == (None, None)
+    assert shares.refusal("a", ALL) is None
+    assert shares.left("a") == NO_BOUND
     assert shares.left("a").run_s(4) is None
+
+
+def test_a_lowered_quota_refuses_only_more_of_the_same():
+    shares = Shares(ALL, [project("a", 2, core_count=2, may_borrow=False)])
+    shares.hold("a", cards(4))
+    shares.hold("a", Amount(0, 1, 0))
+    assert shares.refusal("a", cards(1)) is not None
+    assert shares.refusal("a", Amount(0, 1, 0)) is None
 
 
 # -- borrowing --------------------------------------------------------------------------------------------------------
@@ -200,68 +224,49 @@ def lending():
     return shares
 
 
-def test_cards_are_lent_while_nobody_waits_for_them():
-    assert lending().refusal("a", cards(60), 60) is None
-
-
-def test_what_waits_by_right_keeps_its_cards_from_borrowers():
+def test_who_borrows_goes_after_who_comes_by_right_for_a_day_and_no_longer():
     shares = lending()
-    shares.want("b", [8, 8])
-    assert shares.refusal("a", cards(44), 60) is None
-    reason = shares.refusal("a", cards(45), 60)
-    assert reason is not None
-    assert reason.code == "share_owed"
-    assert reason.values == {"project": "a", "used": 40, "bound": 40, "asked": 45, "free": 60, "owed": 16, "to": "b"}
-    assert shares.refusal("b", cards(8), 8) is None
-    assert shares.refusal("c", cards(20), 20) is None, "within its own share"
+    by_right, borrowing = shares.turn_ms("b", 0, 40), shares.turn_ms("b", 0, 41)
+    assert (by_right, borrowing) == (0, FULL_MS)
+    assert shares.turn_ms("a", 0, 1) == FULL_MS * 40 // 100 + FULL_MS
+    assert shares.turn_ms("a", 0) == FULL_MS * 40 // 100, "cores are had by nobody's right"
+    assert shares.turn_ms("", 0, 1) == FULL_MS, "nothing is guaranteed to who is in no project"
 
 
-def test_who_has_no_guarantee_borrows_all_that_it_holds():
+def test_where_nothing_is_guaranteed_nobody_borrows():
+    shares = Shares(ALL, [project("a"), project("b", weight=2)])
+    shares.hold("a", cards(10))
+    assert (shares.turn_ms("a", 0, 5), shares.turn_ms("b", 0, 5)) == (FULL_MS // 10, 0)
+
+
+def test_what_is_held_beyond_the_guarantee_is_borrowed():
     shares = lending()
-    shares.want("b", [8])
-    assert shares.refusal("", cards(52), 60) is None
-    assert shares.refusal("", cards(53), 60) is not None
-    shares.hold("", cards(52))
-    assert shares.standing("").borrowed == 52
-
-
-def test_a_gang_that_does_not_fit_its_guarantee_is_owed_nothing():
-    shares = lending()
-    shares.want("b", [41])
-    shares.want("c", [21, 15, 6, 5])
-    assert (shares.standing("b").owed, shares.standing("c").owed) == (0, 20)
-    shares.hold("c", cards(10))
-    assert shares.standing("c").owed == 6
-
-
-def test_two_that_would_both_borrow_do_not_wait_for_each_other():
-    shares = Shares(cards(9), [project("a", 4), project("b", 4)])
-    for name in "ab":
-        shares.hold(name, cards(2))
-        shares.want(name, [4])
-    assert shares.refusal("a", cards(4), 5) is None
-
-
-def test_a_closed_list_of_waiting_jobs_is_looked_at():
-    shares = Shares(cards(10_000), [project("a", 10_000)])
-    shares.want("a", [1] * (MOST_WANTED + 50))
-    assert shares.standing("a").owed == MOST_WANTED
+    shares.hold("a", cards(9))
+    shares.hold("", cards(3))
+    assert [shares.borrowed(name) for name in ("a", "b", "")] == [9, 0, 3]
+    assert (shares.is_by_right("b", 40), shares.is_by_right("b", 41), shares.is_by_right("a", 1)) == (
+        True,
+        False,
+        False,
+    )
+    assert not shares.is_by_right("b", 0)
 
 
 def test_a_changed_quota_counts_at_once():
     shares = lending()
-    shares.want("b", [8])
-    shares.put(project("b", 4))
-    assert shares.standing("b").owed == 0
     shares.put(project("a", 4))
     assert shares.standing("a").borrowed == 36
+    shares.put(project("a"))
+    shares.put(project("b"))
+    shares.put(project("c"))
+    assert shares.turn_ms("b", 0, 5) == 0, "nothing is guaranteed to anybody any more"
 
 
 def test_asking_changes_nothing_and_more_than_is_held_cannot_come_back():
     shares = lending()
     before = [shares.standing(name) for name in "abc"]
-    shares.refusal("nobody", cards(5), 5)
-    shares.turn_ms("nobody", 5)
+    shares.refusal("nobody", cards(5))
+    shares.turn_ms("nobody", 5, 5)
     for wrong in (cards(41), Amount(0, 1, 0)):
         with pytest.raises(AssertionError):
             shares.release("a", wrong)
@@ -273,95 +278,79 @@ def test_every_reason_has_its_numbers_in_both_languages():
     values = {"project": "a", "used": 5, "bound": 8, "asked": 4}
     shares = Shares(ALL, [project("a", 8, may_borrow=False)])
     shares.hold("a", cards(5))
-    reason = shares.refusal("a", cards(4), 95)
+    reason = shares.refusal("a", cards(4))
     assert reason is not None
     for lang in ("en", "zh"):
         said = sentence(reason, lang)
         assert all(str(value) in said for value in values.values()), said
 
 
-# -- the rule against its definition ----------------------------------------------------------------------------------
+# -- quotas against their definition ----------------------------------------------------------------------------------
 
 
-def drawn_rule(seed, shares_of):
-    """A question, and all that it rests on."""
+def drawn_quota(seed):
+    """A quota, what is used of it, what is asked, and whether more cards may be borrowed."""
     draw = Random(seed)
-    terms = {name: (draw.randint(0, 8), draw.random() < 0.7) for name in "abc"}
-    shares = shares_of(cards(20), [project(name, bound, may_borrow=may) for name, (bound, may) in terms.items()])
-    held, wants = dict.fromkeys(terms, 0), {}
-    for name in terms:
-        for _ in range(draw.randint(0, 3)):
-            more = draw.randint(1, 4)
-            shares.hold(name, cards(more))
-            held[name] += more
-        wants[name] = [draw.randint(1, 5) for _ in range(draw.randint(0, 3))]
-        shares.want(name, wants[name])
-    return shares, terms, held, wants, draw.randint(1, 6), draw.randint(0, 12)
+    quota = Quota(
+        card_count=draw.choice((0, 3, 6)), core_count=draw.choice((0, 5)), card_hours=draw.choice((0, 2)),
+        micro_cny=draw.choice((0, 9)),
+    )  # fmt: skip
+    used = Use(draw.randint(0, 6), draw.randint(0, 5), draw.randint(0, 2 * HOUR_MS), draw.randint(0, 9))
+    asked = Use(draw.randint(0, 3), draw.randint(0, 2), draw.choice((0, 1, HOUR_MS)), draw.randint(0, 2))
+    return quota, used, asked, draw.random() < 0.5
 
 
-def rule(terms, held, wants, asked, free):
-    """May `a` take so many? By right, or as a loan that leaves others what they wait for by right."""
-    bound, may_borrow = terms["a"]
-    if held["a"] + asked <= bound:
-        return True
-    if bound and not may_borrow:
-        return False
-    owed = 0
-    for name in "bc":
-        room = terms[name][0] - held[name]
-        for each in wants[name]:
-            if each <= room:
-                room -= each
-                owed += each
-    return not owed or free - asked >= owed
+def defined_over(quota, used, asked, may_borrow):
+    """The names of all quotas that would be broken, one by one."""
+    bounds = (0 if may_borrow else quota.card_count, quota.core_count, quota.card_hours * HOUR_MS, quota.micro_cny)
+    names = ("card_count", "core_count", "card_hours", "micro_cny")
+    rows = zip(names, used, bounds, asked, strict=True)
+    return [name for name, has, bound, more in rows if bound and more and has + more > bound]
 
 
-def wrong_answers(shares_of, seeds=600):
+def wrong_answers(seeds=600):
     wrong = 0
     for seed in range(seeds):
-        shares, terms, held, wants, asked, free = drawn_rule(seed, shares_of)
-        wrong += (shares.refusal("a", cards(asked), free) is None) != rule(terms, held, wants, asked, free)
+        quota, used, asked, may_borrow = drawn_quota(seed)
+        found = engine.first_over(quota, used, asked, may_borrow=may_borrow)
+        expected = defined_over(quota, used, asked, may_borrow)
+        wrong += (found.what if found else None) != (expected[0] if expected else None)
     return wrong
 
 
-def test_the_rule_answers_as_it_is_written():
-    assert wrong_answers(Shares) == 0
+def test_quotas_answer_as_they_are_written():
+    assert wrong_answers() == 0
 
 
-class Generous(Shares):
-    def _not_lent(self, account, asked, free_cards):
-        return None
+PLANTED = {
+    "borrows always": lambda quota, used, asked, may_borrow: first_over(quota, used, asked, may_borrow=True),
+    "never borrows": lambda quota, used, asked, may_borrow: first_over(quota, used, asked, may_borrow=False),
+    "one too many": lambda quota, used, asked, may_borrow: first_over(
+        quota, used, Use(*(max(0, each - 1) for each in asked)), may_borrow=may_borrow
+    ),
+    "counts what is not asked": lambda quota, used, asked, may_borrow: first_over(
+        quota, Use(*(each + 1 for each in used)), asked, may_borrow=may_borrow
+    ),
+}
 
 
-class OwedToItself(Shares):
-    def _not_lent(self, account, asked, free_cards):
-        is_short = account.owed and free_cards - asked.accelerators < self._owed
-        is_right = account.held.accelerators + asked.accelerators <= account.project.quota.card_count
-        return Reason(code="share_owed") if is_short and not is_right else super()._not_lent(account, asked, free_cards)
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_a_mistake_in_the_quotas_is_seen(mistake, monkeypatch):
+    wrong = PLANTED[mistake]
+    monkeypatch.setattr(engine, "first_over", lambda *given, may_borrow: wrong(*given, may_borrow))
+    assert wrong_answers() > 5
 
 
-class WantsCount(Shares):
-    def _owe(self, account):
-        self._owed += sum(account.wanted) - account.owed
-        account.owed = sum(account.wanted)
+def test_amounts_are_told_in_the_units_of_the_quota():
+    over = first_over(Quota(card_hours=2), Use(card_ms=HOUR_MS + 1), Use(card_ms=HOUR_MS), may_borrow=True)
+    assert over == Over("card_hours", 2, 2, 1)
 
 
-class OneTooMany(Shares):
-    def _not_lent(self, account, asked, free_cards):
-        return super()._not_lent(account, asked, free_cards + 1)
-
-
-@pytest.mark.parametrize("planted", [Generous, OwedToItself, WantsCount, OneTooMany])
-def test_a_mistake_in_the_rule_is_seen(planted):
-    assert wrong_answers(planted) > 5
-
-
-def test_more_free_never_refuses_and_more_held_never_allows():
+def test_more_held_never_allows_and_more_asked_never_does():
     for seed in range(300):
-        shares, _, _, _, asked, free = drawn_rule(seed, Shares)
-        allowed = shares.refusal("a", cards(asked), free) is None
-        if allowed:
-            assert shares.refusal("a", cards(asked), free + 3) is None
-        shares.hold("a", cards(2))
-        if not allowed:
-            assert shares.refusal("a", cards(asked), free) is not None
+        quota, used, asked, may_borrow = drawn_quota(seed)
+        if first_over(quota, used, asked, may_borrow=may_borrow) is not None:
+            more = Use(*(each + 1 for each in used))
+            assert first_over(quota, more, asked, may_borrow=may_borrow) is not None
+            larger = Use(*(each + 1 for each in asked))
+            assert first_over(quota, used, larger, may_borrow=may_borrow) is not None
