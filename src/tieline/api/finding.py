@@ -63,5 +63,5 @@ def branches_at(platform: Platform) -> tuple[BranchAnswer, ...]:
 )
 async def plan(call: Call, body: PlanBody) -> PlanPage:
     """A dry run: where each task would go now, at which price, and why the other pools lost."""
-    plans = await call.platform.ask(PlanTasks(actor=call.actor, tasks=body.tasks))
+    plans = await call.platform.ask(PlanTasks(actor=call.actor, tasks=body.tasks, project=body.project))
     return PlanPage(plans=tuple(plans))

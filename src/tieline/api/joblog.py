@@ -19,7 +19,8 @@ from tieline.api.log import LAST_EVENT_ID
 from tieline.api.operation import BYTES, EVENTS, Parameter, operation
 from tieline.api.stream import PING, PING_S, EventStream, cursor_of, frame
 from tieline.drivers.stores.columns import short
-from tieline.exchange.permission import no_such, sees_job
+from tieline.exchange.permission import no_such
+from tieline.exchange.projects import sees_work
 from tieline.model.api import JobView
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED
@@ -158,10 +159,10 @@ def cursor(call: Call, after: str, view: JobView) -> tuple[int, int]:
 
 
 async def readable_job(call: Call, job: str) -> JobView:
-    """The job, if the caller may read what it printed: its user, admins, auditors."""
+    """The job, if the caller may read what it printed: its user, members of its project, admins, auditors."""
     name = job_id(call.platform, named(job))
     call.note(job=name)
     view = await visible_job(call.platform, call.actor, name)
-    if not sees_job(call.actor, view.job.user):
+    if not sees_work(call.platform.view, call.actor, view.job.user, view.job.project):
         raise no_such("log of", name)
     return view

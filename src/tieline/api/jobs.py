@@ -18,11 +18,13 @@ from tieline.api.reading import check_taken_along
 from tieline.api.sealing import kept_secrets
 from tieline.drivers.stores.columns import short
 from tieline.exchange.commands import StopJob, SubmitJobs, WhyJob
-from tieline.exchange.permission import no_such, owns, sees_job
+from tieline.exchange.permission import no_such, owns
+from tieline.exchange.projects import manages, sees_work
 from tieline.model.api import EventPage, JobPage, JobsBody, JobView, StopBody, WhyView
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED, Job, JobState, Run
 from tieline.model.party import Actor, Role
+from tieline.model.spec import OptionalWord
 
 MOST_WAIT_S = 60
 STATES = "|".join(state.value for state in JobState)
@@ -36,6 +38,7 @@ class JobsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str, msgspec.Meta(max_length=200, description="of this user; others' jobs are for admins and auditors")
     ] = ""
     pipeline: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    project: Annotated[OptionalWord, msgspec.Meta(description="of this project; its members see all of its jobs")] = ""
     before: Annotated[str, msgspec.Meta(pattern=OPTIONAL_NAME, description="go on before this job (`next_before`)")] = (
         ""
     )
@@ -74,7 +77,7 @@ async def submit_jobs(call: Call, body: JobsBody) -> JobPage:
     """
     await check_taken_along(call.platform, call.actor, body.tasks)
     keep = kept_secrets(call.platform, body.sealed_secrets, body.tasks)
-    command = call.command(SubmitJobs, tasks=body.tasks, pipeline=body.pipeline)
+    command = call.command(SubmitJobs, tasks=body.tasks, pipeline=body.pipeline, project=body.project)
     jobs: tuple[Job, ...] = await call.platform.ask(command, keep)
     call.note(job=jobs[0].id)
     return JobPage(jobs=tuple(jobs), next_before="")
@@ -82,9 +85,15 @@ async def submit_jobs(call: Call, body: JobsBody) -> JobPage:
 
 @operation("GET", "/v1/jobs", tag="jobs", errors=("invalid_cursor",), follows=JOB_FOLLOWS)
 async def list_jobs(call: Call, query: JobsQuery) -> JobPage:
-    """Jobs, newest first: the caller's own; for admins and auditors, everybody's."""
-    actor, user = call.actor, query.user
-    if not actor.has(Role.ADMIN, Role.AUDITOR):
+    """Jobs, newest first: the caller's own, or those of a project that it is in; for admins and auditors, everybody's.
+
+    A token that is bound to a project shows the jobs of that project alone.
+    """
+    actor, user, project = call.actor, query.user, query.project or call.actor.project
+    if actor.project not in ("", project):
+        return JobPage(jobs=(), next_before="")
+    is_member = bool(project) and call.platform.view.members.role(actor, project) is not None
+    if not actor.has(Role.ADMIN, Role.AUDITOR) and not is_member:
         if user not in ("", actor.name):
             return JobPage(jobs=(), next_before="")
         user = actor.name
@@ -94,6 +103,7 @@ async def list_jobs(call: Call, query: JobsQuery) -> JobPage:
         user=user,
         states=(query.state,) if query.state else (),
         pipeline=query.pipeline,
+        project=project,
         before=before,
         limit=query.limit,
     )
@@ -159,8 +169,10 @@ async def stop_job(call: Call, job: str, body: StopBody) -> JobView:
             if error.code != "not_found":
                 raise
         view = await visible_job(platform, call.actor, name)
-    elif not call.actor.has(Role.ADMIN) and view.job.user != call.actor.name:
-        raise TielineError("forbidden", f"`{name}` belongs to `{view.job.user}`")
+    else:
+        is_its = view.job.user == call.actor.name or manages(platform.view, call.actor, view.job.project)
+        if not is_its and not call.actor.has(Role.ADMIN):
+            raise TielineError("forbidden", f"`{name}` belongs to `{view.job.user}`")
     return view
 
 
@@ -174,9 +186,9 @@ async def visible_job(platform: Platform, actor: Actor, name: str) -> JobView:
     job, runs = await platform.read(_job_and_runs, platform, name)
     if job is None:
         raise no_such("job", name)
-    if sees_job(actor, job.user):
+    if sees_work(platform.view, actor, job.user, job.project):
         return JobView(job=job, runs=tuple(runs))
-    theirs = tuple(run for run in runs if owns(actor, run.owner))
+    theirs = tuple(run for run in runs if owns(actor, run.owner)) if actor.project in ("", job.project) else ()
     if not theirs:
         raise no_such("job", name)
     return JobView(job=job, runs=theirs)

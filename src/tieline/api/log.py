@@ -138,7 +138,8 @@ async def visible_rows(call: Call, rows: Sequence[LogRow]) -> list[LogRow]:
     """Those of ``rows`` that the caller may see; where they came from only for those who may see everything."""
     platform = call.platform
     await platform.learn(platform.facts.unknown(row.job for row in rows))
-    shown = [row for row in rows if platform.facts.sees(call.actor, row)]
+    members = platform.view.members
+    shown = [row for row in rows if platform.facts.sees(call.actor, row, members)]
     if call.actor.has(Role.ADMIN, Role.AUDITOR):
         return shown
     return [row._replace(source=None) for row in shown]

@@ -26,6 +26,7 @@ TAGS: dict[str, str] = {
     "finding": "which offers fit, and what would be done with a task",
     "quotes": "ask before you take",
     "jobs": "work, from its submission to its end",
+    "projects": "who shares a budget and a share of the cards",
     "money": "what was used and what it costs",
     "log": "everything that happened, hash-chained",
     "sites": "who joined, and on which terms",
@@ -198,6 +199,7 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "job": {"description": "A job's short name or identifier.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "quote": {"description": "A quote's name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "token": {"description": "A token's name (not its secret).", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+    "project": {"description": "A project's name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "peer": {"description": "An exchange's identifier.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "prefix": {
         "description": "A prefix: the owner whose log it is.",

@@ -19,6 +19,7 @@ from tieline.api.indexing import Indexing
 from tieline.api.metrics import Metrics, watch_writer
 from tieline.api.peercaller import PeerCalls
 from tieline.api.rates import Rates
+from tieline.api.sealing import for_branch
 from tieline.api.tailing import Tail
 from tieline.drivers.peers.federation import Federation
 from tieline.drivers.peers.signing import Signer
@@ -38,7 +39,7 @@ from tieline.model.error import TielineError
 from tieline.model.limits import Limits
 from tieline.model.peer import Introduction
 from tieline.model.peering import BranchView
-from tieline.model.protocol import WELCOME, Proof
+from tieline.model.protocol import WELCOME, Offer, Proof
 from tieline.model.reason import Reason
 from tieline.model.task import Task
 from tieline.ports import Archive, Clock
@@ -231,8 +232,8 @@ class Platform:
         """Look up whose jobs (short names) these are."""
         if jobs:
             prefix = self.exchange.prefix
-            for job, user in await self.read(_users, self.store, prefix, jobs):
-                self.facts.learn(job, user)
+            for job, user, project in await self.read(_whose, self.store, prefix, jobs):
+                self.facts.learn(job, user, project)
 
     # -- what runs elsewhere ------------------------------------------------------------------------------------------
 
@@ -246,6 +247,10 @@ class Platform:
     def close_orders(self, station: str, orders: Mailbox) -> None:
         """No more."""
         self.hub.close_line(station, orders)
+
+    async def sealed_for(self, offer: Offer) -> str:
+        """What the run of an offer to a peer is given, sealed to its site; empty when there is nothing."""
+        return await for_branch(self, offer)
 
     async def keep_log(self, run: str, node: int, offset: int, content: bytes) -> LogKept:
         """Keep what a run printed, and wake who reads it."""
@@ -276,11 +281,11 @@ class Platform:
         return {name: int(getattr(self.limits, name)) for name in self.limits.__struct_fields__}
 
 
-def _users(store: Store, prefix: str, jobs: Sequence[str]) -> list[tuple[str, str]]:
+def _whose(store: Store, prefix: str, jobs: Sequence[str]) -> list[tuple[str, str, str]]:
     found = []
     for job in jobs:
         known = store.job(f"{prefix}/job/{job}")
-        found.append((job, known.user if known is not None else ""))
+        found.append((job, known.user, known.project) if known is not None else (job, "", ""))
     return found
 
 

@@ -67,7 +67,7 @@ async def accept_quote(call: Call, quote: str, body: AcceptBody) -> JobView:
     name = named(quote)
     asked = await visible_quote(call, name)
     keep = kept_secrets(call.platform, body.sealed_secrets, (asked.task,))
-    job: Job = await call.platform.ask(call.command(AcceptQuote, quote=name), keep)
+    job: Job = await call.platform.ask(call.command(AcceptQuote, quote=name, project=body.project), keep)
     call.note(job=job.id)
     return JobView(job=job, runs=())
 

@@ -1,7 +1,8 @@
-"""Reading: who may read a blob: admins and auditors; whoever sent it or runs a job that refers to it; a site, what its
-live runs need.
+"""Reading: who may read a blob: admins and auditors; whoever sent it or runs a job that refers to it; members of the
+project of such a job; a site, what its live runs need.
 
-What was allowed once is remembered; what is not remembered is looked for among the caller's newest jobs.
+What was allowed once is remembered, but not to members, who may leave; what is not remembered is looked for among the
+caller's newest jobs, then among those of its projects.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PAGE = 500
 PAGES = 6  # of the caller's newest jobs that are looked through
+PROJECT_PAGES = 2  # of the newest jobs of each of the caller's projects
+MOST_PROJECTS = 8
 
 
 def taken_along(task: Task) -> Iterator[str]:
@@ -46,10 +49,16 @@ async def may_read(platform: Platform, actor: Actor, sha256: str) -> bool:
         return True
     if actor.has(Role.SITE):
         return _is_needed_at(platform, actor.name, sha256)
-    found = await platform.read(_is_of_user, platform, actor.name, sha256)
-    if found:
+    if await platform.read(_is_of_jobs, platform, sha256, PAGES, user=actor.name):
         platform.facts.allow(actor.name, sha256)
-    return found
+        return True
+    projects = platform.view.members.of(actor)[:MOST_PROJECTS]
+    if not projects or not await platform.blobs.has(sha256):
+        return False
+    for name in projects:
+        if await platform.read(_is_of_jobs, platform, sha256, PROJECT_PAGES, project=name):
+            return True
+    return False
 
 
 async def check_taken_along(platform: Platform, actor: Actor, tasks: Sequence[Task]) -> None:
@@ -80,10 +89,10 @@ def _is_needed_at(platform: Platform, site: str, sha256: str) -> bool:
     return False
 
 
-def _is_of_user(platform: Platform, user: str, sha256: str) -> bool:
+def _is_of_jobs(platform: Platform, sha256: str, pages: int, *, user: str = "", project: str = "") -> bool:
     before = ""
-    for _ in range(PAGES):
-        jobs = platform.store.jobs(user=user, before=before, limit=PAGE)
+    for _ in range(pages):
+        jobs = platform.store.jobs(user=user, project=project, before=before, limit=PAGE)
         if any(sha256 in referred(job) for job in jobs):
             return True
         if len(jobs) < PAGE:

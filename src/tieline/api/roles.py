@@ -49,6 +49,14 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "stop_job": PAYERS,
     "read_job_log": PEOPLE,
     "stream_job_log": PEOPLE,
+    # projects
+    "create_project": (Role.ADMIN,),
+    "list_projects": PEOPLE,
+    "read_project": PEOPLE,
+    "set_project": (Role.ADMIN,),
+    "change_members": (Role.ADMIN, Role.OWNER, Role.USER),
+    "close_project": (Role.ADMIN,),
+    "reopen_project": (Role.ADMIN,),
     # money
     "list_usage": PEOPLE,
     "list_bills": PEOPLE,
@@ -135,6 +143,8 @@ SCOPE_OF: dict[str, str] = {
     "stop_job": "stop",
     "read_job_log": "read:log",
     "stream_job_log": "read:log",
+    "list_projects": "read:job",
+    "read_project": "read:job",
     "list_usage": "read:bill",
     "list_bills": "read:bill",
     "list_usage_keys": "read:bill",
