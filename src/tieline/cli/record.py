@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 import click
 
 from tieline.cli import table, words
-from tieline.cli.face import Face, Verbs, as_json, as_tieline, confirmed, note, option, pass_face, show_json, verb, yes
+from tieline.cli.face import (
+    Face,
+    Verbs,
+    as_json,
+    as_tieline,
+    confirmed,
+    flag,
+    hint,
+    note,
+    option,
+    pass_face,
+    show_json,
+    verb,
+    yes,
+)
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -143,6 +157,59 @@ def checkpoint(
     _stored(face.call(work), as_json)
 
 
+@verb("rekey", "id_rekey")
+@click.argument("prefix")
+@click.argument("public", metavar="PUBLIC")
+@flag("--revoke", "is_revoking", help="revoke_keys")
+@yes
+@as_json
+@pass_face
+def rekey(face: Face, prefix: str, public: str, is_revoking: bool, yes: bool, as_json: bool) -> None:
+    """As an admin, where the owner's own key was lost or stolen."""
+    confirmed(words.say("rekey_it", owner=prefix, public=public), yes)
+    found = face.call(lambda client: client.rekey_owner(prefix, public, is_revoking=is_revoking))
+    if as_json:
+        show_json(found)
+    else:
+        note(words.say("rekeyed", owner=found.owner, kid=found.kid))
+
+
+@verb("resign", "id_resign")
+@click.argument("prefix")
+@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
+@option(
+    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
+)
+@option("--lease", default="90d", metavar="TIME", help="lease")
+@yes
+@as_json
+@pass_face
+def resign(
+    face: Face, prefix: str, key: Path | None, folder: Path | None, lease: str, yes: bool, as_json: bool
+) -> None:
+    """Sign again, here, what another key signed: look at the list, a thief may have written some of it."""
+    from tieline.cli.signing import key_of, signed_again, signed_by_others
+
+    owner_key = key_of(key, folder)
+    lease_s = _lease_s(lease)
+
+    async def work(client: AsyncClient) -> list[RecordView]:
+        found = await signed_by_others(client, prefix, owner_key)
+        for each in found:
+            note("\t".join((each.id, f"rev {each.rev}", each.kid, words.word(each.status))))
+        if found:
+            confirmed(words.say("resign_them", count=len(found)), yes)
+        now_s = int(time.time())
+        return [await client.register(await signed_again(client, each, owner_key, now_s, lease_s)) for each in found]
+
+    stored = face.call(work)
+    if as_json:
+        show_json([{"id": each.id, "rev": each.rev, "kid": each.kid} for each in stored])
+    else:
+        note(words.say("resigned", count=len(stored)))
+        hint(f"tieline id checkpoint {prefix} " + (f"--site {folder}" if folder else f"--key {key}"))
+
+
 def _stored(found: RecordView, as_json: bool) -> None:
     if as_json:
         show_json(found)
@@ -207,5 +274,5 @@ def _show(found: RecordView) -> None:
     click.echo(msgspec.json.format(bytes(found.record), indent=2).decode())
 
 
-for _each in (resolve, verify, register, withdraw, checkpoint):
+for _each in (resolve, verify, register, withdraw, checkpoint, rekey, resign):
     record.add_command(_each)

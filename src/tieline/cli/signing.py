@@ -19,6 +19,7 @@ from tieline.registry.pages import CHECKPOINT_NAME, checkpoint_of
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
+    from tieline.model.api import RecordView
 
 MOST_BYTES = 65_536
 BACKDATE_S = 60
@@ -136,6 +137,24 @@ async def signed_withdrawal(client: AsyncClient, identifier: str, key: Key, now_
     return sign(record, key, await _kid(client, Identifier.parse(identifier).prefix, key)).decode()
 
 
+async def signed_by_others(client: AsyncClient, prefix: str, key: Key) -> list[RecordView]:
+    """The records of ``prefix`` that are under another key than this; its checkpoint is made anew instead."""
+    kid = await _kid(client, prefix, key)
+    return [each for each in await _views(client, prefix) if each.kid != kid and not _is_checkpoint(each.id)]
+
+
+async def signed_again(client: AsyncClient, found: RecordView, key: Key, now_s: int, lease_s: int) -> str:
+    """The envelope of what the record last said, as the next revision; tombstones stay tombstones."""
+    last = opened(found.envelope.encode()).record
+    nb = max(last.nb, now_s - BACKDATE_S)
+    record = msgspec.structs.replace(last, rev=last.rev + 1, prev=found.sha256, nb=nb, exp=nb + lease_s)
+    return sign(record, key, await _kid(client, Identifier.parse(found.id).prefix, key)).decode()
+
+
+def _is_checkpoint(identifier: str) -> bool:
+    return identifier.partition("/")[2] == CHECKPOINT_NAME
+
+
 async def signed_checkpoint(
     client: AsyncClient, prefix: str, key: Key, now_s: int, lease_s: int
 ) -> tuple[str, CheckpointSpec]:
@@ -145,19 +164,19 @@ async def signed_checkpoint(
     record that is not under ``key``'s signature.
     """
     kid = await _kid(client, prefix, key)
-    made = checkpoint_of(prefix, await _envelopes(client, prefix), {kid: key.public}, now_s)
+    envelopes = [view.envelope.encode() for view in await _views(client, prefix)]
+    made = checkpoint_of(prefix, envelopes, {kid: key.public}, now_s)
     draft = Draft(id=f"{prefix}/{CHECKPOINT_NAME}", spec=msgspec.to_builtins(made.spec))
     return await signed_next(client, draft, key, now_s, lease_s), made.spec
 
 
-async def _envelopes(client: AsyncClient, prefix: str) -> list[bytes]:
+async def _views(client: AsyncClient, prefix: str) -> list[RecordView]:
     """Every record of exactly this prefix."""
-    found: list[bytes] = []
+    found: list[RecordView] = []
     after = f"{prefix}/"  # those of the prefixes below it sort before
     while len(found) <= MAX_QUOTA:
         page = await client.records(prefix=prefix, after=after, limit=RECORDS_AT_ONCE)
-        own = [view.envelope.encode() for view in page.records if view.id.startswith(f"{prefix}/")]
-        found += own
+        found += [view for view in page.records if view.id.startswith(f"{prefix}/")]
         if not page.next_after or page.next_after <= after:
             return found
         after = page.next_after

@@ -134,6 +134,25 @@ def leave(face: Face, name: str, yes: bool, as_json: bool) -> None:
     _change(face, name, "leave", as_json)
 
 
+@verb("rekey", "site_rekey")
+@click.argument("folder", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="next_key")
+@flag("--revoke", "is_revoking", help="revoke_keys")
+@as_json
+@pass_face
+def rekey(_face: Face, folder: Path, key: Path | None, is_revoking: bool, as_json: bool) -> None:
+    """Another key speaks for the owner; the site's process signs everything again with it."""
+    from tieline.cli.signing import seed_of
+    from tieline.drivers import siteprocess
+
+    seed = seed_of(key.read_bytes()[:1024], str(key)) if key is not None else b""
+    found = siteprocess.rekey(folder, seed, is_revoking=is_revoking)
+    if as_json:
+        show_json(found)
+    else:
+        note(words.say("rekeyed", owner=found.owner, kid=found.kid))
+
+
 def _change(face: Face, name: str, what: str, as_json: bool) -> None:
     if what != "accept" and Path(name).is_dir():
         from tieline.drivers import siteprocess
@@ -195,5 +214,5 @@ def _pool(pool: PoolView) -> tuple[str, ...]:
     )
 
 
-for _each in (ls, show, join, accept, drain, undrain, leave):
+for _each in (ls, show, join, accept, drain, undrain, leave, rekey):
     site.add_command(_each)

@@ -20,6 +20,7 @@ from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED, Job
 from tieline.model.party import Role
 from tieline.model.plan import Answer, Plan, Quote
+from tieline.model.rekeying import RekeyBody, RekeyView
 from tieline.model.task import Mount, Task
 
 T = TypeVar("T")
@@ -267,6 +268,10 @@ class AsyncClient:
     async def change_site(self, name: str, what: str) -> api.SiteView:
         """``what``: accept, drain, undrain or leave."""
         return await self._post(f"/v1/sites/{in_path(name)}/{what}", api.SiteView)
+
+    async def rekey_owner(self, owner: str, public: str, *, is_revoking: bool = False) -> RekeyView:
+        """As an admin: let ``public`` speak for ``owner``; ``is_revoking`` takes the word of its other keys."""
+        return await self._post("/v1/keys", RekeyView, RekeyBody(owner=owner, public=public, is_revoking=is_revoking))
 
     async def create_token(
         self, name: str, roles: Sequence[Role], *, owner: str = "", ttl_s: int = 86_400, uses: int = -1

@@ -133,6 +133,7 @@ class Client:
     create_token = _face(AsyncClient.create_token)
     delegate_token = _face(AsyncClient.delegate_token)
     tokens = _face(AsyncClient.tokens)
+    rekey_owner = _face(AsyncClient.rekey_owner)
     revoke_token = _face(AsyncClient.revoke_token)
     has_blob = _face(AsyncClient.has_blob)
     upload = _face(AsyncClient.upload)

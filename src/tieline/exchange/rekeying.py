@@ -16,7 +16,7 @@ from tieline.exchange.sites import use_nonce
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.party import Role
-from tieline.model.record import DelegatedKey, Delegation, Record
+from tieline.model.record import DelegatedKey, Delegation, Record, Status
 from tieline.model.rekeying import REKEY, RekeyStatement, RekeyView
 from tieline.ports import Ids
 from tieline.registry import open_statement, opened, verify_statement
@@ -73,6 +73,8 @@ def _given(view: View, owner: str) -> tuple[bytes, Record]:
     record = opened(before).record if before is not None else None
     if before is None or record is None or parent != view.prefix or record.id != f"{parent}/owner/{label}":
         raise no_such("owner", owner)
+    if record.status is Status.WITHDRAWN:
+        raise TielineError("conflict", f"`{owner}` was withdrawn", where="owner")
     return before, record
 
 

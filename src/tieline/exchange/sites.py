@@ -92,8 +92,9 @@ def join_site(view: View, command: JoinSite, now_ms: int, ids: Ids) -> Decision:
 
 def _name_of(delegation: bytes, public: str) -> str:
     """Under which name a delegation gives to ``public``: a site that joins late does not know that keys changed."""
-    given = msgspec.convert(opened(delegation).record.spec, Delegation)
-    return next((key.kid for key in given.keys if key.public == public), "")
+    spec = opened(delegation).record.spec
+    keys = msgspec.convert(spec, Delegation).keys if spec else ()
+    return next((key.kid for key in keys if key.public == public), "")
 
 
 def _stored(view: View, envelope: bytes, now_ms: int) -> RecordStored:

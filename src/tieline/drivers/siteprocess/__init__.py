@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tieline.model.api import JoinView, SiteView
+    from tieline.model.rekeying import RekeyView
     from tieline.registry import Key
 
-__all__ = ["change", "has_joined", "join", "join_site", "owner_key", "owner_seed", "run_site"]
+__all__ = ["change", "has_joined", "join", "join_site", "owner_key", "owner_seed", "rekey", "run_site"]
 
 
 def run_site(folder: Path | str) -> int:
@@ -53,6 +54,13 @@ def change(folder: Path | str, what: str) -> SiteView:
     from tieline.drivers.siteprocess import owner
 
     return owner.change(Path(folder), what)
+
+
+def rekey(folder: Path | str, seed: bytes = b"", *, is_revoking: bool = False) -> RekeyView:
+    """Let another key speak for the owner of the site in ``folder``; see `rekeying.rekey`."""
+    from tieline.drivers.siteprocess import rekeying
+
+    return rekeying.rekey(Path(folder), seed, is_revoking=is_revoking)
 
 
 def has_joined(folder: Path | str) -> bool:

@@ -50,6 +50,7 @@ class Publisher:
         self.fronts = fronts
         self.statements = statements
         self.heads = home.heads()
+        self._is_waiting = False  # whether a next key waits for the exchange's word
         self._take_key()
         self.said = asyncio.Event()  # everything has been said once in this session
         self._fronted: dict[str, tuple[Statement, ...]] = {}
@@ -60,15 +61,19 @@ class Publisher:
         self._wake.set()
 
     def look(self) -> None:
-        """The owner may have changed its key: everything is said again with the new one."""
+        """The owner may have changed its key, or made one that waits for the exchange's word: see what follows."""
         if self.home.identity_stamp() != self._stamp:
             self._take_key()
+            self.wake()
+        elif self.home.has_next() is not self._is_waiting:
+            self._is_waiting = self.home.has_next()
             self.wake()
 
     def _take_key(self) -> None:
         """With which key, and under which name of it, the owner speaks now."""
         settle(self.home)
         self._stamp = self.home.identity_stamp()
+        self._is_waiting = self.home.has_next()
         self.identity = self.home.identity
         self.key = Key(self.home.seed("owner"))
 
@@ -80,7 +85,7 @@ class Publisher:
             is_said = await self._publish()
             if is_said:
                 self.said.set()
-            await waited(self._wake, LOOK_S if is_said else AGAIN_S)
+            await waited(self._wake, LOOK_S if is_said and not self._is_waiting else AGAIN_S)
 
     async def follow(self, front: FrontConfig) -> None:
         """Look at one front's list for ever; what cannot be read leaves the last good list standing."""
