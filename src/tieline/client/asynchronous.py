@@ -20,6 +20,7 @@ from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED, Job
 from tieline.model.party import Role
 from tieline.model.plan import Answer, Plan, Quote
+from tieline.model.project import Member
 from tieline.model.rekeying import RekeyBody, RekeyView
 from tieline.model.task import Mount, Task
 
@@ -143,9 +144,10 @@ class AsyncClient:
         )
         return await self._post("/v1/find", Answer, body)
 
-    async def plan(self, tasks: Sequence[Task]) -> tuple[Plan, ...]:
+    async def plan(self, tasks: Sequence[Task], *, project: str = "") -> tuple[Plan, ...]:
         """A dry run: what would happen now."""
-        return (await self._post("/v1/plans", api.PlanPage, api.PlanBody(tasks=tuple(tasks)))).plans
+        body = api.PlanBody(tasks=tuple(tasks), project=project)
+        return (await self._post("/v1/plans", api.PlanPage, body)).plans
 
     async def ask(
         self, task: Task, *, pool: str = "", price_micro_cny: int = 0, duration_s: int = 0, wait_s: float = 10
@@ -164,18 +166,27 @@ class AsyncClient:
         """A quote as it stands."""
         return await self._get(f"/v1/quotes/{in_path(name)}", Quote)
 
-    async def accept(self, quote: str, secrets: dict[str, str] | None = None) -> Job:
+    async def accept(self, quote: str, secrets: dict[str, str] | None = None, *, project: str = "") -> Job:
         """Accept a quote: this books it."""
-        body = api.AcceptBody(sealed_secrets=await self._sealed(secrets))
+        body = api.AcceptBody(sealed_secrets=await self._sealed(secrets), project=project)
         return (await self._post(f"/v1/quotes/{in_path(quote)}/accept", api.JobView, body)).job
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     async def submit(
-        self, *tasks: Task, pipeline: str = "", secrets: dict[str, str] | None = None, key: str = ""
+        self,
+        *tasks: Task,
+        pipeline: str = "",
+        project: str = "",
+        secrets: dict[str, str] | None = None,
+        key: str = "",
     ) -> tuple[Job, ...]:
-        """Submit one task, or several that run one after the other. The answer means: it will not be forgotten."""
-        body = api.JobsBody(tasks=tasks, pipeline=pipeline, sealed_secrets=await self._sealed(secrets))
+        """Submit one task, or several that run one after the other. The answer means: it will not be forgotten.
+
+        Without a ``project`` the jobs count for the caller's only one, or for none.
+        """
+        sealed = await self._sealed(secrets)
+        body = api.JobsBody(tasks=tasks, pipeline=pipeline, sealed_secrets=sealed, project=project)
         return (await self._post("/v1/jobs", api.JobPage, body, key=key)).jobs
 
     async def job(self, name: str, wait_s: int = 0) -> api.JobView:
@@ -194,10 +205,17 @@ class AsyncClient:
                 return view
 
     async def jobs(
-        self, state: str = "", user: str = "", before: str = "", limit: int = 100, *, pipeline: str = ""
+        self,
+        state: str = "",
+        user: str = "",
+        before: str = "",
+        limit: int = 100,
+        *,
+        pipeline: str = "",
+        project: str = "",
     ) -> api.JobPage:
-        """Jobs, newest first."""
-        asked = {"state": state, "user": user, "pipeline": pipeline, "before": before}
+        """Jobs, newest first: the caller's own, or those of a project that it is in."""
+        asked = {"state": state, "user": user, "pipeline": pipeline, "project": project, "before": before}
         return await self._get("/v1/jobs", api.JobPage, limit=limit, **asked)
 
     async def stop(self, name: str, why: str = "") -> Job:
@@ -228,15 +246,49 @@ class AsyncClient:
             if event.event in ("log", "message") and event.data:
                 yield base64.b64decode(event.data)
 
+    # -- projects -----------------------------------------------------------------------------------------------------
+
+    async def projects(self) -> tuple[api.ProjectView, ...]:
+        """The projects that the caller may see, without their members."""
+        return (await self._get("/v1/projects", api.ProjectPage)).projects
+
+    async def project(self, name: str) -> api.ProjectView:
+        """One project with its members, what it used this month and what it holds now."""
+        return await self._get(f"/v1/projects/{in_path(name)}", api.ProjectView)
+
+    async def create_project(self, body: api.ProjectBody) -> api.ProjectView:
+        """Make a project; for admins."""
+        return await self._post("/v1/projects", api.ProjectView, body)
+
+    async def set_project(self, name: str, body: api.ProjectSetBody) -> api.ProjectView:
+        """Change the terms of a project; for admins."""
+        return await self._post(f"/v1/projects/{in_path(name)}/set", api.ProjectView, body)
+
+    async def change_members(
+        self, name: str, put: Sequence[Member] = (), remove: Sequence[Member] = ()
+    ) -> api.ProjectView:
+        """Put users and groups into a project or take them out; for its managers and admins."""
+        body = api.MembersBody(put=tuple(put), remove=tuple(remove))
+        return await self._post(f"/v1/projects/{in_path(name)}/members", api.ProjectView, body)
+
+    async def close_project(self, name: str, *, is_closed: bool = True) -> api.ProjectView:
+        """Take no new jobs in a project, or take them again; for admins."""
+        what = "close" if is_closed else "reopen"
+        return await self._post(f"/v1/projects/{in_path(name)}/{what}", api.ProjectView)
+
     # -- money, log ---------------------------------------------------------------------------------------------------
 
-    async def usage(self, job: str = "", after: str = "", limit: int = 1000) -> api.UsagePage:
-        """Usage lines that the caller may see."""
-        return await self._get("/v1/usage", api.UsagePage, job=job, after=after, limit=limit)
+    async def usage(self, job: str = "", after: str = "", limit: int = 1000, *, project: str = "") -> api.UsagePage:
+        """Usage lines that the caller may see; of a project that it is in, all."""
+        asked = {"job": job, "after": after, "project": project}
+        return await self._get("/v1/usage", api.UsagePage, limit=limit, **asked)
 
-    async def bills(self, side: str = "user", *, from_ms: int = 0, until_ms: int = 0) -> tuple[Bill, ...]:
+    async def bills(
+        self, side: str = "user", *, from_ms: int = 0, until_ms: int = 0, project: str = ""
+    ) -> tuple[Bill, ...]:
         """Bills of runs that ended between two times (0: no bound): of users (owed) or of owners (earned)."""
-        return (await self._get("/v1/bills", api.BillPage, side=side, from_ms=from_ms, until_ms=until_ms)).bills
+        asked = {"side": side, "project": project}
+        return (await self._get("/v1/bills", api.BillPage, from_ms=from_ms, until_ms=until_ms, **asked)).bills
 
     async def usage_keys(self) -> api.UsageKeys:
         """The keys of the exchanges whose words stand in usage lines, as this exchange pinned them."""

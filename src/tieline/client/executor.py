@@ -53,7 +53,14 @@ class Executor(futures.Executor):
     """Runs each call as a job. At most ``in_flight`` jobs are at the exchange at once; the others wait here."""
 
     def __init__(
-        self, client: Client, *, trust: Iterable[str] = (), in_flight: int = 32, task: Task | None = None, **fields: Any
+        self,
+        client: Client,
+        *,
+        trust: Iterable[str] = (),
+        in_flight: int = 32,
+        project: str = "",
+        task: Task | None = None,
+        **fields: Any,
     ) -> None:
         """``trust``: prefixes of owners whose pickles are opened. ``task`` and ``fields`` say what every call needs:
 
@@ -62,6 +69,7 @@ class Executor(futures.Executor):
         assert in_flight > 0, in_flight
         self._client = client
         self._trust = frozenset(trust)
+        self._project = project
         self._template = task_of(task or Task(), fields)
         self._room = asyncio.Semaphore(in_flight)
         self._lock = threading.Lock()
@@ -133,7 +141,7 @@ class Executor(futures.Executor):
                 "outputs": (*self._template.outputs, "result.json", "result.pkl"),
             },
         )
-        (job,) = await client.submit(task)
+        (job,) = await client.submit(task, project=self._project)
         try:
             view = await client.wait(job.id)
         except asyncio.CancelledError:

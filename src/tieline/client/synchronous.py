@@ -120,6 +120,15 @@ class Client:
     fetch = _face(AsyncClient.fetch)
     pack = _face(AsyncClient.pack)
 
+    # -- projects -----------------------------------------------------------------------------------------------------
+
+    projects = _face(AsyncClient.projects)
+    project = _face(AsyncClient.project)
+    create_project = _face(AsyncClient.create_project)
+    set_project = _face(AsyncClient.set_project)
+    change_members = _face(AsyncClient.change_members)
+    close_project = _face(AsyncClient.close_project)
+
     # -- money, log, sites, tokens, blobs -----------------------------------------------------------------------------
 
     usage = _face(AsyncClient.usage)
@@ -162,14 +171,14 @@ class Client:
 
     # -- what only this face has --------------------------------------------------------------------------------------
 
-    def run(self, what: str | Task, *, timeout_s: float | None = None, **fields: Any) -> Job:
+    def run(self, what: str | Task, *, timeout_s: float | None = None, project: str = "", **fields: Any) -> Job:
         """Submit a script or a task, wait for its end, and return the job; ``fields`` are those of `Task`.
 
         >>> client.run("hostname", nodes=2, network="none")  # doctest: +SKIP
 
         A job that failed is returned, not raised. Raises TielineError `invalid_task`, `unplaceable`, `timeout`.
         """
-        (job,) = self.submit(task_of(what, fields))
+        (job,) = self.submit(task_of(what, fields), project=project)
         return self.wait(job.id, timeout_s).job
 
 
