@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import msgspec
+import pytest
 from test_peers_follow import link
 from use_world import SITE, Site
 
@@ -10,7 +12,10 @@ from peer_world import ADMIN, until
 from tieline.cli.signing import Draft, signed_again, signed_by_others, signed_checkpoint, signed_next
 from tieline.client import AsyncClient
 from tieline.drivers import siteprocess
-from tieline.drivers.siteprocess.home import Home
+from tieline.drivers.siteprocess.home import NEXT, Home
+from tieline.drivers.siteprocess.rekeying import settle
+from tieline.model.error import TielineError
+from tieline.model.party import Role
 from tieline.registry import Key, opened
 
 LEASE_S = 86_400
@@ -93,3 +98,52 @@ def test_what_a_lost_word_had_signed_is_signed_again_and_a_late_follower_takes_i
         assert opened(hub.view.catalogue.delegation(owner)).record.rev == 4
     finally:
         site.stop()
+
+
+def joined(exchange, folder, seed=b""):
+    """A site that has joined and does not run."""
+    secret = with_client(exchange, lambda client: client.create_token("join", [Role.JOIN], owner="lab")).secret
+    asyncio.run(siteprocess.join_site(folder, token=secret, owner="lab", name=folder.name, seed=seed))
+    return Home(folder)
+
+
+def test_sites_of_one_owner_change_to_one_key_and_a_crash_in_between_is_made_good(exchange, tmp_path):
+    region = exchange("cn.sh")
+    one = joined(region, tmp_path / "one")
+    first = one.seed("owner")
+    two = joined(region, tmp_path / "two", first)
+    said = siteprocess.rekey(one.folder)
+    assert one.seed("owner") != first
+    assert siteprocess.rekey(two.folder, one.seed("owner")) == said  # no further revision, only another folder
+    assert (two.seed("owner"), two.identity.kid) == (one.seed("owner"), one.identity.kid)
+    with pytest.raises(TielineError, match="already"):
+        siteprocess.rekey(two.folder, one.seed("owner"))
+    three = joined(region, tmp_path / "three", one.seed("owner"))  # comes later, and is told the key's name
+    assert three.identity.kid == said.kid
+
+    mine = Key(three.make_next())
+    body = {"owner": "cn.sh.lab", "public": mine.public, "is_revoking": True}
+    given = region.http.post("/v1/keys", json=body).json()
+    identity = msgspec.structs.replace(three.identity, delegation=given["delegation"])
+    three.revise_identity(identity)  # and the process dies before the key has taken over
+    settle(three)
+    assert (Key(three.seed("owner")).public, three.identity.kid) == (mine.public, given["kid"])
+    assert not (three.folder / "keys" / NEXT).exists()
+
+    with pytest.raises(TielineError) as caught:  # its key was revoked: what it makes waits for an admin
+        siteprocess.rekey(one.folder)
+    assert caught.value.code == "forbidden"
+    assert caught.value.hints[0].startswith(f"tieline id rekey cn.sh.lab {Key(one.seed(NEXT)).public} --revoke")
+    assert one.identity.kid == said.kid
+
+
+def test_what_proves_itself_by_another_key_of_the_exchange_changes_nothing(exchange, tmp_path):
+    region, false = exchange("cn.sh"), exchange("cn.sh", seed="somebody else")
+    home = joined(region, tmp_path / "one")
+    before = home.identity
+    stranger = joined(false, tmp_path / "two", home.seed("owner"))
+    home.revise_identity(msgspec.structs.replace(before, url=false.url))
+    with pytest.raises(TielineError):
+        siteprocess.rekey(home.folder)
+    assert home.identity.delegation == before.delegation != stranger.identity.delegation
+    assert home.has_next()
