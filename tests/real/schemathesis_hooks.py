@@ -6,6 +6,7 @@ SEMANTIC = {"invalid_expression", "invalid_task", "invalid_cursor"}  # 400 for w
 MEANT = {  # fields whose values mean something only together, or by a table that grows
     "create_token": ("roles", "owner", "uses"),
     "delegate_token": ("scopes", "ttl_s", "job"),
+    "rekey_owner": ("owner",),
 }
 
 
