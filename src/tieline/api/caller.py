@@ -75,6 +75,8 @@ async def _delegated(platform: Platform, text: str, via: str, now_ms: int) -> Ac
         raise refusal("token_parent", parent=token.parent)
     if token.job and not await is_live_job(platform, token.job):
         raise refusal("token_job_ended", job=token.job)
+    if token.run and token.run not in view.runs:
+        raise refusal("token_run_ended", run=token.run)
     return Actor(
         name=token.user,
         roles=tuple(role for role in token.roles if role in PASSED_ON),

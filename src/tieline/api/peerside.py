@@ -21,7 +21,8 @@ from tieline.api.operation import BYTES, Parameter, operation
 from tieline.api.peercaller import active_peer
 from tieline.api.platform import Platform
 from tieline.drivers.stores.columns import short
-from tieline.exchange.commands import ReadReports, ReadState
+from tieline.drivers.stores.secrets import guest_secrets
+from tieline.exchange.commands import OfferTaken, ReadReports, ReadState
 from tieline.exchange.guests import GuestRun
 from tieline.exchange.line import answer_of, commands_of, files_of, payments_of
 from tieline.model.api import BlobView
@@ -85,14 +86,17 @@ async def take_peer_orders(call: Call, body: PeerOrders) -> PeerAnswers:
     refusals = {order.run: why for order in body.orders if (why := await _unsent(platform, peer.id, order))}
     asked = tuple(order for order in body.orders if order.run not in refusals)
     commands = commands_of(peer.id, PeerOrders(orders=asked, roll=body.roll))
-    replies = await asyncio.gather(*platform.writer.ask_many(commands), return_exceptions=True) if commands else []
+    keep = guest_secrets([order for order in asked if isinstance(order, Offer)])
+    replies = (
+        await asyncio.gather(*platform.writer.ask_many(commands, keep), return_exceptions=True) if commands else []
+    )
     for reply in replies:
         if isinstance(reply, BaseException) and not (isinstance(reply, TielineError) and not reply.transient):
             raise reply
     if body.roll is not None and isinstance(replies[0], BaseException):
         raise replies[0]
     told = iter(replies[1:] if body.roll is not None else replies)
-    answers: list[tuple[Reports, ...] | TielineError] = []
+    answers: list[OfferTaken | tuple[Reports, ...] | TielineError] = []
     for order in body.orders:
         if order.run in refusals:
             answers.append((Refused(run=order.run, epoch=order.epoch, reason=refusals[order.run]),))

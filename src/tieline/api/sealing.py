@@ -4,8 +4,11 @@
 
     client --sealed to the exchange--> API: opened, checked, sealed again per job --> table `secret`, same transaction
     site accepts --> API: opened, narrowed to the task, sealed to the site's key --> the outcome of `accepted`
+    site behind a peer --> opened, sealed to that site's key for that program --> the offer --> the peer's table
+                           `secret` --> the site accepts --> as they came --> the outcome of `accepted`
 
-Values are in memory for as long as one of these steps takes. They never reach the log, the event log or an answer.
+Values are in memory for as long as one of these steps takes. They never reach the log, the event log or an answer, and
+no exchange but the user's own ever sees them. A run that may call the exchange is given its token in the same way.
 """
 
 from __future__ import annotations
@@ -17,13 +20,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tieline.api.runtoken import run_token
 from tieline.drivers.stores.inbox import Aside
 from tieline.drivers.stores.secrets import kept_secret
 from tieline.drivers.stores.store import Change
 from tieline.model.error import TielineError
-from tieline.model.job import Job
+from tieline.model.job import Job, Run
+from tieline.model.protocol import Offer
 from tieline.model.task import Task
 from tieline.registry import seal, unseal
+from tieline.registry.sealed import sealed_for
 
 if TYPE_CHECKING:
     from tieline.api.platform import Platform
@@ -104,13 +110,42 @@ def _own(platform: Platform, values: dict[str, str], task: Task) -> bytes:
     return seal(platform.sealing_public, msgspec.json.encode(narrowed))
 
 
-async def for_site(platform: Platform, job: str, public: str) -> str:
-    """A job's secrets sealed to a site's key, base64url; empty when there are none."""
-    sealed = await platform.read(platform.store.secret, job)
-    if sealed is None:
+async def for_site(platform: Platform, job: Job, run: Run, public: str) -> str:
+    """What a run of ours is given, sealed to the site that accepted it, base64url; empty when there is nothing.
+
+    What came from another exchange is sealed to the site already.
+    """
+    if not (job.task.secrets or job.task.token):
         return ""
-    content = unseal(platform.sealing_key, sealed)
+    if job.origin is not None:
+        return (await platform.read(platform.store.secret, job.id) or b"").decode()
+    content = msgspec.json.encode(await _given(platform, job, run))
     return base64.urlsafe_b64encode(seal(public, content)).rstrip(b"=").decode()
+
+
+async def for_branch(platform: Platform, offer: Offer) -> str:
+    """What a run behind a peer is given, sealed to its site for its program; empty when there is nothing, or no key.
+
+    What the job came with from another exchange goes on as it is.
+    """
+    view, task = platform.view, offer.task
+    run = view.runs.get(offer.run)
+    job = view.jobs.peek(offer.job)
+    if run is None or job is None or not (task.secrets or task.token):
+        return ""
+    if job.origin is not None:
+        return (await platform.read(platform.store.secret, job.id) or b"").decode()
+    site = view.supply.site_specs.get(run.site)
+    if site is None or not site.sealing:
+        return ""
+    return sealed_for(site.sealing, await _given(platform, job, run), task, offer.alternative)
+
+
+async def _given(platform: Platform, job: Job, run: Run) -> dict[str, str]:
+    """The values of one of our own jobs, and the token of one of its runs."""
+    sealed = await platform.read(platform.store.secret, job.id)
+    values = _values.decode(unseal(platform.sealing_key, sealed)) if sealed is not None else {}
+    return run_token(platform, job, run) | values
 
 
 def _list(names: Sequence[str]) -> str:

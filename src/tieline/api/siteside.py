@@ -164,10 +164,10 @@ async def with_secrets(platform: Platform, site: str, run: str, outcome: Outcome
     view = platform.view
     found = view.runs.get(run)
     job = view.jobs.peek(found.job) if found is not None and found.site == site else None
-    if job is None or not job.task.secrets:
+    if job is None or found is None:
         return outcome
-    sealed = await for_site(platform, job.id, view.sites[site].sealing)
-    return msgspec.structs.replace(outcome, sealed=sealed)
+    sealed = await for_site(platform, job, found, view.sites[site].sealing)
+    return msgspec.structs.replace(outcome, sealed=sealed) if sealed else outcome
 
 
 @operation("POST", "/v1/site/heartbeat", tag="site side", errors=("conflict",), example=ENVELOPE_EXAMPLE)

@@ -302,10 +302,18 @@ class TakeBranch(Command, frozen=True, kw_only=True):
 
 
 class TakeOffer(Command, frozen=True, kw_only=True):
-    """A peer asks for a run here, or says again that it did. Reply: tuple of Reports, what there is to say of it."""
+    """A peer asks for a run here, or says again that it did. Reply: `OfferTaken`."""
 
     peer: str
     offer: Offer
+
+
+class OfferTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to say of an offer, oldest first, and the job that it became just now."""
+
+    reports: tuple[Reports, ...] = ()
+    run: str = ""  # as the peer names it
+    job: str = ""  # ours; empty where it was known, or is refused
 
 
 class TakeRoll(Command, frozen=True, kw_only=True):

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tieline.exchange.commands import Decision, ReadReports, StopJob, TakeAnswer, TakeOffer, TakeRoll, TakeStop
+from tieline.exchange.commands import (
+    Decision,
+    OfferTaken,
+    ReadReports,
+    StopJob,
+    TakeAnswer,
+    TakeOffer,
+    TakeRoll,
+    TakeStop,
+)
 from tieline.exchange.guests import Guest, GuestRun
 from tieline.exchange.jobs import end_job, new_job, stop_job
 from tieline.exchange.permission import no_such
@@ -59,16 +68,16 @@ def active_peer(view: View, name: str) -> Peer:
 
 
 def take_offer(view: View, command: TakeOffer, now_ms: int, ids: Ids) -> Decision:
-    """A peer asks for a run here, or says again that it did. Reply: the reports that there are of it, oldest first."""
+    """A peer asks for a run here, or says again that it did. Reply: `OfferTaken`."""
     peer = active_peer(view, command.peer)
     offer = command.offer
     guest = view.guests.get(peer.id) or Guest()
     known = guest.runs.get(offer.run)
     if known is not None:
-        return Decision((), _said_of(known, offer))
+        return Decision((), OfferTaken(reports=_said_of(known, offer)))
     if offer.state != "offered":  # it goes on over there and nobody here knows of it: an older state was restored
         why = Reason(code="run_unknown", values={"run": offer.run[:MOST_NAME]})
-        return Decision((), (Lost(run=offer.run, epoch=offer.epoch, reason=why),))
+        return Decision((), OfferTaken(reports=(Lost(run=offer.run, epoch=offer.epoch, reason=why),)))
     events: list[Events] = _older_fenced(view, guest, offer, now_ms)
     try:
         job = _asked_for(view, peer, offer, now_ms, ids)
@@ -76,8 +85,9 @@ def take_offer(view: View, command: TakeOffer, now_ms: int, ids: Ids) -> Decisio
     except TielineError as error:  # what it says cannot be read or proved: refused, with the reason
         reasons = error.reasons or (Reason(code="offer_wrong", values={"why": error.message[:400]}),)
     if reasons:
-        return Decision(tuple(events), (Refused(run=offer.run, epoch=offer.epoch, reason=reasons[0]),))
-    return Decision((*events, JobSubmitted(job=job)), ())
+        refused = Refused(run=offer.run, epoch=offer.epoch, reason=reasons[0])
+        return Decision(tuple(events), OfferTaken(reports=(refused,)))
+    return Decision((*events, JobSubmitted(job=job)), OfferTaken(run=offer.run, job=job.id))
 
 
 def _said_of(known: GuestRun, offer: Offer) -> tuple[Reports, ...]:
@@ -149,6 +159,7 @@ def _refusals(view: View, peer: Peer, guest: Guest, offer: Offer, job: Job, now_
     """Why it is not taken; the peer's rights first, then its quota, then the pool itself."""
     return (
         _way(view, peer, offer)
+        or _sealed(offer)
         or _rights(view, peer, guest)
         or _quota(view, peer, guest, offer, now_ms)
         or _room(view, offer, job, now_ms)
@@ -166,6 +177,12 @@ def _way(view: View, peer: Peer, offer: Offer) -> tuple[Reason, ...]:
     if len(offer.path) > MOST_HOPS:
         return (Reason(code="path_long", values={"hops": len(offer.path), "most": MOST_HOPS}),)
     return ()
+
+
+def _sealed(offer: Offer) -> tuple[Reason, ...]:
+    """Secrets come sealed to the site, with the offer, or not at all: there is nobody to be asked for them later."""
+    task = offer.task
+    return () if bool(offer.sealed) == bool(task.secrets or task.token) else (Reason(code="secrets_missing"),)
 
 
 def _rights(view: View, peer: Peer, guest: Guest) -> tuple[Reason, ...]:

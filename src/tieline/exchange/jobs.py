@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tieline.exchange.commands import Decision, StopJob, SubmitJobs
-from tieline.exchange.permission import allow, no_such
+from tieline.exchange.permission import allow, check_run_token, no_such
 from tieline.exchange.placing import demand_now, plan_demand
 from tieline.exchange.projects import manages, project_for, sees_work
 from tieline.exchange.view import View
@@ -49,7 +49,8 @@ def new_job(
     after: str = "",
     project: str = "",
 ) -> Job:
-    """A job as it is when it is acknowledged."""
+    """A job as it is when it is acknowledged. Raises TielineError `forbidden`."""
+    check_run_token(actor, task)
     return Job(
         id=f"{view.prefix}/job/{ids.new('job')}",
         user=actor.name,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tieline.exchange.commands import Command, Live, TakeAnswer, TakeOffer, TakeRoll, TakeStop
+from tieline.exchange.commands import Command, Live, OfferTaken, TakeAnswer, TakeOffer, TakeRoll, TakeStop
 from tieline.model.error import TielineError
 from tieline.model.job import Output
 from tieline.model.protocol import (
@@ -294,14 +294,14 @@ def commands_of(peer: str, orders: PeerOrders) -> tuple[Command, ...]:
     )
 
 
-def answer_of(orders: PeerOrders, replies: Sequence[tuple[Reports, ...] | TielineError]) -> PeerAnswers:
+def answer_of(orders: PeerOrders, replies: Sequence[OfferTaken | tuple[Reports, ...] | TielineError]) -> PeerAnswers:
     """The answer, from the replies to `commands_of` without that to the roll; a refused order does not touch others."""
     assert len(replies) == len(orders.orders), len(replies)
     return PeerAnswers(
         answers=tuple(
             PeerAnswer(error=f"{reply.code}: {reply.message}"[:2_000])
             if isinstance(reply, TielineError)
-            else PeerAnswer(reports=reply)
+            else PeerAnswer(reports=reply.reports if isinstance(reply, OfferTaken) else reply)
             for reply in replies
         )
     )

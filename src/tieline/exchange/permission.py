@@ -11,6 +11,7 @@ from tieline.model.reason import Reason, sentence
 
 if TYPE_CHECKING:
     from tieline.model.peer import Peer
+    from tieline.model.task import Task
 
 
 def allow(actor: Actor, *roles: Role, what: str) -> None:
@@ -45,6 +46,18 @@ def sees_job(actor: Actor, user: str, project: str = "", *, is_member: bool = Fa
 def no_such(kind: str, name: str) -> TielineError:
     """The same answer for what does not exist and for what the caller may not see."""
     return TielineError("not_found", f"there is no {kind} `{name}` here, or you may not see it")
+
+
+def check_run_token(actor: Actor, task: Task) -> None:
+    """Refuse a task whose runs would be given a right that the caller's own token does not have.
+
+    Raises TielineError `forbidden` (scope_missing).
+    """
+    held = ", ".join(actor.scopes)[:400]
+    for scope in task.token:
+        if actor.scopes and scope not in actor.scopes:
+            cause = Reason(code="scope_missing", values={"scope": scope, "held": held})
+            raise TielineError("forbidden", sentence(cause), where="token", reasons=(cause,))
 
 
 def check_name(name: str, us: str, peers: Iterable[Peer]) -> None:

@@ -34,6 +34,7 @@ WELCOME = "site-welcome"  # type of the statement in `Welcome.proof`
 RunId = Annotated[str, msgspec.Meta(max_length=200)]
 Why = Annotated[str, msgspec.Meta(max_length=2_000)]
 Ms = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Sealed = Annotated[str, msgspec.Meta(max_length=98_304, pattern=r"\A[A-Za-z0-9_-]*\Z")]  # base64url
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,6 +106,7 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     project: str = ""
     path: tuple[str, ...] = ()  # exchanges that it passed through, the first one first
     token: str = ""  # to another exchange: the delegated token under which it may be carried out
+    sealed: Sealed = ""  # to another exchange: the run's secrets, sealed to the site that the pool is of
     offered_ms: Ms = 0  # by the clock of the exchange that offers it
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
 

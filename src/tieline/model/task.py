@@ -14,6 +14,7 @@ from tieline.model.spec import Bytes, Count, Expression, MicroCny, OptionalWord
 NAME = r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=NAME)]
 EnvName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z")]
+RunScope = Annotated[str, msgspec.Meta(pattern=r"\A(read:job|read:log|read:blob|stop)\Z")]
 Script = Annotated[str, msgspec.Meta(max_length=262_144)]
 Path = Annotated[str, msgspec.Meta(max_length=1_024)]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -91,6 +92,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     is_ordered: bool = False
     envs: Annotated[dict[EnvName, Annotated[str, msgspec.Meta(max_length=65_536)]], msgspec.Meta(max_length=512)] = {}
     secrets: Annotated[tuple[EnvName, ...], msgspec.Meta(max_length=64)] = ()
+    token: Annotated[tuple[RunScope, ...], msgspec.Meta(max_length=4)] = ()  # what its runs may do, as its user
     workdir: Mount | None = None
     mounts: Annotated[tuple[Mount, ...], msgspec.Meta(max_length=256)] = ()
     outputs: Annotated[tuple[Path, ...], msgspec.Meta(max_length=64)] = ()  # paths or globs fetched back by hash

@@ -209,21 +209,22 @@ class Residency(Step):
 
 
 class Secrets(Step):
-    """Secrets are sealed to a site of this exchange; they do not pass through another one."""
+    """Secrets pass through another exchange only where they can be sealed to the site behind it."""
 
-    codes: tuple[str, ...] = ("secrets_stay",)
+    codes: tuple[str, ...] = ("sealing_unknown",)
 
     def asked(self, asking: Asking) -> bool:
         """Whether the task has any."""
         return asking.demand.has_secrets
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
-        """Pools of this exchange."""
-        return ~asking.pools.flags["remote"][rows]
+        """Pools of this exchange, and those of sites whose record names a key."""
+        flags = asking.pools.flags
+        return ~flags["remote"][rows] | flags["sealable"][rows]
 
     def explain(self, _asking: Asking, rows: Rows) -> list[Reason]:
-        """It is behind another exchange."""
-        return reason("secrets_stay", rows)
+        """It is behind another exchange, and nothing can be sealed to it."""
+        return reason("sealing_unknown", rows)
 
 
 def _some(words: tuple[str, ...]) -> str:

@@ -149,7 +149,7 @@ def demand_of(
         price_micro_cny=price_micro_cny,
         waits_since_ms=waits_since_ms or submitted_ms,
         not_applied=task.not_applied,
-        has_secrets=bool(task.secrets),
+        has_secrets=bool(task.secrets or task.token),
     )
 
 

@@ -122,7 +122,8 @@ class Pools:
         self._dimensions = (self.accelerators, self.cores, self.memory)
         self.expires_ms: Numbers = np.zeros(0, np.int64)
         self.flags: dict[str, Flags] = {
-            name: np.zeros(0, np.bool_) for name in ("live", "site_open", "remote", "boxed", "plain", "images")
+            name: np.zeros(0, np.bool_)
+            for name in ("live", "site_open", "remote", "sealable", "boxed", "plain", "images")
         }
         self.partners: Coded[tuple[str, ...]] = Coded(())
         self.policy: Coded[OwnerPolicy] = Coded(OwnerPolicy())
@@ -240,6 +241,7 @@ class Pools:
         self.flags["boxed"][at] = spec.sandbox not in ("", "none")
         self.flags["images"][at] = any(engine in CONTAINER_ENGINES for engine in spec.engines)
         self.flags["remote"][at] = False
+        self.flags["sealable"][at] = row.is_sealable
         self.flags["plain"][at] = any(engine not in CONTAINER_ENGINES for engine in spec.engines)
         self.partners.put(at, spec.partners)
         self.policy.put(at, policy)

@@ -26,6 +26,7 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     region: str = ""
     has_door: bool = False
     declared_by: str = ""
+    is_sealable: bool = False  # its site's record says what secrets are sealed to
     is_draining: bool = False  # the record says so; a site's own draining is known beside it
     expires_ms: int = 0  # the record's lease; 0: none
     updated_ms: int = 0
@@ -117,6 +118,7 @@ def pool_row(
         region=site.region,
         has_door=bool(site.door),
         declared_by=site.declared_by,
+        is_sealable=bool(site.sealing),
         is_draining=status == Status.DRAINING,
         expires_ms=expires_ms,
         updated_ms=updated_ms,

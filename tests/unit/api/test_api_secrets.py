@@ -177,3 +177,56 @@ def test_a_blob_over_its_limit_leaves_nothing_behind(fresh):
 def test_what_is_no_sha256_is_refused(busy):
     for name in ("x", "A" * 64, "0" * 63, "..%2f..%2fetc"):
         refused(busy.alice.get(f"/v1/blobs/{name}"), "invalid_identifier", "path")
+
+
+def given(world, site, job):
+    """What the site is told for the run of a job, opened with its key."""
+    run = run_of(world, job)
+    (outcome,) = site.report({"report": "accepted", "run": run["id"], "epoch": run["epoch"]})
+    opened = SealedBox(PrivateKey(site.sealing)).decrypt(base64.urlsafe_b64decode(outcome["sealed"] + "==="))
+    return json.loads(opened), run
+
+
+def test_a_run_is_given_a_token_for_its_own_job_that_ends_with_it(busy):
+    plain = {"name": "plain", "run": "x", "resources": [{"core_count": 1}]}
+    own, other = (
+        submit(busy.alice, {"tasks": [task]})[0] for task in ({**plain, "token": ["read:job", "stop"]}, plain)
+    )
+    said, run = given(busy, busy.gz, own)
+    assert sorted(said) == ["TIELINE_EXCHANGE", "TIELINE_TOKEN"]
+    holder = busy.bearer(said["TIELINE_TOKEN"])
+    me = holder.get("/v1/me").json()
+    assert (me["name"], me["roles"], me["scopes"]) == ("alice", ["user"], ["read:job", "stop"])
+    assert holder.get(f"/v1/jobs/{short(own)}").status_code == 200
+    assert reasons_of(holder.get(f"/v1/jobs/{short(other)}"), "forbidden") == ["token_bound"]
+    assert reasons_of(holder.get(f"/v1/jobs/{short(own)}/log"), "forbidden") == ["scope_missing"]
+    assert reasons_of(holder.post("/v1/jobs", json={"tasks": [plain]}), "forbidden") == ["scope_missing"]
+    assert reasons_of(holder.post("/v1/tokens/delegated", json={"scopes": ["read:job"]}), "forbidden") == [
+        "scope_never"
+    ]
+    busy.gz.report({"report": "ended", "run": run["id"], "epoch": run["epoch"], "state": "succeeded"})
+    assert reasons_of(holder.get("/v1/me"), "unauthenticated") == ["token_job_ended"]
+    assert said["TIELINE_TOKEN"] not in busy.admin.get("/v1/events?limit=1000").text
+
+
+def test_a_token_of_a_run_that_is_over_is_void_while_its_job_goes_on(busy):
+    task = {"name": "t", "run": "x", "token": ["read:job"], "resources": [{"core_count": 1}], "retry": {"limit": 3}}
+    (job,) = submit(busy.alice, {"tasks": [task]})
+    said, run = given(busy, busy.gz, job)
+    busy.gz.report({"report": "ended", "run": run["id"], "epoch": run["epoch"], "state": "failed", "exit_codes": [1]})
+    assert reasons_of(busy.bearer(said["TIELINE_TOKEN"]).get("/v1/me"), "unauthenticated") == ["token_run_ended"]
+
+
+def test_a_narrow_token_gives_no_run_more_than_it_has(busy):
+    scopes = {"scopes": ["submit", "read:job"], "ttl_s": 600}
+    holder = busy.bearer(busy.alice.post("/v1/tokens/delegated", json=scopes).json()["secret"])
+    task = {"name": "t", "run": "x", "token": ["read:job", "stop"], "resources": [{"core_count": 1}]}
+    answer = holder.post("/v1/jobs", json={"tasks": [task]})
+    assert reasons_of(answer, "forbidden") == ["scope_missing"]
+    for token, status in ((["read:job"], 201), (["submit"], 400)):
+        made = holder.post("/v1/jobs", json={"tasks": [{**task, "token": token}]})
+        assert made.status_code == status, made.text
+
+
+def reasons_of(answer, code):
+    return [reason["code"] for reason in refused(answer, code)["reasons"]]

@@ -45,7 +45,7 @@ def offered(a: Node, cards: int = 2, **fields: Any) -> Offer:
 
 
 def answer(b: Node, offer: Offer, peer: str = "cn.a/exchange/main") -> Any:
-    return b.do(TakeOffer(peer=peer, offer=offer))
+    return b.do(TakeOffer(peer=peer, offer=offer)).reports
 
 
 def token(a: Node, offer: Offer, *, key: Key | None = None, **changes: Any) -> Offer:

@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 import pytest
-from use_world import LIMITS, MAKERS, Site, ended, job, lines, log, submit
+from use_world import LIMITS, MAKERS, ended, job, lines, log, submit, used
 
 from peer_world import ADMIN, until
 from tieline.exchange.settlement import verify_usage
@@ -31,20 +31,9 @@ def pair(exchange, tmp_path):
     """Two peers, B's site, and A whose users may run there."""
     a = exchange("cn.a", makers=MAKERS, limits=LIMITS)
     b = exchange("cn.b", makers=MAKERS, limits=LIMITS)
-    assert a.add(b).status_code < 300
-    assert b.accept(a, may_use=True).status_code < 300
-    until(lambda: a.is_active(b) and b.is_active(a))
-    site = Site(b, tmp_path / "site")
-    until(lambda: placeable(a, site.id), why=lambda: str(a.branch(b)) + (tmp_path / "site" / "site.log").read_text())
+    site = used(a, b, tmp_path / "site")
     yield a, b, site
     site.stop()
-
-
-def placeable(exchange, site):
-    """Whether the exchange knows of something free at a site behind a peer."""
-    pools = exchange.view.supply.pools
-    rows = list(pools.site_pools(site))
-    return bool(rows) and site in exchange.view.remote_sites and pools.free(rows[0].id).cores > 0
 
 
 @pytest.fixture

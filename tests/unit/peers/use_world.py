@@ -65,6 +65,23 @@ class Site:
             end(self.process)
 
 
+def placeable(exchange: Exchange, site: str) -> bool:
+    """Whether the exchange knows of something free at a site behind a peer."""
+    pools = exchange.view.supply.pools
+    rows = list(pools.site_pools(site))
+    return bool(rows) and site in exchange.view.remote_sites and pools.free(rows[0].id).cores > 0
+
+
+def used(a: Exchange, b: Exchange, folder: Path) -> Site:
+    """A site of ``b``, once the users of ``a`` may be placed there."""
+    assert a.add(b).status_code < 300
+    assert b.accept(a, may_use=True).status_code < 300
+    until(lambda: a.is_active(b) and b.is_active(a))
+    site = Site(b, folder)
+    until(lambda: placeable(a, site.id), why=lambda: str(a.branch(b)) + (folder / "site.log").read_text())
+    return site
+
+
 def ask(exchange: Exchange, work: Any) -> Any:
     """What ``work(client)`` gives, as the admin of ``exchange``."""
 

@@ -3,7 +3,7 @@
 import pytest
 from place_world import GB, a_demand, a_pool, chosen, counts
 
-from tieline.model.spec import DatasetSpec
+from tieline.model.spec import DatasetSpec, SiteSpec
 from tieline.model.task import DataUse
 from tieline.place import OPEN_SITE, DataFact, Placement, Pools
 
@@ -31,9 +31,11 @@ def test_bound_data_does_not_leave_the_exchange(residency):
         assert isinstance(chosen(demand, Pools([a_pool("one")])), Placement)
 
 
-def test_secrets_do_not_leave_the_exchange():
-    demand = a_demand(secrets=("TOKEN",))
-    assert counts(chosen(demand, remote())) == {"secrets_stay": 1}
+@pytest.mark.parametrize("given", [{"secrets": ("TOKEN",)}, {"token": ("read:job",)}])
+def test_secrets_go_to_another_exchange_only_where_they_can_be_sealed_to_the_site(given):
+    demand = a_demand(**given)
+    assert counts(chosen(demand, remote())) == {"sealing_unknown": 1}
+    assert isinstance(chosen(demand, remote(site_spec=SiteSpec(sealing="k"))), Placement)
     assert isinstance(chosen(demand, Pools([a_pool("one")])), Placement)
 
 

@@ -33,6 +33,7 @@ from tieline.model.api import LogKept
 from tieline.model.error import TielineError
 from tieline.model.party import SYSTEM
 from tieline.model.peer import Introduction, Peer, PeerRole, PeerState
+from tieline.model.protocol import Offer
 from tieline.model.reason import Reason
 from tieline.ports import Archive, Clock
 
@@ -87,6 +88,9 @@ class Host(Protocol):
 
     def close_orders(self, station: str, orders: Any) -> None:
         """No more of what `open_orders` gave."""
+
+    async def sealed_for(self, offer: Offer) -> str:
+        """What the run of an offer to a peer is given, sealed to its site; empty when there is nothing."""
 
     async def keep_log(self, run: str, node: int, offset: int, content: bytes) -> LogKept:
         """Keep what a run printed, and wake who reads it."""

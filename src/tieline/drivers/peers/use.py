@@ -37,6 +37,8 @@ from tieline.model.reason import Reason
 if TYPE_CHECKING:
     from tieline.registry.follow import Standing
 
+replace = msgspec.structs.replace
+
 BYTES = "application/octet-stream"
 STATE_BYTES = 64 * 2**20
 STATE_S = 10.0
@@ -174,8 +176,11 @@ class Use:
         if isinstance(action, line.Say):
             for sha256 in dict.fromkeys(each for order in action.orders.orders for each in line.files_of(order)):
                 await self._send(sha256)
+            orders = replace(
+                action.orders, orders=tuple([await self._with_secrets(order) for order in action.orders.orders])
+            )
             said = await self.client.call(
-                "POST", "/v1/peer/orders", PeerAnswers, body=action.orders, key=None, total_s=ORDERS_S
+                "POST", "/v1/peer/orders", PeerAnswers, body=orders, key=None, total_s=ORDERS_S
             )
             return line.Said(ask=action.ask, answers=said.answers)
         if isinstance(action, line.AskReports):
@@ -186,6 +191,17 @@ class Use:
             return line.Paged(ask=action.ask, page=page)
         await self.client.raw("POST", "/v1/peer/answers", body=action.answers, key=None, total_s=ORDERS_S)
         return line.Given(ask=action.ask)
+
+    async def _with_secrets(self, order: Offer | Stop) -> Offer | Stop:
+        """An offer with what its run is given, sealed to the site; what cannot be sealed is left to its refusal."""
+        if not isinstance(order, Offer) or order.state != "offered" or not (order.task.secrets or order.task.token):
+            return order
+        try:
+            return replace(order, sealed=await self.host.sealed_for(order))
+        except TielineError as error:
+            if error.transient:
+                raise
+            return order
 
     async def _send(self, sha256: str) -> None:
         """See to it that the peer holds these bytes; what is not here is left to its refusal of the offer."""
@@ -286,7 +302,7 @@ class Use:
                 yield LogMark(run=name, node=node)
 
     async def _known(self, mark: LogMark) -> LogMark:
-        return msgspec.structs.replace(mark, offset=await self.host.logs.size(mark.run, mark.node))
+        return replace(mark, offset=await self.host.logs.size(mark.run, mark.node))
 
     async def _pull(self, marks: list[LogMark], wait_ms: int) -> bool:
         """Ask once; whether anything came. Raises TielineError."""

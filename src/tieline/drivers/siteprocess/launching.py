@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import os
 import socket
@@ -11,32 +9,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from tieline.drivers.engines.environment import DEFAULT_PORT, SEARCH_PATH, promised_environment
 from tieline.drivers.siteprocess.results import checkpoint_folder
 from tieline.model.error import TielineError
 from tieline.ports import Launch
-from tieline.registry import unseal
+from tieline.registry.sealed import opened_for
 from tieline.site import Held, Pool
 from tieline.site.configuration import SiteLimits
 
-secrets_in = msgspec.json.Decoder(dict[str, str])
+RUN_TOKEN = ("TIELINE_EXCHANGE", "TIELINE_TOKEN")  # what the SDK and the command line read
 PYTHON = os.path.dirname(sys.executable)  # noqa: PTH120 - text, as PATH wants it; links of a venv are kept
 INTERPRETERS = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))  # seen read-only in a sandbox: tasks run on them
 LATE_S = 1  # the engine's own time limit comes after the site's, which takes a checkpoint first
 
 
 def opened_secrets(held: Held, sealed: str, private: bytes) -> dict[str, str]:
-    """The task's secrets. Raises TielineError `check_failed` when they are not there or do not open."""
-    names = held.offer.task.secrets
+    """The task's secrets, and its run's token. Raises TielineError `check_failed` when they do not come or not open."""
+    task = held.offer.task
+    names = (*task.secrets, *(RUN_TOKEN if task.token else ()))
     if not names:
         return {}
-    try:
-        content = unseal(private, base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)))
-        values = secrets_in.decode(content)
-    except (binascii.Error, ValueError, msgspec.MsgspecError, TielineError):
-        raise TielineError("check_failed", "the task's secrets do not open with this site's key") from None
+    values = opened_for(private, sealed, task, held.offer.alternative)
     missing = [name for name in names if name not in values]
     if missing:
         raise TielineError("check_failed", f"the secret `{missing[0]}` did not come along")

@@ -30,6 +30,7 @@ IDENTIFIER = Text("an identifier, such as `cn.sh.lab7/dataset/digits`", 200, r"[
 POINT = Text("a site or a named reference point, such as `shanghai`", 100, r'[^"\\\n]+')
 RESIDENCY = Choice("anywhere", "site", "owner", "exchange")
 LABEL = Text("text", 400)
+PROJECT = Text("the name of a project, such as `vision`", 64, r"[a-z0-9][a-z0-9._-]*", "lower case")
 RETRIED = ("no-capacity", "interruption", "error")
 
 OWN: tuple[Field, ...] = (
@@ -64,7 +65,9 @@ OWN: tuple[Field, ...] = (
     Field("outputs[]", TEXT, "`Task.outputs`: paths or globs fetched back by hash", most=64, is_lone=True, example="outputs: [model.bin, 'plots/*.png']"),
     Field("trusted", FLAG, "`Task.is_trusted`: asks to run without a sandbox; owners decide", example="trusted: true"),
     Field("priority", Whole(-1_000, 1_000), "`Task.priority`: higher goes first", example="priority: 10"),
-    Field("labels.*", LABEL, "`Task.labels`", key=Text("a label", 64), most=64, example="labels: {project: digits}"),
+    Field("project", PROJECT, "the project that the job counts for; the submitter's only one where none is given", example="project: vision"),
+    Field("labels.*", LABEL, "`Task.labels`", key=Text("a label", 64), most=64, example="labels: {phase: pilot}"),
     Field("secrets[]", ENV_NAME, "`Task.secrets`: values come from the submitter's environment", most=64, example="secrets: [HF_TOKEN]"),
     Field("secrets.*", ENV_VALUE, "`Task.secrets`: sealed to the accepting site; null: from the submitter's environment", key=ENV_NAME, most=64, is_null_kept=True, example="secrets: {HF_TOKEN: null}"),
+    Field("token[]", Choice("read:job", "read:log", "read:blob", "stop"), "`Task.token`: what the run itself may do to its job, with `TIELINE_TOKEN` in its environment", most=4, is_lone=True, example="token: [read:job, read:log]"),
 )  # fmt: skip

@@ -20,9 +20,11 @@ def read_own(section: Section, draft: Draft) -> None:
         if name in section:
             task[name] = at(section, name)
     draft.image = at(section, "image", "")
+    draft.project = at(section, "project", "")
     if "where" in section:
         draft.where.append(at(section, "where"))
     task["owners"] = [value.value for value in at(section, "owners", ())]
+    task["token"] = list(dict.fromkeys(value.value for value in at(section, "token", ())))
     task["labels"] = {name: value.value for name, value in at(section, "labels", {}).items()}
     task["is_trusted"] = at(section, "trusted", False)
     task["deadline_s"] = at(section, "deadline", 0)
