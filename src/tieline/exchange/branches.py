@@ -16,16 +16,16 @@ import re
 import msgspec
 
 from tieline.exchange import runs as judging
-from tieline.exchange.commands import Decision, Live, ReadLive, ReadState, TakePeerReports
+from tieline.exchange.commands import Decision, Live, ReadLive, TakePeerReports
 from tieline.exchange.hosting import active_peer
 from tieline.exchange.orders import live_orders
 from tieline.exchange.runs import lose_run, terms_of
 from tieline.exchange.settlement import Terms, nothing_for
-from tieline.exchange.supply import amount_of
+from tieline.exchange.showing import MOST_WAY
 from tieline.exchange.view import View
 from tieline.model.event import Events, ReportsTaken, RunEnded
 from tieline.model.job import Output
-from tieline.model.peer import BranchState, Peer, PeerState, PoolState, SiteState
+from tieline.model.peer import BranchState, Peer, PeerState, SiteState
 from tieline.model.protocol import (
     Accepted,
     Ended,
@@ -39,13 +39,12 @@ from tieline.model.protocol import (
     Stop,
 )
 from tieline.model.reason import Reason, Value
-from tieline.place import Amount, PoolRow, SiteFlags
+from tieline.place import Amount, SiteFlags
 from tieline.ports import Ids
 
 replace = msgspec.structs.replace
 _encode = msgspec.json.Encoder().encode
 
-MOST_WAY = 3  # exchanges between us and a site
 MOST_LOST = 1_000  # runs behind a silent branch, of one tick; the others follow at the next
 MOST_REASON_BYTES = 4_096
 MOST_OUTPUTS = 10_000
@@ -185,7 +184,9 @@ def _direct(view: View, site: str) -> str:
     if found is None:
         if view.way_to(site):
             view.supply.pools.forget_site(site)
+            view.supply.touch(site)
         view.remote_sites.pop(site, None)
+        view.said.pop(site, None)
         return ""
     view.remote_sites[site] = found[1]
     return found[1]
@@ -195,12 +196,17 @@ def _open(view: View, site: SiteState) -> None:
     """What is free at a site behind a peer. Its pools that are not named are not for us."""
     pools = view.supply.pools
     flags = SiteFlags(is_admitted=True, is_draining=site.is_draining, is_silent=site.is_silent, is_remote=True)
+    is_same = view.said.get(site.id) == site and pools.site_flags(site.id) == flags
+    view.said[site.id] = site
     pools.set_site(site.id, flags)
     said = {pool.pool: pool for pool in site.pools}
     for row in pools.site_pools(site.id):
-        pool = said.get(row.id)
+        pool, before = said.get(row.id), pools.free(row.id)
         amount = Amount(pool.accelerators, pool.cores, pool.memory_bytes) if pool is not None else Amount()
         pools.set_available(row.id, amount)
+        is_same = is_same and pools.free(row.id) == before
+    if not is_same:
+        view.supply.touch(site.id)
 
 
 def branches_due(view: View, now_ms: int) -> list[Events]:
@@ -240,86 +246,4 @@ def close_branch(view: View, peer: str) -> None:
             _open(view, known)
         elif not leads:
             view.supply.pools.set_site(site, SiteFlags(is_admitted=True, is_silent=True, is_remote=True))
-
-
-# -- what is free here, for a peer ------------------------------------------------------------------------------------
-
-
-def read_state(view: View, command: ReadState, now_ms: int, ids: Ids) -> Decision:
-    """What is free here and behind us, for a peer that may use it; what its own runs hold counts as free.
-
-    Nothing that is behind the asker itself, and no pool that its owner's access rules would not show to it.
-    """
-    peer = active_peer(view, command.peer)
-    assert view.exchange is not None
-    us = view.exchange.id
-    sites: list[SiteState] = []
-    if peer.may_use:
-        held = _held_by(view, peer.id)
-        for site in view.sites.values():
-            if site.is_admitted and not site.has_left:
-                pools = _pools_for(view, peer, site.id, held)
-                state = SiteState(
-                    id=site.id,
-                    owner=site.owner,
-                    path=(us,),
-                    is_draining=site.is_draining,
-                    is_silent=site.is_silent,
-                    pools=pools,
-                )
-                sites.extend((state,) if pools else ())
-        sites.extend(_behind(view, peer, us, held))
-    return Decision((), BranchState(exchange=us, at_ms=now_ms, head=0, sites=tuple(sites)))
-
-
-def _behind(view: View, peer: Peer, us: str, held: dict[str, Amount]) -> list[SiteState]:
-    found: list[SiteState] = []
-    for name, ways in view.ways.items():
-        state = view.branches[name].state if name in view.branches else None
-        if name == peer.id or state is None:
-            continue
-        for site in state.sites:
-            is_way = site.id in ways and view.remote_sites.get(site.id) == name
-            if not is_way or peer.id in site.path or len(site.path) >= MOST_WAY:
-                continue
-            pools = _pools_for(view, peer, site.id, held)
-            if pools:
-                found.append(replace(site, path=(us, *site.path), pools=pools))
-    return found
-
-
-def _pools_for(view: View, peer: Peer, site: str, held: dict[str, Amount]) -> tuple[PoolState, ...]:
-    pools = view.supply.pools
-    shown: list[PoolState] = []
-    for row in pools.site_pools(site):
-        if not may_see(row, peer, is_remote=pools.site_flags(site).is_remote):
-            continue
-        free = pools.free(row.id)
-        own = held.get(row.id, Amount())
-        amounts = (free.accelerators + own.accelerators, free.cores + own.cores, free.memory_bytes + own.memory_bytes)
-        shown.append(PoolState(pool=row.id, accelerators=amounts[0], cores=amounts[1], memory_bytes=amounts[2]))
-    return tuple(shown)
-
-
-def may_see(row: PoolRow, peer: Peer, *, is_remote: bool = False) -> bool:
-    """Whether a pool's owner lets a peer's users see it: public ones, partners', and what was shown to us."""
-    access = row.spec.access
-    is_partner = access == "partner" and peer.prefix in row.spec.partners
-    return access == "public" or is_remote or is_partner or peer.prefix == row.owner
-
-
-def _held_by(view: View, peer: str) -> dict[str, Amount]:
-    """What the live runs of a peer hold of each pool."""
-    guest = view.guests.get(peer)
-    held: dict[str, Amount] = {}
-    for name in guest.live if guest is not None else ():
-        assert guest is not None
-        row = view.jobs.rows.get(guest.runs[name].job)
-        job = view.jobs.get(guest.runs[name].job) if row is not None else None
-        run = view.runs.get(job.run) if job is not None else None
-        if run is not None:
-            had, more = held.get(run.pool, Amount()), amount_of(run)
-            held[run.pool] = Amount(
-                had.accelerators + more.accelerators, had.cores + more.cores, had.memory_bytes + more.memory_bytes
-            )
-    return held
+            view.supply.touch(site)

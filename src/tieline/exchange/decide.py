@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tieline.exchange import commands as ask
-from tieline.exchange.branches import read_live, read_state, take_peer_reports
+from tieline.exchange.branches import read_live, take_peer_reports
 from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
 from tieline.exchange.parties import create_exchange, create_token, revoke_token
@@ -22,7 +22,7 @@ from tieline.exchange.peers import (
 from tieline.exchange.placing import plan_tasks
 from tieline.exchange.projects import change_project, read_projects
 from tieline.exchange.quotes import accept_quote, ask_quote
-from tieline.exchange.reading import read_sites, read_situation, why_job
+from tieline.exchange.reading import read_sites, read_situation, read_state, why_job
 from tieline.exchange.records import forget_records, store_record
 from tieline.exchange.rekeying import rekey_owner
 from tieline.exchange.replication import take_page

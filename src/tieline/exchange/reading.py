@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from statistics import median_low
 
-from tieline.exchange.commands import Decision, ReadSites, ReadSituation, WhyJob
+from tieline.exchange.commands import Decision, ReadSites, ReadSituation, ReadState, WhyJob
+from tieline.exchange.hosting import active_peer
 from tieline.exchange.permission import no_such, owns
 from tieline.exchange.placing import demand_for, plan_demand
 from tieline.exchange.projects import sees_work
+from tieline.exchange.showing import shown_to
 from tieline.exchange.view import View
 from tieline.model.api import PoolView, SiteView, SituationView, WhyView
 from tieline.model.job import Job, JobState, Run, RunState
 from tieline.model.party import Actor, Role, Site
+from tieline.model.peer import BranchState
 from tieline.model.plan import Plan
 from tieline.model.reason import Reason
 from tieline.place import PoolRow
@@ -121,6 +124,14 @@ def _pool_view(view: View, row: PoolRow) -> PoolView:
         evidence=row.spec.evidence,
         is_emulated=row.spec.is_emulated,
     )
+
+
+def read_state(view: View, command: ReadState, now_ms: int, ids: Ids) -> Decision:
+    """What is free here and behind us, for a peer that may use it. Last value only."""
+    peer = active_peer(view, command.peer)
+    assert view.exchange is not None
+    sites = shown_to(view, peer) if peer.may_use else ()
+    return Decision((), BranchState(exchange=view.exchange.id, at_ms=now_ms, head=0, sites=sites))
 
 
 def read_situation(view: View, command: ReadSituation, now_ms: int, ids: Ids) -> Decision:

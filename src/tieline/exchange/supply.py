@@ -24,8 +24,16 @@ class Supply:
         self.datasets: dict[str, DataFact] = {}
         self.demands: dict[str, Demand] = {}  # of jobs that wait, the newest, so that a pass compiles nothing twice
         self.version = 0  # grows whenever something may fit that did not before
+        self.change = 0  # grows with every change of what is free or shown
+        self.changes: dict[str, int] = {}  # site -> its last change, in the order of these
         self._pool_records: dict[str, dict[str, RecordStored]] = {}  # site -> pools' records
         self._orphans: dict[str, Run] = {}  # live runs whose pool is not held here any more
+
+    def touch(self, site: str) -> None:
+        """Something of a site changed that whoever asks for what is free should know."""
+        self.change += 1
+        self.changes.pop(site, None)
+        self.changes[site] = self.change
 
     # -- records ------------------------------------------------------------------------------------------------------
 
@@ -43,6 +51,7 @@ class Supply:
                 owner = event.id.partition("/")[0]
                 self.datasets[event.id] = DataFact(owner=owner, spec=kept.says(DatasetSpec))
         elif event.kind == "site":
+            self.touch(event.id)
             self.site_specs.pop(event.id, None)
             if not is_gone:
                 self.site_specs[event.id] = kept.says(SiteSpec)
@@ -56,12 +65,16 @@ class Supply:
     def _put_pool(self, event: RecordStored, kept: Kept | None = None) -> None:
         kept = kept or Kept(opened(event.envelope.encode()).record, None)
         record = kept.record
+        before = self.pools.get(event.id)
+        if before is not None:
+            self.touch(before.site)
         if record.status is Status.WITHDRAWN:
             for pools in self._pool_records.values():
                 pools.pop(event.id, None)
             self.pools.remove(event.id)
             return
         spec = kept.says(PoolSpec)
+        self.touch(spec.site)
         self._pool_records.setdefault(spec.site, {})[event.id] = event
         site = self.site_specs.get(spec.site)
         if site is None:
@@ -80,6 +93,9 @@ class Supply:
 
     def forget_record(self, name: str) -> None:
         """A record is kept no more."""
+        before = self.pools.get(name)
+        if before is not None:
+            self.touch(before.site)
         if self.datasets.pop(name, None) is not None:
             self.demands.clear()
         self.site_specs.pop(name, None)
@@ -110,7 +126,10 @@ class Supply:
         before = self.pools.free(beat.pool)
         available = Amount(beat.accelerators, beat.cores, beat.memory_bytes)
         self.pools.set_available(beat.pool, available)
-        if any(now > then for now, then in zip(self.pools.free(beat.pool), before, strict=True)):
+        after = self.pools.free(beat.pool)
+        if after != before:
+            self.touch(site)
+        if any(now > then for now, then in zip(after, before, strict=True)):
             self.version += 1
 
     # -- bookings -----------------------------------------------------------------------------------------------------
@@ -118,15 +137,18 @@ class Supply:
     def hold(self, run: Run) -> None:
         """Hold what a run books. More than is free is a defect, and an assertion."""
         self.pools.hold(run.pool, amount_of(run))
+        self.touch(run.site)
 
     def hold_again(self, run: Run) -> None:
         """Hold what a run booked before a restart, also of a pool that shrank; one that went holds nothing for it."""
+        self.touch(run.site)
         if not self.pools.hold_again(run.pool, amount_of(run)):
             self._orphans[run.id] = run
 
     def release(self, run: Run) -> None:
         """Give back what a run held."""
         self.version += 1
+        self.touch(run.site)
         if self._orphans.pop(run.id, None) is None:
             self.pools.release(run.pool, amount_of(run))
 

@@ -20,12 +20,13 @@ from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.membership import Membership
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
+from tieline.exchange.showing import Showing
 from tieline.exchange.supply import Supply
 from tieline.model import event as fact
 from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState, Usage
 from tieline.model.limits import Limits
 from tieline.model.party import Site, Token
-from tieline.model.peer import BranchState, Cursor, Peer, PeerState
+from tieline.model.peer import BranchState, Cursor, Peer, PeerState, SiteState
 from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
 from tieline.model.record import DelegatedKey, Root
@@ -101,6 +102,8 @@ class View:
         self.silences: dict[str, Silence] = {}  # peers that are not heard -> what of theirs goes stale; last value only
         self.ways: dict[str, dict[str, int]] = {}  # peer -> sites that it leads to, and over how many exchanges
         self.remote_sites: dict[str, str] = {}  # site -> the peer that leads to it; last value only
+        self.said: dict[str, SiteState] = {}  # what that peer said of it last
+        self.showing = Showing()  # what peers are told is free here; last value only
         self.guests: dict[str, Guest] = {}  # peer -> what its users have here
         self.spent: dict[tuple[str, str], Spending] = {}  # peer or project, month -> what it used up
         self.projects: dict[str, Project] = {}
@@ -145,6 +148,7 @@ class View:
         """Keep a site and let placing know how it stands."""
         self.sites[site.id] = site
         self.supply.flag_site(site)
+        self.supply.touch(site.id)
         self.touch("site", site.id, site)
 
     def put_peer(self, peer: Peer) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from random import Random
+
 import pytest
 from branches_world import PRICE, Federation, Node, keys_of
 from exchange_world import ADMIN, task
@@ -11,6 +14,7 @@ from tieline.exchange.commands import (
     AskQuote,
     BlamePeer,
     ChangePeer,
+    ChangeSite,
     ReadReports,
     ReadState,
     RenewSession,
@@ -18,9 +22,11 @@ from tieline.exchange.commands import (
     TakePeerReports,
     WhyJob,
 )
+from tieline.exchange.decide import decide
 from tieline.exchange.guests import load_guests
 from tieline.exchange.hosting import active_peer
 from tieline.exchange.settlement import verify_usage
+from tieline.exchange.showing import Showing
 from tieline.model.error import TielineError
 from tieline.model.event import JobEnded, RunEnded
 from tieline.model.job import Job, JobState, Output, Run, RunState
@@ -477,3 +483,64 @@ def test_the_month_counts_what_a_peer_used() -> None:
     assert spent.month == "2025-11"
     assert spent.charge_micro_cny == b.usages[guest.id].charge_micro_cny == 2 * 2 * PRICE // 3_600
     assert b.view.peers[a.id].state is PeerState.ACTIVE
+
+
+def told(node: Node, asker: Node) -> tuple[SiteState, ...]:
+    state: BranchState = decide(node.view, ReadState(peer=asker.id), node.now_ms, node.ids).reply
+    return state.sites
+
+
+def walked(node: Node, asker: Node) -> tuple[SiteState, ...]:
+    """The same, by a walk over everything that is known, with nothing remembered."""
+    view, supply = node.view, node.view.supply
+    kept = view.showing, supply.change, dict(supply.changes)
+    view.showing = Showing()
+    for site in (*view.sites, *view.remote_sites):
+        supply.touch(site)
+    found = told(node, asker)
+    view.showing, supply.change, supply.changes = kept
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_peer_is_told_is_what_a_walk_over_everything_gives(seed: int) -> None:
+    random = Random(seed)
+    world = Federation()
+    a, b, c, hub = nodes = [world.add(name) for name in ("a", "b", "c", "hub")]
+    b.join("lab", "one")
+    b.join("mill", "two", access="partner", partners=["cn.a"])
+    c.join("yard", "one")
+    c.join("mine", "two", access="private")
+    hub.join("own", "one")
+    links = [(a, hub), (b, hub), (c, hub), (a, b)]
+    for one, other in links:
+        one.knows(other, may_use=True)
+        other.knows(one, may_use=True)
+    for one, other in links:
+        one.uses(other)
+        other.uses(one)
+    seen: dict[str, None] = {}
+    for _ in range(60):
+        step, (one, other) = random.randrange(5), random.choice(links)
+        host = random.choice((b, c, hub))
+        if step == 0:
+            with suppress(TielineError):
+                random.choice(nodes).submit(task())
+        elif step == 1:
+            site = random.choice(sorted(host.view.sites))
+            host.do(ChangeSite(actor=ADMIN, site=site, what=random.choice(("drain", "undrain"))))
+        elif step == 2:
+            world.cut(one, other)
+        elif step == 3:
+            world.heal(one, other)
+        elif guests := host.own_runs(RunState.OFFERED):
+            host.refuse(random.choice(guests))
+        world.pass_ms(random.choice((500, 3_000, 20_000)))
+        for node in nodes:
+            for asker in nodes:
+                if asker.id in node.view.peers:
+                    sites = told(node, asker)
+                    assert sites == walked(node, asker)
+                    seen.update((f"{node.name} {asker.name} {site.id} {len(site.path)}", None) for site in sites)
+    assert {"b a cn.b.mill/site/two 1", "hub a cn.c.yard/site/one 2", "hub b cn.c.yard/site/one 2"} <= set(seen)
+    assert not [each for each in seen if "mine" in each or each.startswith(("b hub cn.b.mill", "b c "))]
