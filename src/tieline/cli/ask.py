@@ -81,7 +81,7 @@ def ask(
         if not accept or quote.state != "open":
             return quote, None
         confirmed(words.say("accept_it"), yes)
-        return quote, await client.accept(quote.id, work.secrets)
+        return quote, await client.accept(quote.id, work.secrets, project=options["project"])
 
     quote, job = face.call(whole)
     if as_json:

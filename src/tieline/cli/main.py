@@ -39,6 +39,7 @@ COMMANDS: Table = {
     "site": ("tieline.cli.site:site", "site"),
     "exchange": ("tieline.cli.exchange:exchange", "exchange"),
     "id": ("tieline.cli.record:record", "id"),
+    "project": ("tieline.cli.project:project", "project"),
     "token": ("tieline.cli.token:token", "token"),
     "events": ("tieline.cli.events:events", "events"),
     "audit": ("tieline.cli.audit:audit", "audit"),

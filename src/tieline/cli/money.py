@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 @verb("usage")
 @click.argument("job", default="")
+@option("--project", default="", metavar="NAME", help="project_only")
 @option("--limit", default=1000, type=click.IntRange(1, 100_000), help="limit")
 @as_json
 @pass_face
-def usage(face: Face, job: str, limit: int, as_json: bool) -> None:
+def usage(face: Face, job: str, project: str, limit: int, as_json: bool) -> None:
     """Usage lines, oldest first."""
 
     async def work(client: AsyncClient) -> list[Usage]:
         found: list[Usage] = []
         after = ""
         while len(found) < limit:
-            page = await client.usage(job, after, min(1000, limit - len(found)))
+            page = await client.usage(job, after, min(1000, limit - len(found)), project=project)
             found += page.lines
             after = page.next_after
             if not after:
@@ -64,11 +65,20 @@ def usage(face: Face, job: str, limit: int, as_json: bool) -> None:
 @click.group("bill", cls=Verbs, help="bill", invoke_without_command=True)
 @option("--owner", default=None, is_flag=False, flag_value="*", metavar="[PREFIX]", help="bill_owner")
 @option("--user", default=None, is_flag=False, flag_value="*", metavar="[NAME]", help="bill_user")
+@option("--project", default="", metavar="NAME", help="project_only")
 @flag("--receipts", help="receipts")
 @as_json
 @pass_face
 @click.pass_context
-def bill(ctx: click.Context, face: Face, owner: str | None, user: str | None, receipts: bool, as_json: bool) -> None:
+def bill(
+    ctx: click.Context,
+    face: Face,
+    owner: str | None,
+    user: str | None,
+    project: str,
+    receipts: bool,
+    as_json: bool,
+) -> None:
     """What users owe (--user, the default) or owners earned (--owner)."""
     if ctx.invoked_subcommand is not None:
         return
@@ -77,7 +87,9 @@ def bill(ctx: click.Context, face: Face, owner: str | None, user: str | None, re
     if owner is not None and user is not None:
         raise mistake(words.say("one_side"))
     side, party = ("owner", owner) if owner is not None else ("user", user or "*")
-    bills = [each for each in face.call(lambda client: client.bills(side)) if party in ("*", each.party)]
+    bills = [
+        each for each in face.call(lambda client: client.bills(side, project=project)) if party in ("*", each.party)
+    ]
     if receipts:
         from tieline.cli.receipts import receipts_of
 

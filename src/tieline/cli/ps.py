@@ -19,13 +19,14 @@ LIVE = STATES[:4]
 @verb("ps")
 @option("--state", type=click.Choice(STATES), default=None, help="state")
 @option("--user", default="", help="user")
+@option("--project", default="", metavar="NAME", help="project_only")
 @option("--limit", default=50, type=click.IntRange(1, 1000), help="limit")
 @flag("--live", help="live")
 @as_json
 @pass_face
-def ps(face: Face, state: str | None, user: str, limit: int, live: bool, as_json: bool) -> None:
+def ps(face: Face, state: str | None, user: str, project: str, limit: int, live: bool, as_json: bool) -> None:
     """Jobs that you may see."""
-    page = face.call(lambda client: client.jobs(state or "", user, limit=limit))
+    page = face.call(lambda client: client.jobs(state or "", user, limit=limit, project=project))
     jobs = [job for job in page.jobs if job.state in LIVE] if live else list(page.jobs)
     if as_json:
         show_json(jobs)

@@ -41,7 +41,7 @@ def plan(ctx: click.Context, face: Face, what: tuple[str, ...], as_json: bool, *
     from tieline.cli.show import check_possible, show_plans
 
     work = asked(ctx, what, options)
-    plans = face.call(lambda client: client.plan(work.tasks))
+    plans = face.call(lambda client: client.plan(work.tasks, project=work.project))
     if as_json:
         show_json(plans)
     else:
@@ -81,7 +81,7 @@ async def _run(
     from tieline.cli.follow import follow_jobs
     from tieline.cli.show import check_possible, show_plans
 
-    plans: tuple[Plan, ...] = await client.plan(work.tasks)
+    plans: tuple[Plan, ...] = await client.plan(work.tasks, project=work.project)
     show_plans(plans, work.notes)
     check_possible(plans)
     confirmed(words.say("run_it", count=len(plans)), is_yes)
@@ -89,7 +89,7 @@ async def _run(
         if each.workdir is not None:
             note(words.say("packing", folder=_shown(each.workdir)))
     tasks = await work.packed(client)
-    jobs += await client.submit(*tasks, pipeline=work.pipeline, secrets=work.secrets)
+    jobs += await client.submit(*tasks, pipeline=work.pipeline, project=work.project, secrets=work.secrets)
     for job in jobs:
         note(words.say("submitted", job=_short(job), name=job.task.name))
     if is_detached:

@@ -39,6 +39,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     works: tuple[Work, ...]
     pipeline: str = ""
+    project: str = ""
     secrets: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -78,8 +79,9 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--owner", multiple=True, metavar="PREFIX", help="owner_only"),
     option("--budget", default="", metavar="CNY", help="budget"),
     option("--deadline", default="", metavar="TIME", help="deadline"),
+    option("--project", default="", metavar="NAME", help="project"),
 )
-FOR_FILES = ("env", "secret", "name")  # the others say what a file says itself
+FOR_FILES = ("env", "secret", "name", "project")  # the others say what a file says itself
 
 
 def task_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,7 +130,16 @@ def _of_file(name: str, options: Mapping[str, Any]) -> Asked:
     secrets = _secrets_of(parsed)
     extra, values = _given_secrets(options.get("secret", ()))
     works = tuple(_work(one, folder, options, extra) for one in parsed)
-    return Asked(works=works, pipeline=parsed[0].pipeline, secrets={**secrets, **values})
+    project = options.get("project") or _project_of(parsed)
+    return Asked(works=works, pipeline=parsed[0].pipeline, project=project, secrets={**secrets, **values})
+
+
+def _project_of(parsed: Sequence[ParsedTask]) -> str:
+    """The one project that a file names; its tasks are submitted together."""
+    names = list(dict.fromkeys(one.project for one in parsed if one.project))
+    if len(names) > 1:
+        raise as_tieline("invalid_task", f"the tasks of one file name two projects: `{names[0]}` and `{names[1]}`")
+    return names[0] if names else ""
 
 
 def _work(one: ParsedTask, folder: Path, options: Mapping[str, Any], extra: tuple[str, ...]) -> Work:
@@ -225,7 +236,8 @@ def _of_command(command: Sequence[str], options: Mapping[str, Any]) -> Asked:
     except ValueError as error:
         raise TielineError("invalid_task", str(error)) from None
     workdir = Path(options["workdir"]).expanduser() if options["workdir"] else None
-    return Asked(works=(Work(task=_checked(task), workdir=workdir),), secrets=secrets)
+    work = Work(task=_checked(task), workdir=workdir)
+    return Asked(works=(work,), project=options["project"], secrets=secrets)
 
 
 def _accelerator(text: str, count: int) -> tuple[str, int, int]:

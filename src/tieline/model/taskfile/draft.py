@@ -60,6 +60,7 @@ class Draft:
     alternatives: list[Alternative] = field(default_factory=lambda: [Alternative()])
     where: list[str] = field(default_factory=list)
     image: str = ""
+    project: str = ""
     workdir: str = ""
     files: dict[str, LocalFile] = field(default_factory=dict)
     envs: dict[str, str] = field(default_factory=dict)
@@ -171,6 +172,7 @@ class Draft:
             return None
         return ParsedTask(
             task=task,
+            project=self.project,
             workdir=self.workdir,
             files=tuple(self.files.values()),
             secrets=self.secrets,

@@ -33,6 +33,7 @@ class ParsedTask(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     task: Task
+    project: str = ""  # that it counts for; empty: the submitter's only one, or none
     workdir: str = ""  # local folder that becomes the working directory; empty: none
     files: tuple[LocalFile, ...] = ()
     secrets: dict[str, str] = {}  # values that the file itself holds
