@@ -6,11 +6,11 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 PIN := --universal --generate-hashes --python-version 3.11 --no-header --quiet
 
-.PHONY: help demo test check bench format pin clean
+.PHONY: help demo federation test check bench format pin clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 .uv/.ready: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,6 +35,9 @@ help:  ## list the targets
 
 demo: .venv/.demo  ## one exchange, four owners, real jobs, a lost site, one bill per owner
 	@$(BIN)/tieline demo $(ARGS)
+
+federation: .venv/.demo  ## four exchanges, six sites, a cut, bills and logs of both sides
+	@$(BIN)/python examples/federation/run.py $(ARGS)
 
 test: .venv/.dev  ## every test; ARGS="-k name" narrows
 	@$(BIN)/python -m pytest $(ARGS)

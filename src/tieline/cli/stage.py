@@ -1,4 +1,4 @@
-"""Stage: one exchange and several sites as processes of their own in one folder, for the demo and for crash tests.
+"""Stage: one exchange and several sites as processes of their own in one folder, for the demo and the federation's.
 
 Every site has its own owner, key, price and policy; they share nothing but the loopback interface.
 """
@@ -29,12 +29,13 @@ class Actor:
     owner: str
     folder: Path
     configuration: Path
+    prefix: str = PREFIX  # of its exchange
     process: Started | None = None
 
     @property
     def id(self) -> str:
         """Its identifier."""
-        return f"{PREFIX}.{self.owner}/site/{self.name}"
+        return f"{self.prefix}.{self.owner}/site/{self.name}"
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Stage:
 
     folder: Path
     limits: dict[str, int] = field(default_factory=dict)
+    prefix: str = PREFIX
+    scope: str = "enterprise"
     url: str = ""
     admin: str = ""
     exchange: Started | None = None
@@ -59,7 +62,8 @@ class Stage:
         (home / "address").unlink(missing_ok=True)
         port = self.url.rpartition(":")[2] or "0"
         log = self.folder / "exchange.log"
-        self.exchange = spawn("exchange", ["exchange-process", str(home), "--prefix", PREFIX, "--port", port], log)
+        options = ["--prefix", self.prefix, "--scope", self.scope, "--port", port]
+        self.exchange = spawn("exchange", ["exchange-process", str(home), *options], log)
         self.url = await_file(home / "address", self.exchange, log)
         self.admin = (home / "admin.token").read_text().strip()
 
@@ -71,7 +75,7 @@ class Stage:
 
     def add(self, name: str, owner: str, configuration: Path) -> Actor:
         """A site that is to join."""
-        actor = Actor(name, owner, self.folder / "sites" / name, configuration)
+        actor = Actor(name, owner, self.folder / "sites" / name, configuration, self.prefix)
         self.sites[name] = actor
         return actor
 
