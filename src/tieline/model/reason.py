@@ -66,7 +66,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "site_draining": ("site is draining", "算力节点正在排空"),
     "pool_draining": ("pool is draining", "资源池正在排空"),
     "site_silent": ("site is silent: no heartbeat within its lease", "算力节点失联：租约内没有心跳"),
-    "site_not_admitted": ("site is not admitted yet", "算力节点尚未准入"),
+    "site_not_admitted": ("site is not admitted here, and no exchange leads to it now", "算力节点未在此准入，目前也没有平台通向它"),
     "access_private": ("pool is private to its owner", "资源池仅供其主体使用"),
     "access_partner": ("pool is open to its owner's partners only", "资源池仅对合作方开放"),
     "pool_not_asked": ("is not {asked}, the only pool that was asked", "不是唯一请求的资源池 {asked}"),
