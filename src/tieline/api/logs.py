@@ -6,7 +6,6 @@ without its body); then come its bytes, as NDJSON of envelopes, lines of hashes,
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
 from collections.abc import AsyncGenerator
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tieline.api.answer import Answer, encode
+from tieline.api.answer import Answer, encode, packed
 from tieline.api.call import Call
 from tieline.api.log import LAST_EVENT_ID
 from tieline.api.operation import BYTES, EVENTS, NDJSON, Parameter, operation
@@ -48,8 +47,6 @@ from tieline.registry.serving import (
 )
 
 TAIL_PING_S = 3.0  # so that a listener soon knows that it was cut off
-PACKED_BYTES = 2_048  # a smaller answer is not packed
-PACK_LEVEL = 1
 PREFIX = re.compile(DOTTED)
 KINDS_PATTERN = rf"\A(({'|'.join(KINDS)})(,({'|'.join(KINDS)})){{0,63}})?\Z"
 PREFIXES_PATTERN = r"\A([a-z0-9._-]{1,200}(,[a-z0-9._-]{1,200}){0,63})?\Z"
@@ -215,22 +212,17 @@ async def said(call: Call, request: Request, media: str) -> Answer:
     """The answer in its frame, packed where the caller takes that and it helps."""
     platform = call.platform
     grant = await granted(call)
-    is_packing = "gzip" in call.header(b"accept-encoding")
 
-    def made() -> tuple[bytes, str, bool]:
+    def made() -> tuple[bytes, list[tuple[bytes, bytes]], str]:
         body = framed(answer(platform.archive, request, grant))
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        if is_packing and len(body) > PACKED_BYTES:
-            return gzip.compress(body, PACK_LEVEL, mtime=0), tag, True
-        return body, tag, False
+        return *packed(body, call.header(b"accept-encoding")), tag
 
-    body, tag, is_packed = await platform.read(made)
-    headers: list[tuple[bytes, bytes]] = [(b"etag", tag.encode()), (b"vary", b"accept-encoding")]
+    body, packing, tag = await platform.read(made)
+    named = [(b"etag", tag.encode()), *packing]
     if call.header(b"if-none-match") == tag:
-        return Answer(status=304, media=media, headers=headers)
-    if is_packed:
-        headers.append((b"content-encoding", b"gzip"))
-    return Answer(body, media=media, headers=headers)
+        return Answer(status=304, media=media, headers=named[:2])
+    return Answer(body, media=media, headers=named)
 
 
 def _prefix(text: str) -> str:

@@ -9,6 +9,7 @@ schema-driven tests would take for promises).
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -110,7 +111,7 @@ def operation(
             query=hints.get("query"),
             body=body,
             takes=takes or (JSON if body is not None else ""),
-            reply=hints["return"] if gives == JSON else None,
+            reply=_said(hints["return"]) if gives == JSON else None,
             gives=gives,
             status=status,
             is_change=is_change,
@@ -124,6 +125,11 @@ def operation(
         return handler
 
     return declare
+
+
+def _said(hint: Any) -> Any:
+    """What is said, of an annotation that also allows an answer which was encoded already (``Said | Answer``)."""
+    return typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
 
 
 def operation_of(handler: Handler) -> Operation:

@@ -13,11 +13,11 @@ from typing import Annotated
 
 import msgspec
 
-from tieline.api.answer import Answer
-from tieline.api.blobs import DIGEST, IMMUTABLE, LENGTH, BlobAnswer, part_of
+from tieline.api.answer import Answer, encode, packed
+from tieline.api.blobs import DIGEST, IMMUTABLE, LENGTH, RANGES, TAG, BlobAnswer, blob_answer
 from tieline.api.call import Call
 from tieline.api.hub import HEAD, log_name
-from tieline.api.operation import BYTES, Parameter, operation
+from tieline.api.operation import BYTES, operation
 from tieline.api.peercaller import active_peer
 from tieline.api.platform import Platform
 from tieline.drivers.stores.columns import short
@@ -69,11 +69,13 @@ class PaidAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @operation("GET", "/v1/peer/state", tag="peers", errors=("forbidden",))
-async def read_peer_state(call: Call) -> BranchState:
-    """What is free here and behind here, for the peer that asks. Last value only."""
+async def read_peer_state(call: Call) -> BranchState | Answer:
+    """What is free here and behind here, for the peer that asks. Last value only; packed where it takes that."""
     peer = await active_peer(call)
     state: BranchState = await call.platform.ask(ReadState(peer=peer.id))
-    return state
+    accepted = call.header(b"accept-encoding")
+    body, headers = await call.platform.read(lambda: packed(encode(state), accepted))
+    return Answer(body, headers=headers)
 
 
 @operation("POST", "/v1/peer/orders", tag="peers", errors=("forbidden", "overloaded"), example={"orders": []})
@@ -239,7 +241,8 @@ async def store_peer_blob(call: Call, sha256: str) -> BlobView:
     tag="peers",
     gives=BYTES,
     errors=("forbidden", "range_not_satisfiable"),
-    headers=(Parameter(name="Range", description="One range, such as `bytes=0-1023`.", schema={"type": "string"}),),
+    headers=RANGES,
+    answers=(TAG,),
 )
 async def read_peer_blob(call: Call, sha256: str, query: GuestBlobQuery) -> BlobAnswer | Answer:
     """An output or a checkpoint of one of the peer's runs, or one range of it."""
@@ -247,11 +250,7 @@ async def read_peer_blob(call: Call, sha256: str, query: GuestBlobQuery) -> Blob
     run = guest_run(platform, peer.id, query.run)
     if run is None or not _made(run, _digest(sha256)):
         raise TielineError("not_found", f"there is no blob `{sha256}` of a run `{query.run}` of `{peer.id}` here")
-    size = await platform.blobs.size(sha256)
-    start, end = part_of(call.header(b"range"), size)
-    if start >= end and size:
-        raise TielineError("range_not_satisfiable", f"the blob has {size:,} bytes", where="Range")
-    return BlobAnswer(platform.blobs.read(sha256, start, end), start, end, size)
+    return blob_answer(call, sha256, await platform.blobs.size(sha256))
 
 
 def guest_run(platform: Platform, peer: str, run: str) -> GuestRun | None:
