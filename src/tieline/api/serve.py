@@ -162,8 +162,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def bound(host: str, port: int, *, has_tls: bool = False, is_plain_allowed: bool = False) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+def bound(
+    host: str, port: int, *, has_tls: bool = False, is_plain_allowed: bool = False, is_shared: bool = False
+) -> socket.socket:
+    """A listening socket; port 0 takes a free one. ``is_shared``: other processes may listen on the same port too.
 
     Raises TielineError `invalid_request` for an address beyond this machine without TLS or the explicit permission to
     do without, and `conflict` for one that is taken.
@@ -187,6 +189,8 @@ def bound(host: str, port: int, *, has_tls: bool = False, is_plain_allowed: bool
         ) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:

@@ -3,7 +3,8 @@
 One folder holds everything of an exchange: ``exchange.json`` (name, keys, 0600), ``tieline.db``, ``blobs/``, ``logs/``,
 ``limits.json`` where limits differ from the defaults, ``oidc.json`` where identity providers are believed,
 ``admin.token``, the ``port`` that its sites know, the ``address`` of the running process, and ``store``, the URL of a
-store that is in a database server.
+store that is in a database server. There several processes may stand beside each other (`cli/standing.py`), and
+``shared`` names the folder of blobs and logs that they have in common.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     is_plain_allowed: bool = False
     public_url: str = ""  # what sites and users call, where it is not the address that is listened on
     store: str = ""  # URL of the store, where it is not the file in the folder; kept in the folder once it opened
+    shared: str = ""  # folder of blobs and logs that several processes have in common; kept in the folder too
+    is_port_shared: bool = False  # other processes of this machine listen on the same port
+    internal_url: str = ""  # where its siblings reach this process, where that is not what it listens on
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -146,6 +150,26 @@ def store_of(folder: Path, stated: str = "") -> str:
     return kept or stated or f"sqlite:///{file}"
 
 
+def shared_of(folder: Path, stated: str = "") -> Path | None:
+    """The folder of blobs and logs that the processes of one exchange share; None where each has its own.
+
+    Raises `conflict` when another one than the one that was kept is stated, `invalid_request` where it is not there.
+    """
+    path = folder / "shared"
+    kept = path.read_text().strip() if path.exists() else ""
+    named = str(Path(stated).resolve()) if stated else ""
+    if named and kept and named != kept:
+        raise TielineError("conflict", f"the exchange in `{folder}` has its blobs and logs in `{kept}`", where="shared")
+    found = kept or named
+    if not found:
+        return None
+    if not Path(found).is_dir():
+        raise TielineError("invalid_request", f"the shared folder `{found}` is not there", where="shared")
+    if not kept:
+        write_private(path, found.encode())
+    return Path(found)
+
+
 def issuers_of(folder: Path, prefix: str) -> Issuers | None:
     """The identity providers of ``folder``; None where it names none, and nothing of theirs is loaded then."""
     if not (folder / "oidc.json").exists():
@@ -158,16 +182,26 @@ def issuers_of(folder: Path, prefix: str) -> Issuers | None:
 class Exchange:
     """One exchange in this process: opened, served, closed."""
 
-    def __init__(self, folder: Path, identity: Identity, store: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        store: str = "",
+        *,
+        opened: Store | None = None,
+        files: Path | None = None,
+    ) -> None:
+        """``opened``: its store, which this process is the writer of already. ``files``: where blobs and logs lie."""
         self.folder = folder
+        self.files = files or folder
         self.identity = identity
         self.limits = limits_of(folder)
         self.issuers = issuers_of(folder, identity.prefix)
         self.keys = ExchangeKeys(Key(base64.b64decode(identity.seed)), identity.prefix)
         self.clock = SystemClock()
         self._view: View | None = None
-        disk = Disk(folder, self.limits.reserve_bytes)
-        self.store = Store(store_of(folder, store)).open()
+        disk = Disk(self.files, self.limits.reserve_bytes)
+        self.store = opened or Store(store_of(folder, store)).open()
         if store and not (folder / "store").exists():
             write_private(folder / "store", store.encode())
         self.writer: Writer[View] = Writer(
@@ -187,8 +221,8 @@ class Exchange:
             tick_ms=self.limits.tick_ms,
             idempotency_ms=self.limits.idempotency_s * 1000,
         ).start()
-        self.blobs = Blobs(folder / "blobs", self.clock, disk, self.limits.blobs_bytes).open()
-        self.logs = Logs(folder / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open()
+        self.blobs = Blobs(self.files / "blobs", self.clock, disk, self.limits.blobs_bytes).open()
+        self.logs = Logs(self.files / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open()
         self._create()
 
     def _new_view(self) -> View:
@@ -202,6 +236,7 @@ class Exchange:
     def _create(self) -> None:
         """Give a new exchange its name and its first admin; the admin's token is written once, for this user alone."""
         if self.writer.position[0]:
+            check_identity(self._view, self.keys, self.store.shown)
             if not self._view or not self._view.exchange or not self._view.exchange.session:
                 why = "restored" if self.store.noted("restored") else "upgraded"
                 renewed = RenewSession(session=secrets.token_hex(8), why=why)
@@ -219,8 +254,8 @@ class Exchange:
             )
         ).result(30)
 
-    async def serve(self, options: Options, listener: socket.socket) -> None:
-        """Answer until SIGTERM or SIGINT."""
+    def platform(self, options: Options, url: str, started_ms: int = 0) -> tuple[Platform, Sweeper]:
+        """What its API needs, and what lets go of what is not kept."""
         sweeper = Sweeper(self.store, self.writer, self.blobs, self.logs, self.limits, self.clock, self._forget)
         platform = Platform(
             store=self.store,
@@ -231,13 +266,18 @@ class Exchange:
             limits=self.limits,
             keys=self.keys,
             sealing_key=base64.b64decode(self.identity.sealing),
-            started_ms=self.clock.now_ms(),
-            url=options.public_url or address_of(listener, has_tls=bool(options.certificate)),
+            started_ms=started_ms or self.clock.now_ms(),
+            url=options.public_url or url,
             scope=self.identity.scope,
             issuers=self.issuers,
             collected=lambda: sweeper.collected,
         )
         platform.federation = Federation(platform, (Puller, Use, witness_of(platform)))
+        return platform, sweeper
+
+    async def serve(self, options: Options, listener: socket.socket) -> None:
+        """Answer until SIGTERM or SIGINT."""
+        platform, sweeper = self.platform(options, address_of(listener, has_tls=bool(options.certificate)))
         server = make_server(
             make_app(platform),
             platform,
@@ -270,6 +310,17 @@ class Exchange:
         self.store.close()
 
 
+def check_identity(view: View | None, keys: ExchangeKeys, shown: str) -> None:
+    """Raise `conflict` for a store that belongs to an exchange with another key: two would answer by one log."""
+    row = view.exchange if view is not None else None
+    if row is not None and row.public != keys.key.public:
+        raise TielineError(
+            "conflict",
+            f"the store `{shown}` belongs to `{row.id}`, which has another key than this folder",
+            hints=("copy exchange.json from the folder of that exchange",),
+        )
+
+
 def port_of(folder: Path) -> int:
     """The port that the exchange of ``folder`` had before: its sites will look for it there. 0 at the first start."""
     try:
@@ -298,15 +349,30 @@ def run_exchange(folder: Path, options: Options, *, prefix: str, name: str, scop
         options.port or port_of(folder),
         has_tls=bool(options.certificate),
         is_plain_allowed=options.is_plain_allowed,
+        is_shared=options.is_port_shared,
     )
-    exchange = Exchange(folder, identity_of(folder, prefix, name, scope), options.store)
+    identity, store = identity_of(folder, prefix, name, scope), store_of(folder, options.store)
+    if is_server(store):
+        from tieline.cli.standing import Process
+
+        return uvloop.run(Process(folder, identity, store, options, listener).run())
+    exchange = Exchange(folder, identity, options.store)
     collect_rarely()
-    url = address_of(listener, has_tls=bool(options.certificate))
-    write_private(folder / "port", str(listener.getsockname()[1]).encode())
-    write_private(folder / "address", url.encode())
+    announce(folder, listener, has_tls=bool(options.certificate))
     try:
         uvloop.run(exchange.serve(options, listener))
     finally:
         (folder / "address").unlink(missing_ok=True)
         exchange.close()
     return 0
+
+
+def announce(folder: Path, listener: socket.socket, *, has_tls: bool) -> None:
+    """Say in the folder where the exchange answers."""
+    write_private(folder / "port", str(listener.getsockname()[1]).encode())
+    write_private(folder / "address", address_of(listener, has_tls=has_tls).encode())
+
+
+def is_server(store: str) -> bool:
+    """Whether a store's URL names a database server, where several processes may follow each other."""
+    return not store.startswith("sqlite:")

@@ -19,9 +19,12 @@ import click
 @click.option("--public-url", default="", help="what sites and users call, where it is not the address listened on")
 @click.option("--insecure-bind", is_flag=True, help="listen beyond this machine without TLS (behind a proxy)")
 @click.option("--store", default="", help="URL of the store, where it is not the file in the folder")
+@click.option("--shared", default="", help="folder of blobs and logs that several processes have in common")
+@click.option("--share-port", is_flag=True, help="let other processes of this machine listen on the same port")
+@click.option("--internal-url", default="", help="where the other processes reach this one")
 def exchange_process(
     folder: Path, host: str, port: int, prefix: str, name: str, scope: str, tls_cert: str, tls_key: str,
-    public_url: str, insecure_bind: bool, store: str,
+    public_url: str, insecure_bind: bool, store: str, shared: str, share_port: bool, internal_url: str,
 ) -> None:  # fmt: skip
     """Serve one exchange until SIGTERM."""
     from tieline.cli.compose import Options, run_exchange
@@ -34,6 +37,9 @@ def exchange_process(
         is_plain_allowed=insecure_bind,
         public_url=public_url,
         store=store,
+        shared=shared,
+        is_port_shared=share_port,
+        internal_url=internal_url,
     )
     raise SystemExit(run_exchange(folder, options, prefix=prefix, name=name, scope=scope))
 

@@ -27,11 +27,15 @@ OWNER, SITE = "me", "here"
 @option("--public-url", default="", help="up_public_url")
 @option("--insecure-bind", is_flag=True, help="up_insecure")
 @option("--store", default="", metavar="URL", help="up_store")
+@option("--shared", default="", metavar="FOLDER", help="up_shared")
+@option("--share-port", is_flag=True, help="up_share_port")
+@option("--internal-url", default="", metavar="URL", help="up_internal_url")
 @option("--no-site", is_flag=True, help="up_no_site")
 @as_json
 def up(
     folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
-    tls_key: str, public_url: str, insecure_bind: bool, store: str, no_site: bool, as_json: bool,
+    tls_key: str, public_url: str, insecure_bind: bool, store: str, shared: str, share_port: bool,
+    internal_url: str, no_site: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start both, wait until they answer, and make this exchange the current one. Starting again changes nothing."""
     import asyncio
@@ -46,8 +50,12 @@ def up(
     options += ["--public-url", public_url] if public_url else []
     options += ["--insecure-bind"] if insecure_bind else []
     options += ["--store", store] if store else []
+    options += ["--shared", shared] if shared else []
+    options += ["--share-port"] if share_port else []
+    options += ["--internal-url", internal_url] if internal_url else []
     url, token = _exchange(folder, options)
-    context.keep("local", pinned(context.Context(url=url, token=token)))
+    if token:
+        context.keep("local", pinned(context.Context(url=url, token=token)))
     if not no_site:
         asyncio.run(_site(folder, url, token, config))
     if as_json:
@@ -88,7 +96,8 @@ def _exchange(folder: Path, options: list[str]) -> tuple[str, str]:
         processes["exchange"] = spawn("exchange", ["exchange-process", str(home), *options], log)
         remember(folder, processes)
     url = await_file(home / "address", processes["exchange"], log)
-    return url, (home / "admin.token").read_text().strip()
+    token = home / "admin.token"  # of the process that made the exchange; one that stands beside it may be without
+    return url, token.read_text().strip() if token.exists() else ""
 
 
 async def _site(folder: Path, url: str, token: str, config: Path | None) -> None:
@@ -98,9 +107,16 @@ async def _site(folder: Path, url: str, token: str, config: Path | None) -> None
     from tieline.cli.processes import spawn_site
     from tieline.client import AsyncClient
     from tieline.drivers.siteprocess import has_joined, join_site
+    from tieline.model.error import TielineError
     from tieline.model.party import Role
 
     home = folder / "site"
+    if not token:
+        raise TielineError(
+            "invalid_request",
+            f"there is no admin.token in `{folder / 'exchange'}` to let a site join with",
+            hints=(f"tieline up {folder} --no-site",),
+        )
     async with AsyncClient(url, token) as client:
         if not has_joined(home):
             home.mkdir(parents=True, exist_ok=True, mode=0o700)

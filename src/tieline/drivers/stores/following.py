@@ -8,8 +8,9 @@ How a process follows and takes over::
         fill(view, moment.tables())
     while not asked_to_lead:
         follower.wait(after, timeout_s=0.5)        # wakes at a commit (NOTIFY), else polls
-        for entry in follower.entries(after):      # applied in order, to the end
+        for row in follower.log_rows(after):       # applied in order, to the end
             ...
+        lookout.judge(follower.seen(), now_s)      # who leads, or whether nobody does (`leadership.py`)
     Store(url).open()                              # raises `conflict` while another process holds the writer's lock
 
 The lock is a session of the writer: when it dies, `holder` is None within a moment. A writer whose process stands
@@ -29,6 +30,7 @@ from sqlalchemy.exc import DatabaseError
 
 from tieline.drivers.stores import tables as t
 from tieline.drivers.stores.database import Database, database_of
+from tieline.drivers.stores.leadership import Seen, leader_of
 from tieline.drivers.stores.reader import Reader
 from tieline.drivers.stores.snapshot import Snapshot, snapshot_of
 from tieline.drivers.stores.store import meta_of, opening_error
@@ -149,6 +151,19 @@ class Follower(Reader):
 
         with self._engine.connect() as connection:
             return holder(connection)
+
+    def seen(self) -> Seen:
+        """Term, leader and holder at once: what a lookout judges by. Of a server's store only."""
+        from tieline.drivers.stores.postgresql import holder
+
+        with self._engine.connect() as connection:
+            found = holder(connection)
+            term = int.from_bytes(meta_of(connection, "term") or b"", "big")
+            return Seen(term, leader_of(connection), found)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the database."""
+        return self._database.sizes(self._engine)
 
     def depose(self, found: Holder) -> bool:
         """End the session of a writer that answers nobody. True when the server was told to end it."""
