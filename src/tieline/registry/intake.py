@@ -5,7 +5,7 @@ them all, so the highest revision wins, an older one is no mistake of the peer, 
 equal with payloads that are not are a proof against their writer, and everybody keeps the same one of them; what was
 withdrawn stays withdrawn, by whichever revision (`admission.prevails`).
 
-Cost: about 10 us beside the signature, and nothing but a comparison for what is held already.
+Cost: some 10 us beside the signature (`usual`), and nothing but a comparison for what is held already.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from tieline.registry.rules import refused
 from tieline.registry.specs import check_spec, checked_spec
 from tieline.registry.swift import Read, read
 from tieline.registry.trust import Trust
-
-TOGETHER = 64  # signatures that are verified one after the other: alone, each finds its tables out of the cache
+from tieline.registry.usual import Copy, Ground, usual
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -93,13 +92,18 @@ class Intake:
         ``is_proved``: the owner's checkpoint was verified and covers these very bytes, so that one signature stands
         for all of theirs. Every other rule holds all the same.
         """
-        decided: list[Judged | TielineError] = []
-        for at in range(0, len(envelopes), TOGETHER):
-            looked = [self._look(envelope) for envelope in envelopes[at : at + TOGETHER]]
-            if not is_proved:
-                looked = [_verified(each) if type(each) is Candidate else each for each in looked]
-            decided += [self._settled(each) if isinstance(each, Candidate) else each for each in looked]
-        return decided
+        looked: list[Copy | Judged | Candidate | TielineError] = [
+            copy or self._look(envelope)
+            for copy, envelope in zip(usual(envelopes, self._ground()), envelopes, strict=True)
+        ]
+        if not is_proved:  # one after the other: alone, each signature finds its tables out of the caches
+            looked = [_verified(each) if isinstance(each, Copy | Candidate) else each for each in looked]
+        return [self._settled(each, envelope) for each, envelope in zip(looked, envelopes, strict=True)]
+
+    def _ground(self) -> Ground:
+        authority = self._authority
+        assert authority is not None, "asked about a log that waits"
+        return Ground(self._prefix, self._held, authority, self._key, self._now_s)
 
     def _look(self, envelope: bytes) -> Judged | Candidate | TielineError:
         """Everything about a copy that neither its signature nor its neighbours can change."""
@@ -121,8 +125,21 @@ class Intake:
             return error
         return Candidate(found, spec, fresh, envelope)
 
-    def _settled(self, candidate: Candidate) -> Judged | TielineError:
-        """A copy that was verified, beside what came before it in the same page."""
+    def _settled(self, looked: Copy | Judged | Candidate | TielineError, envelope: bytes) -> Judged | TielineError:
+        """What a copy comes to beside what came before it in the same page."""
+        if isinstance(looked, Copy):
+            record, spec, fresh, _ = looked
+            name = record.id
+            is_new = name not in self._held
+            if name in self.fresh or (is_new and self._added >= self._room):
+                return self._beside(_candidate(looked, envelope))
+            self._added += is_new
+            judged = self.fresh[name] = Judged(Outcome.STORED, name, fresh, record, spec, envelope)
+            return judged
+        return self._beside(looked) if isinstance(looked, Candidate) else looked
+
+    def _beside(self, candidate: Candidate) -> Judged | TielineError:
+        """A copy that was verified, beside what is held by now."""
         found, record, fresh = candidate.found, candidate.found.record, candidate.held
         held = self._newest(record.id)
         if held is not None:
@@ -182,7 +199,7 @@ class Intake:
         record, now_s = found.record, self._now_s
         identifier = checked_identity(record)
         check_lease(record, now_s, is_copy=True)
-        key = self._keys.get((found.kid, record.kind)) or self._key(found, identifier, authority)
+        key = self._key(found.kid, record)
         kind = KINDS[record.kind]
         spec = found.spec
         if spec is None:
@@ -203,14 +220,18 @@ class Intake:
             authority,
         )
 
-    def _key(self, found: Read, identifier: Identifier, authority: Authority) -> TrustedKey:
+    def _key(self, kid: str, record: Record) -> TrustedKey:
         """The key that signed it, once its name and chain are found to hold; remembered unless dates matter."""
-        record = found.record
-        check_kid(identifier, found.kid)
-        key = signing_key(authority, found.kid, record.id)
+        key = self._keys.get((kid, record.kind))
+        if key is not None:
+            return key
+        authority = self._authority
+        assert authority is not None, "asked about a log that waits"
+        check_kid(Identifier.parse(record.id), kid)
+        key = signing_key(authority, kid, record.id)
         self._trust.check(authority, key, record.kind, record.nb, self._now_s, record.id, is_new=True)
         if not key.revoked_from:
-            self._keys[(found.kid, record.kind)] = key
+            self._keys[(kid, record.kind)] = key
         return key
 
 
@@ -224,13 +245,22 @@ def _settled_by(held: Held, found: Read, envelope: bytes) -> Judged | None:
     return None
 
 
-def _verified(candidate: Candidate) -> Candidate | TielineError:
-    found = candidate.found
+def _verified(looked: Copy | Candidate) -> Copy | Candidate | TielineError:
+    key = looked.held.key
     try:
-        check_signature(candidate.held.key.public, found.signed, found.kid, found.record.id)
+        if isinstance(looked, Copy):
+            check_signature(key.public, looked.signed, key.kid, looked.record.id)
+        else:
+            check_signature(key.public, looked.found.signed, key.kid, looked.found.record.id)
     except TielineError as error:
         return error
-    return candidate
+    return looked
+
+
+def _candidate(copy: Copy, envelope: bytes) -> Candidate:
+    record, spec, held, signed = copy
+    found = Read(record, spec, held.key.kid, held.sha256, held.envelope_sha256, signed)
+    return Candidate(found, spec, held, envelope)
 
 
 def _room(authority: Authority | None) -> int:

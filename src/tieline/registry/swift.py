@@ -23,6 +23,7 @@ from tieline.model.quantity import MAX_INTEGER
 from tieline.model.record import MAX_RECORD_BYTES, Record, Status
 from tieline.model.spec import Spec
 from tieline.registry.authority import GIVING
+from tieline.registry.canonical import decoded
 from tieline.registry.envelope import RECORD_TYPE, header
 from tieline.registry.keys import _LAST, _PADDING, _STANDARD
 
@@ -34,7 +35,7 @@ _PAYLOAD_BYTES, _PROTECTED_BYTES, _SIGNATURE_BYTES = len(_PAYLOAD), len(_PROTECT
 _SIGNATURE_LAST = b"AQgw"
 _KIND = b'"kind":"'  # in canonical JSON nothing before the record's own kind can look so
 _WITHDRAWN = Status.WITHDRAWN
-_DEFLECTED = (msgspec.MsgspecError, ValueError, RecursionError, TielineError, Base64Error)
+DEFLECTED = (msgspec.MsgspecError, ValueError, RecursionError, TielineError, Base64Error)
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +49,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     signed: bytes  # the signature, followed by what it is over
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """How the records of one kind are read: a decoder, and fields of the spec that the decoder alone does not bound."""
 
     kind: str
@@ -82,15 +83,14 @@ def read(envelope: bytes) -> Read | None:
         payload = a2b_base64(body.translate(_STANDARD) + _PADDING[tail], strict_mode=True)
         signature = a2b_base64(envelope[signature_at:-2].translate(_STANDARD) + b"==", strict_mode=True)
         kid, typ = header(protected)
-        kind_at = payload.find(_KIND) + len(_KIND)
-        form = _forms().get(payload[kind_at : payload.find(b'"', kind_at)])
+        form = form_of(payload)
         if form is None:
             return None
         record = form.decode(payload)
-        is_usual = typ == RECORD_TYPE and record.kind == form.kind and _encode(record) == payload
-    except _DEFLECTED:
+        is_usual = typ == RECORD_TYPE and record.kind == form.kind and is_canonical(record, payload)
+    except DEFLECTED:
         return None
-    if not is_usual or record.status is _WITHDRAWN or b"\\u0000" in payload or not _is_plain(form, record, payload):
+    if not is_usual or record.status is _WITHDRAWN or not is_plain(form, record, payload):
         return None
     return Read(
         record,
@@ -102,8 +102,24 @@ def read(envelope: bytes) -> Read | None:
     )
 
 
-def _is_plain(form: _Form, record: Any, payload: bytes) -> bool:
+def form_of(payload: bytes) -> Form | None:
+    """How a payload is read, by the kind that it seems to have; None: with care."""
+    at = payload.find(_KIND) + len(_KIND)
+    return _forms().get(payload[at : payload.find(b'"', at)])
+
+
+def is_canonical(record: Record, payload: bytes) -> bool:
+    """Whether ``payload`` is the one form of what was read from it; raises `record_refused` where it is no one's.
+
+    Defaults that are written out are canonical too, and cost a second reading.
+    """
+    return _encode(record) == payload or decoded(payload, "payload") is not None
+
+
+def is_plain(form: Form, record: Any, payload: bytes) -> bool:
     """Whether nothing in the spec needs a closer look."""
+    if b"\\u0000" in payload:
+        return False
     spec = record.spec
     for field in form.anything:
         if getattr(spec, field):
@@ -117,12 +133,12 @@ def _is_plain(form: _Form, record: Any, payload: bytes) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _forms() -> dict[bytes, _Form]:
+def _forms() -> dict[bytes, Form]:
     """How the records of each kind are read, from the types of its spec's fields; delegations always take care."""
     return {name.encode(): _form(name) for name in KINDS if name not in GIVING}
 
 
-def _form(kind: str) -> _Form:
+def _form(kind: str) -> Form:
     shape = KINDS[kind].spec
     info = msgspec.inspect.type_info(shape)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -141,7 +157,7 @@ def _form(kind: str) -> _Form:
         omit_defaults=True,
         forbid_unknown_fields=True,
     )
-    return _Form(kind, msgspec.json.Decoder(record).decode, tuple(anything), tuple(maps))
+    return Form(kind, msgspec.json.Decoder(record).decode, tuple(anything), tuple(maps))
 
 
 def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
