@@ -26,6 +26,7 @@ from tieline.cli.face import (
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
+    from tieline.drivers.stores.export import Growth
     from tieline.model.api import EventView, ExchangeView
     from tieline.model.audit import ExportView, HeadView, LogHead
 
@@ -96,16 +97,20 @@ def _row(event: EventView) -> tuple[str, ...]:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @option("--from", "first", default=1, type=click.IntRange(1), help="audit_from")
 @option("--to", "last", default=0, type=click.IntRange(0), help="audit_to")
+@option("--pin", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="audit_pin")
 @as_json
 @pass_face
-def export(face: Face, file: Path, first: int, last: int, as_json: bool) -> None:
-    """Write FILE whole or not at all; it is checked before it gets its name."""
+def export(face: Face, file: Path, first: int, last: int, pin: Path | None, as_json: bool) -> None:
+    """Write FILE whole or not at all; it is checked before it gets its name.
+
+    A head that was seen before, also one from before the part, is proved in it: the pinned one, and the remembered one.
+    """
     if file.exists():
         raise as_tieline("conflict", f"`{file}` exists already: an export is never written over")
     partial = file.with_name(f".{file.name}.partial")
     try:
-        exchange = face.call(lambda client: _export(client, partial, first, last))
-        found = _verified(partial, exchange.public, None)
+        exchange, known = face.call(lambda client: _export(client, partial, first, last, pin))
+        found = _verified(partial, exchange.public, known)
         if not found.is_verified:
             raise as_tieline("check_failed", f"what the exchange gave does not hold at {found.broken_at}: {found.why}")
         partial.rename(file)
@@ -119,7 +124,9 @@ def export(face: Face, file: Path, first: int, last: int, as_json: bool) -> None
     hint(f"tieline audit verify {file} --key {exchange.public}")
 
 
-async def _export(client: AsyncClient, partial: Path, first: int, last: int) -> ExchangeView:
+async def _export(
+    client: AsyncClient, partial: Path, first: int, last: int, pin: Path | None
+) -> tuple[ExchangeView, LogHead | None]:
     from tieline.drivers.stores.export import begin_line, end_line, entry_line
     from tieline.model.audit import HeadView, RangeView
 
@@ -128,8 +135,10 @@ async def _export(client: AsyncClient, partial: Path, first: int, last: int) -> 
     asked = {"from": first, "to": last, "size": head.size}
     beside = await client.http.call("GET", "/v1/audit/range", RangeView, params=asked)
     heads = [*await _heads(client, exchange.id, first, beside.last, head.size), head]
+    known = _seen(exchange.id, pin)
+    growths = [] if known is None else await _growths(client, known, head.size)
     with partial.open("xb") as out:
-        out.write(begin_line(exchange.id, beside, [each.statement for each in heads]))
+        out.write(begin_line(exchange.id, beside, [each.statement for each in heads], growths))
         after = first - 1
         while after < beside.last:
             page = await client.events(after, min(PAGE, beside.last - after))
@@ -140,7 +149,27 @@ async def _export(client: AsyncClient, partial: Path, first: int, last: int) -> 
             out.writelines(entry_line(each) for each in page.events)
             after = page.next_after
         out.write(end_line(beside.last - first + 1))
-    return exchange
+    return exchange, known
+
+
+def _seen(exchange: str, pin: Path | None) -> LogHead | None:
+    """The head that was seen before: the pinned one, or the one that is remembered of this exchange."""
+    if pin is not None:
+        return _head(_pin(pin))
+    path = _pin_path(exchange)
+    return _head(_pin(path)) if path.exists() else None
+
+
+async def _growths(client: AsyncClient, known: LogHead, size: int) -> list[Growth]:
+    """The proof that the log goes on from a head; of one that is longer than the log there is none."""
+    from tieline.drivers.stores.export import Growth
+    from tieline.model.audit import GrowthView
+
+    if not 0 < known.size < size:
+        return []
+    asked = {"from": known.size, "to": size}
+    found = await client.http.call("GET", "/v1/audit/proof", GrowthView, params=asked)
+    return [Growth(size=known.size, proof=found.proof)]
 
 
 async def _heads(client: AsyncClient, exchange: str, first: int, last: int, size: int) -> list[HeadView]:
@@ -200,7 +229,10 @@ def verify(
         note(words.say("audit_holds", exchange=table.clean(found.exchange), first=found.first, last=found.last,
                        at=table.stamp(found.signed_ms), heads=found.heads))  # fmt: skip
     else:
-        note(words.say("audit_broken", at=found.broken_at, why=table.clean(found.why)))
+        from tieline.model.reason import sentence
+
+        why = sentence(found.reason, words.language()) if found.reason is not None else found.why
+        note(words.say("audit_broken", at=found.broken_at, why=table.clean(why)))
     ctx.exit(0 if found.is_verified else 1)
 
 

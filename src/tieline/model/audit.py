@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from tieline.model.api import EventView, View
+from tieline.model.reason import Reason
 
 HEAD = "log-head"  # type of the statement
 MOST_SIZE = 2**53 - 1
@@ -83,4 +84,5 @@ class ExportView(View, frozen=True, kw_only=True):
     signed_ms: int
     heads: int  # how many were compared
     broken_at: int
-    why: str
+    reason: Reason | None  # null when everything holds
+    why: str  # the reason as a sentence

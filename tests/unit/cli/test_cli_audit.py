@@ -108,3 +108,25 @@ def test_what_is_to_be_checked_must_be_said(call, tmp_path, args):
     file = tmp_path / "x"
     file.write_text("{}\n")
     assert call("audit", *[str(file) if each == "FILE" else each for each in args]).exit_code == 2
+
+
+def test_a_part_is_tied_to_the_head_that_was_seen_before_it(exchange, auditor, home, tmp_path):
+    """The pin is from before the part: the file brings the proof along, or is not believed."""
+    pin = json.loads(auditor("audit", "verify", "--exchange", "--json").stdout)["pin"]
+    seen = tmp_path / "seen.json"
+    seen.write_bytes((home / "audit" / f"{EXCHANGE.replace('/', '~')}.json").read_bytes())
+    assert str(home) in pin
+    size = exchange.writer.position[0]
+    grow(exchange, 5)
+    part, bare = tmp_path / "part.ndjson", tmp_path / "bare.ndjson"
+    assert auditor("audit", "export", part, "--from", size + 2, "--pin", seen).exit_code == 0
+    done = auditor("audit", "verify", part, "--pin", seen, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["heads"]) == (0, 2)
+    (home / "audit" / f"{EXCHANGE.replace('/', '~')}.json").unlink()
+    assert auditor("audit", "export", bare, "--from", size + 2).exit_code == 0
+    assert auditor("audit", "verify", bare, "--key", public(exchange)).exit_code == 0
+    done = auditor("audit", "verify", bare, "--pin", seen, "--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["reason"]["code"]) == (1, "export_unproved")
+    done = auditor("--lang", "zh", "audit", "verify", bare, "--pin", seen)
+    assert "请用 `--pin` 导出" in done.stderr

@@ -16,7 +16,7 @@ from tieline.model.error import TielineError
         ("UPDATE event SET hash = zeroblob(32) WHERE seq = 7", 7, "does not hash"),
         ("UPDATE event SET seq = CASE seq WHEN 8 THEN -9 WHEN 9 THEN -8 END WHERE seq IN (8, 9)", 8, "8 is missing"),
         ("UPDATE event SET job = 'j-1' WHERE seq = 12", 12, "filed under another"),
-        ("DELETE FROM event WHERE seq = 2000", 2000, "2000 is missing"),
+        ("DELETE FROM event WHERE seq = 2000", 2000, "2,000 is missing"),
         ("DELETE FROM event WHERE seq > 2990", 2991, "the end is missing"),
         ("DELETE FROM event", 1, "the end is missing"),
     ],

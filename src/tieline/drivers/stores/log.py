@@ -22,6 +22,7 @@ import msgspec
 from tieline.drivers.stores.columns import columns_of, kind_of
 from tieline.model.api import VerifyView
 from tieline.model.event import Entry, Event, Events
+from tieline.model.reason import Reason, sentence
 
 GENESIS = bytes(32)
 MAX_ACTOR_BYTES = 800
@@ -105,16 +106,19 @@ def verify(
     last_anchor = max(anchors, default=0) if anchors else 0
     for values in rows:
         row = LogRow(*values)
-        why = _fault(row, seq, previous)
-        if not why and anchors and anchors.get(row.seq, row.hash) != row.hash:
-            why = f"entry {row.seq} has another hash than was witnessed"
-        if why:
-            return VerifyView(is_verified=False, events=seq, head=previous.hex(), broken_at=seq + 1, why=why)
+        found = fault(row, seq, previous)
+        if found is None and anchors and anchors.get(row.seq, row.hash) != row.hash:
+            found = Reason(code="log_witnessed", values={"entry": row.seq})
+        if found is not None:
+            return _broken(seq, previous, found)
         seq, previous = row.seq, row.hash
     if seq < last_anchor:
-        why = f"the log ends at entry {seq}, but entry {last_anchor} was witnessed: the end is missing"
-        return VerifyView(is_verified=False, events=seq, head=previous.hex(), broken_at=seq + 1, why=why)
+        return _broken(seq, previous, Reason(code="log_end_missing", values={"entry": seq, "known": last_anchor}))
     return VerifyView(is_verified=True, events=seq, head=previous.hex(), broken_at=0, why="")
+
+
+def _broken(seq: int, previous: bytes, found: Reason) -> VerifyView:
+    return VerifyView(is_verified=False, events=seq, head=previous.hex(), broken_at=seq + 1, why=sentence(found))
 
 
 def unreadable(seq: int) -> LogRow:
@@ -135,20 +139,20 @@ def _is_readable(row: LogRow) -> bool:
     )
 
 
-def _fault(row: LogRow, seq: int, previous: bytes) -> str:
-    """What is wrong with the row that follows entry ``seq``; empty when nothing is."""
+def fault(row: LogRow, seq: int, previous: bytes) -> Reason | None:
+    """What is wrong with the row that follows entry ``seq``; None when nothing is."""
     if row.seq != seq + 1:
-        return f"entry {seq + 1} is missing: {row.seq} follows {seq}"
+        return Reason(code="log_gap", values={"entry": seq + 1, "seen": row.seq, "last": seq})
     if not _is_readable(row):
-        return f"entry {row.seq} cannot be read as it was written"
+        return Reason(code="log_unreadable", values={"entry": row.seq})
     if link(previous, row.seq, row.time_ms, caller_of(row.actor, row.source), row.body) != row.hash:
-        return f"entry {row.seq} does not hash to what the chain states: it, or what came before it, was changed"
+        return Reason(code="log_changed", values={"entry": row.seq})
     try:
         event = decode_event(row.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return f"entry {row.seq} is not an event that this version knows"
+        return Reason(code="log_unknown", values={"entry": row.seq})
     job, site = columns_of(event, None)
     stated = (kind_of(event), event.subject, job, site if site is not None else row.site)
     if (row.kind, row.subject, row.job, row.site) != stated:
-        return f"entry {row.seq} is filed under another kind, subject, job or site than its body states"
-    return ""
+        return Reason(code="log_misfiled", values={"entry": row.seq})
+    return None
