@@ -13,6 +13,7 @@ from hashlib import blake2b
 import msgspec
 
 from tieline.model.job import Job, JobState
+from tieline.model.task import Task
 from tieline.place.queue import turn_ms
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -32,6 +33,8 @@ class Brief(msgspec.Struct, frozen=True, array_like=True, gc=False):
     after: str
     shape: int
     words: int
+    cards: int = 0
+    cores: int = 0
 
 
 _brief = msgspec.msgpack.Decoder(Brief).decode
@@ -55,6 +58,8 @@ class JobRow(msgspec.Struct, kw_only=True, order=True, gc=False):
     after: str = ""
     shape: int = 0
     words: int = 0
+    cards: int = 0  # the fewest that it asks for; 0: it may do without
+    cores: int = 0  # the fewest, where it asks for cores alone
     place: int = 0  # where in the queue it stands
     is_over: bool = False
 
@@ -67,6 +72,7 @@ class JobRow(msgspec.Struct, kw_only=True, order=True, gc=False):
 def row_of(job: Job, seq: int) -> JobRow:
     """The row of a live job."""
     is_queued = job.state is JobState.QUEUED
+    cards, cores = least_of(job.task)
     turn = turn_ms(job.task.priority, job.submitted_ms)
     return JobRow(
         submitted_ms=job.submitted_ms,
@@ -81,6 +87,8 @@ def row_of(job: Job, seq: int) -> JobRow:
         after=job.after,
         shape=shape_of(job) if is_queued else 0,
         words=words_of(job) if is_queued else 0,
+        cards=cards,
+        cores=cores,
     )
 
 
@@ -88,7 +96,8 @@ def brief_of(job: Job) -> bytes:
     """What the store keeps to make the row of a live job from."""
     row = row_of(job, 0)
     times = row.submitted_ms, row.turn_ms, row.eligible_ms, row.deadline_ms
-    return _encode(Brief(row.id, row.state, row.user, row.project, *times, row.after, row.shape, row.words))
+    asked = row.shape, row.words, row.cards, row.cores
+    return _encode(Brief(row.id, row.state, row.user, row.project, *times, row.after, *asked))
 
 
 def row_again(kept: bytes) -> JobRow:
@@ -111,12 +120,23 @@ def row_again(kept: bytes) -> JobRow:
         after=brief.after,
         shape=brief.shape,
         words=brief.words,
+        cards=brief.cards,
+        cores=brief.cores,
     )
 
 
 def deadline_ms(job: Job) -> int:
     """When it has to be over; 0: whenever."""
     return job.submitted_ms + job.task.deadline_s * 1_000 if job.task.deadline_s else 0
+
+
+def least_of(task: Task) -> tuple[int, int]:
+    """The fewest cards, and the fewest cores where no alternative has cards, that the task asks for over its nodes."""
+    cards = [
+        max(1, each.accelerator_count) if each.accelerator or each.accelerator_count else 0 for each in task.resources
+    ]
+    cores = 0 if any(cards) else min((max(1, each.core_count) for each in task.resources), default=0)
+    return min(cards, default=0) * task.nodes, cores * task.nodes
 
 
 def shape_of(job: Job) -> int:

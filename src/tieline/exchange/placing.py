@@ -8,34 +8,45 @@ once all of them had their turn.
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.exchange.commands import Decision, PlanTasks
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.permission import allow
+from tieline.exchange.preempting import Preempting
 from tieline.exchange.projects import project_for
-from tieline.exchange.queue import PLAIN, Share, Turns
+from tieline.exchange.queue import PLAIN, Turns
+from tieline.exchange.sharing import Sharing
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
 from tieline.market import hold_of, stop_after_s
+from tieline.market.rating import MAX_STOP_S, ROUNDING_S
 from tieline.model.event import Events, RunOffered
 from tieline.model.job import Job, Run, RunState
 from tieline.model.party import Actor, Role
 from tieline.model.plan import Plan
+from tieline.model.reason import Reason
 from tieline.model.task import Task
-from tieline.place import Caller, DataFact, Demand, Placement, RunEnd, demand_of, plan
+from tieline.place import Caller, DataFact, Demand, Placement, Refusal, RunEnd, demand_of, plan
 from tieline.place.choose import Choosing, policy_words
+from tieline.place.share import NO_BOUND, Left
 from tieline.ports import Ids
+
+replace = msgspec.structs.replace
 
 MOST_ENDS = 1_000  # live runs up to which their ends are looked at for backfill
 NEAR = 32  # jobs that are brought from the store together
 GLANCES = 16  # refusals at a glance that take as long as one look
+MOST_PREEMPTIONS = 100  # of one job: it gives way no more then
 WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside its shape
 
 
 def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decision:
     """A dry run for each task: no events."""
     allow(command.actor, Role.USER, Role.ADMIN, Role.OWNER, Role.AUDITOR, what="plan")
-    project_for(view, command.actor, command.project, command.tasks)
-    return Decision((), tuple(plan_task(view, command.actor, task, now_ms) for task in command.tasks))
+    project = project_for(view, command.actor, command.project, command.tasks)
+    demands = [demand_now(view, command.actor, task, now_ms) for task in command.tasks]
+    return Decision((), tuple(plan_demand(view, demand, now_ms, project) for demand in demands))
 
 
 def plan_task(view: View, actor: Actor, task: Task, now_ms: int, pool: str = "") -> Plan:
@@ -48,9 +59,30 @@ def demand_now(view: View, actor: Actor, task: Task, now_ms: int, pool: str = ""
     return demand_of(task, caller_of(actor.name, actor.owner), data=facts(view, task), submitted_ms=now_ms, pool=pool)
 
 
-def plan_demand(view: View, demand: Demand, now_ms: int) -> Plan:
-    """The engine's plan against this view."""
-    return plan(demand, view.supply.pools, view.distances, now_ms=now_ms, held_back=view.held_back)
+def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> Plan:
+    """The engine's plan against this view, as far as the project may have it; a job is known by its demand's name."""
+    pools, distances, held_back = view.supply.pools, view.distances, view.held_back
+    if view.shares is None:
+        return plan(demand, pools, distances, now_ms=now_ms, held_back=held_back)
+    with Sharing(view, now_ms) as sharing, sharing.own(view.jobs.rows.get(demand.id)):
+        allowed = sharing.allowed(project, demand)
+        found = plan(allowed or demand, pools, distances, now_ms=now_ms, held_back=held_back)
+        refusal = sharing.refusal(project, demand) if allowed is None else None
+    if refusal is None:
+        return replace(found, reasons=(*_coming(view, demand.id), *found.reasons)) if not found.candidates else found
+    refusal = replace(refusal, count=found.fitting)
+    return replace(
+        found, candidates=(), fitting=0, chosen="", because=None, nearest=None, reasons=(refusal, *found.reasons)
+    )
+
+
+def _coming(view: View, job: str) -> tuple[Reason, ...]:
+    """That room is kept for a job, and how many have still to leave there."""
+    claim = view.yielding.claims.get(job)
+    if claim is None:
+        return ()
+    runs = sum(run.pool == claim.pool for run in view.yielding.stopping.values())
+    return (Reason(code="waiting_for_room", count=0, values={"pool": claim.pool, "runs": runs}),)
 
 
 def caller_of(name: str, owner: str) -> Caller:
@@ -84,24 +116,30 @@ def demand_for(view: View, job: Job, now_ms: int) -> Demand:
     return demand
 
 
-def share_of(view: View) -> Share:
-    """How those who wait share what is free: whose turn it is, and whether their project may take more now."""
-    return PLAIN
-
-
 def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     """One placing pass. Bounded by ``limit`` jobs; the writer comes again when it returns that many events."""
     pools, waiting = view.supply.pools, view.waiting
     if waiting.worded_at != pools.version:
         waiting.word(not WORDS.isdisjoint(policy_words(pools)), pools.version)
-    turns = waiting.turns(view.supply.version, now_ms, share_of(view))
+    if view.shares is not None:
+        with Sharing(view, now_ms) as sharing:
+            return _pass(
+                view, waiting.turns(view.supply.version, now_ms, sharing, limit * GLANCES), now_ms, limit, sharing
+            )
+    return _pass(view, waiting.turns(view.supply.version, now_ms, PLAIN), now_ms, limit, None)
+
+
+def _pass(view: View, turns: Turns | None, now_ms: int, limit: int, sharing: Sharing | None) -> list[Events]:
     if turns is None:
         return []
+    pools, waiting = view.supply.pools, view.waiting
     # A pool that waits for a large job goes on waiting while that job does, also in passes that do not look at it.
     elsewhere = {pool: job for pool, job in view.held_back.items() if not waiting.is_open(job)}
     choosing = Choosing(pools, view.distances, now_ms=now_ms, ends=_ends(view, now_ms), held_back=elsewhere)
     try:
         with choosing:
+            if sharing is not None:
+                return _shared(view, turns, choosing, sharing, now_ms, limit)
             return _placed(view, turns, choosing, now_ms, limit)
     finally:
         turns.close()
@@ -121,6 +159,38 @@ def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, limit: in
         turns.refuse()
         if answer is not None and answer.held_back:
             view.held_back[answer.held_back] = row.id
+    return events
+
+
+def _shared(view: View, turns: Turns, choosing: Choosing, sharing: Sharing, now_ms: int, limit: int) -> list[Events]:
+    """The same where projects share: what each may take, and who gives way for those who find no room."""
+    events: list[Events] = []
+    preempting = Preempting(view, sharing, now_ms)
+    left = limit * GLANCES
+    while left > 0 and (row := turns.next()) is not None:
+        demand = demand_at(view, row, now_ms)
+        with sharing.own(row):
+            allowed = sharing.allowed(row.project, demand)
+            answer: Placement | Refusal | None = None
+            if allowed is not None:
+                answer = choosing.place(allowed) if sharing.is_kept(row) else choosing.offer(allowed)
+            if isinstance(answer, Placement):
+                offered = offer_run(view, view.jobs[row.id], answer, now_ms, sharing.left(row.project))
+                sharing.take(row, offered.run)
+        left -= 1 if answer is None else GLANCES
+        if isinstance(answer, Placement):
+            events.append(offered)
+            turns.take()
+            continue
+        turns.refuse()
+        if sharing.is_kept(row):
+            preempting.forget(row)
+        if answer is not None and answer.held_back:
+            view.held_back[answer.held_back] = row.id
+        if allowed is not None:
+            stops = preempting.make_way(row, allowed)
+            left -= len(stops) * GLANCES
+            events.extend(stops)
     return events
 
 
@@ -156,15 +226,31 @@ def _most_s(job: Job, now_ms: int) -> int:
     return min(limits, default=0)
 
 
-def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffered:
-    """The booking that follows from a placement: held until the owner's site answers."""
+def _within(view: View, job: Job, answer: Placement, now_ms: int, left: Left) -> tuple[int, int]:
+    """What a run may cost and how long it may last, by its job and by what its project has left; 0: no limit."""
+    task, cards = job.task, answer.amount.accelerators
+    budget = max(0, task.budget_micro_cny - job.charged_micro_cny) if task.budget_micro_cny else 0
+    if left.micro_cny is not None:
+        budget = min(budget or left.micro_cny, left.micro_cny)
+    most_s = _most_s(job, now_ms)
+    month_s = left.run_s(cards, task.grace_s + ROUNDING_S)
+    if month_s is not None and month_s <= MAX_STOP_S:
+        most_s = min(most_s or month_s, max(1, month_s))
+    return budget, most_s
+
+
+def offer_run(view: View, job: Job, answer: Placement, now_ms: int, left: Left = NO_BOUND) -> RunOffered:
+    """The booking that follows from a placement: held until the owner's site answers.
+
+    ``left`` is what the project may still use up this month: what the run may take of it is pledged to the run.
+    """
     found, amount = answer.candidate, answer.amount
     task = job.task
-    left = max(0, task.budget_micro_cny - job.charged_micro_cny) if task.budget_micro_cny else 0
+    budget_micro_cny, most_s = _within(view, job, answer, now_ms, left)
     price = found.price_micro_cny_per_unit_hour
     terms = {
-        "budget_micro_cny": left,
-        "max_duration_s": _most_s(job, now_ms),
+        "budget_micro_cny": budget_micro_cny,
+        "max_duration_s": most_s,
         "unit_count": found.unit_count,
         "price_micro_cny_per_unit_hour": price,
         "grace_s": task.grace_s,
@@ -172,6 +258,8 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffere
     epoch = job.epoch + 1
     via = view.way_to(found.site)
     ttl_ms = view.limits.peer_offer_ttl_ms if via else view.limits.offer_ttl_ms
+    stop_s, held_micro_cny = stop_after_s(**terms), hold_of(**terms)
+    end_s = stop_s + task.grace_s + ROUNDING_S if stop_s else 0
     run = Run(
         id=f"{job.id.rsplit('/', 1)[1]}.{epoch}",
         job=job.id,
@@ -194,7 +282,12 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int) -> RunOffere
         project=job.project,
         offered_ms=now_ms,
         expires_ms=now_ms + ttl_ms,
-        stop_after_s=stop_after_s(**terms),
+        stop_after_s=stop_s,
         checkpoint=job.checkpoint,
+        priority=task.priority,
+        is_preemptible=task.checkpoint is not None and not via and job.preemptions < MOST_PREEMPTIONS,
+        preemptions=job.preemptions,
+        pledged_card_ms=amount.accelerators * end_s * 1000 if job.project else 0,
+        pledged_micro_cny=held_micro_cny if job.project else 0,
     )
-    return RunOffered(run=run, held_micro_cny=hold_of(**terms))
+    return RunOffered(run=run, held_micro_cny=held_micro_cny)

@@ -28,6 +28,7 @@ from tieline.model.job import JobState
 NOWHERE, LATER, IN_LINE, FRESH = range(4)  # JobRow.place
 SLACK = 64  # entries that are struck out and may stay
 MOST_STRAY = 4_096  # entries that lead to no line any more and may stay
+MOST_STEPS = 2**62  # of a pass that its caller bounds
 
 Timed = tuple[int, JobRow]
 E = TypeVar("E", JobRow, Timed)
@@ -263,8 +264,8 @@ class Queue:
 
     # -- passes -------------------------------------------------------------------------------------------------------
 
-    def turns(self, version: int, now_ms: int, share: Share = PLAIN) -> Turns | None:
-        """A pass over what is to be looked at; None when there is nothing. Close it."""
+    def turns(self, version: int, now_ms: int, share: Share = PLAIN, most: int = MOST_STEPS) -> Turns | None:
+        """A pass over what is to be looked at, in ``most`` steps; None when there is nothing. Close it."""
         while (entry := self._later.first()) is not None and entry[0] <= now_ms:
             self._later.pop()
             self._join(entry[1])
@@ -282,23 +283,31 @@ class Queue:
             self._is_cut = False
             return None
         self._is_cut = True  # until nobody is left
-        return Turns(self, share)
+        return Turns(self, share, most)
 
 
 class Turns:
-    """One pass: the first of each line in turn, until it is refused; one that is taken makes room for the next."""
+    """One pass: the first of each line in turn, until it is refused; one that is taken makes room for the next.
 
-    def __init__(self, queue: Queue, share: Share) -> None:
+    ``most`` bounds the steps: a job that is passed over for its project costs one, as one that is answered does.
+    """
+
+    def __init__(self, queue: Queue, share: Share, most: int = MOST_STEPS) -> None:
         self._queue = queue
         self._share = share
+        self._steps = most
         self._line: Line | None = None
         self._row: JobRow | None = None
         self._taken: list[tuple[Line, JobRow]] = []
 
     def next(self) -> JobRow | None:
-        """Whose turn it is; None when nobody is left. Say what became of it before asking for the next."""
+        """Whose turn it is; None when nobody is left, or no step. Say what became of it before asking for the next."""
         queue, share = self._queue, self._share
         while queue._ready:
+            if self._steps <= 0:
+                self._line = self._row = None
+                return None
+            self._steps -= 1
             turn_ms, _, _, row, line = heappop(queue._ready)
             first = line.open.first()
             if first is not row:

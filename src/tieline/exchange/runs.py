@@ -14,6 +14,7 @@ from tieline.exchange.commands import Decision, TakeReport
 from tieline.exchange.jobs import end_job
 from tieline.exchange.quotes import take_quoted
 from tieline.exchange.settlement import Terms, claim_of, metered_ms, settle
+from tieline.exchange.sharing import month_reasons
 from tieline.exchange.view import View
 from tieline.market import usage_of
 from tieline.model.error import TielineError
@@ -42,6 +43,7 @@ UNKNOWN = Outcome(is_ok=False, what="unknown")
 MOST_AVOIDED = 16
 MOST_RUNS = 1_000  # of one job: every loop is bounded
 LOSSES = ("lost", "lost_behind", "branch_lost")  # not the job's doing: it need not wait
+PREEMPTED = ("preempted_for_share", "preempted_for_priority")
 BACKOFF_MS = 500
 BACKOFF_MOST_MS = 60_000
 
@@ -130,13 +132,16 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
         state = RunState.STOPPED
     is_billed = not report.is_start_failure and run.state in (RunState.ACCEPTED, RunState.RUNNING)
     usage = _usage(view, job, run, report, now_ms) if is_billed else None
-    reason = report.reason or _reason(run, report)
+    is_preempted = _is_preempted(job, run, report, state)
+    reason = run.stop_reason if is_preempted else report.reason or _reason(run, report)
     over = RunEnded(
         run=run.id, state=state, at_ms=now_ms, exit_codes=report.exit_codes[:100], reason=reason, usage=usage
     )
     events.append(over)
     if state is RunState.SUCCEEDED:
         events.extend(end_job(view, job, JobState.SUCCEEDED, (), now_ms, outputs=report.outputs))
+    elif is_preempted and run.stop_reason is not None:
+        events.extend(again_or_end(view, job, run, run.stop_reason, now_ms, is_loss=True, is_preempted=True))
     elif state is RunState.STOPPED and not job.is_cancel_requested and reason is not None:
         events.extend(_stopped(view, job, run, reason, report, now_ms))
     else:
@@ -150,8 +155,16 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
 def _stopped(view: View, job: Job, run: Run, reason: Reason, report: Ended, now_ms: int) -> list[Events]:
     """Stopped by a limit ends the job; stopped by its owner (a drain, a reclaim) sends it elsewhere."""
     if reason.code == "limit_reached":
-        return end_job(view, job, JobState.FAILED, (reason,), now_ms, outputs=report.outputs)
+        reasons = (reason, *month_reasons(view, job, run, now_ms))
+        return end_job(view, job, JobState.FAILED, reasons, now_ms, outputs=report.outputs)
     return again_or_end(view, job, run, reason, now_ms, is_loss=True)
+
+
+def _is_preempted(job: Job, run: Run, report: Ended, state: RunState) -> bool:
+    """Whether a run stopped because it was asked to, so that another has room. What its site says otherwise stands."""
+    if state is not RunState.STOPPED or job.is_cancel_requested or report.reason is not None:
+        return False
+    return run.stop_reason is not None and run.stop_reason.code in PREEMPTED
 
 
 def _usage(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> Usage | None:
@@ -203,14 +216,29 @@ def again_or_end(
     *,
     is_loss: bool,
     exit_codes: tuple[int, ...] = (),
+    is_preempted: bool = False,
 ) -> list[Events]:
-    """Place the job once more where its task and its budget allow that, or end it."""
+    """Place the job once more where its task and its budget allow that, or end it.
+
+    One that gave way to another is queued again at once, and that is held against nobody.
+    """
     if job.is_cancel_requested:
         return end_job(view, job, JobState.CANCELLED, job.reasons or (reason,), now_ms)
     if job.task.deadline_s and now_ms >= job.submitted_ms + job.task.deadline_s * 1000:
         late_us = (now_ms - job.submitted_ms - job.task.deadline_s * 1000) * 1000
         late = Reason(code="deadline_missed", values={"earliest_us": late_us})
         return end_job(view, job, JobState.FAILED, (reason, late), now_ms)
+    if is_preempted and job.origin is None:
+        queued = JobQueued(
+            job=job.id,
+            eligible_ms=now_ms,
+            attempts=job.attempts,
+            losses=job.losses,
+            avoid=job.avoid,
+            reasons=(reason,),
+            is_preempted=True,
+        )
+        return [queued]
     if job.quote_pool:  # a booked quote, or a peer's offer, names one pool at one price: there is no elsewhere
         return end_job(view, job, JobState.FAILED, (reason,), now_ms)
     recovers = is_loss or any(code in job.task.retry.on_exit_codes for code in exit_codes if code)

@@ -8,6 +8,7 @@ from tieline.exchange.hosting import guests_due
 from tieline.exchange.jobs import end_job
 from tieline.exchange.quotes import expired_quotes
 from tieline.exchange.runs import lose_run
+from tieline.exchange.sharing import look_again
 from tieline.exchange.sites import silent_sites
 from tieline.exchange.view import View
 from tieline.model.event import Events, JobEnded, RunEnded
@@ -22,6 +23,7 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
     """Everything that is due. Each run and each job is touched by one rule at most."""
     if view.exchange is None:
         return Decision()
+    look_again(view, now_ms)
     events: list[Events] = [*silent_sites(view, now_ms), *branches_due(view, now_ms)]
     gone = {event.run for event in events if isinstance(event, RunEnded)}
     for name in tuple(view.offered):

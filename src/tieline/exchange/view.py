@@ -21,7 +21,8 @@ from tieline.exchange.membership import Membership
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.showing import Showing
-from tieline.exchange.supply import Supply
+from tieline.exchange.supply import Supply, amount_of
+from tieline.exchange.yielding import Yielding
 from tieline.model import event as fact
 from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState, Usage
 from tieline.model.limits import Limits
@@ -31,6 +32,8 @@ from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
 from tieline.model.record import DelegatedKey, Root
 from tieline.model.task import Mount
+from tieline.place import Amount
+from tieline.place.share import Shares
 from tieline.ports import ConstantDistances, Distances
 from tieline.registry import Catalogue, Silence
 
@@ -107,6 +110,8 @@ class View:
         self.guests: dict[str, Guest] = {}  # peer -> what its users have here
         self.spent: dict[tuple[str, str], Spending] = {}  # peer or project, month -> what it used up
         self.projects: dict[str, Project] = {}
+        self.shares: Shares | None = None  # what each project holds; none while there are no projects
+        self.yielding = Yielding()
         self.members = Membership()
         self.charged_micro_cny = 0
         self.touched: dict[tuple[str, str], Any] = {}
@@ -181,6 +186,12 @@ class View:
         """Keep a project, and who is in it."""
         self.projects[project.id] = project
         self.members.put(project)
+        if self.shares is None:
+            self.shares = Shares(Amount())
+            for run in self.runs.values():
+                _share(self.shares, run, is_over=False)
+        self.shares.put(project)
+        self.supply.version += 1  # what its jobs may take, and whose turn it is, may be another
         self.touch("project", project.id, project)
 
     def spend(self, who: str, usage: Usage) -> None:
@@ -215,6 +226,8 @@ class View:
     def _waits_no_more(self, row: JobRow) -> None:
         """A job leaves the queue, and what was held back for it is held back no more."""
         self.waiting.remove(row)
+        if self.yielding.claims.pop(row.id, None) is not None:
+            self.supply.version += 1
         if row.id in self.held_back.values():
             self.held_back = {pool: job for pool, job in self.held_back.items() if job != row.id}
 
@@ -236,6 +249,8 @@ class View:
                 self.offered.pop(run.id, None)
                 self.runs_at.get(run.station, {}).pop(run.id, None)
                 self.supply.release(run)
+                if self.shares is not None:
+                    _share(self.shares, before, is_over=True)
                 self.recent[run.id] = run
                 if len(self.recent) > MOST_RECENT:
                     del self.recent[next(iter(self.recent))]
@@ -245,13 +260,23 @@ class View:
                     self.supply.hold_again(run)
                 else:
                     self.supply.hold(run)
+                if self.shares is not None:
+                    _share(self.shares, run, is_over=False)
                 self.runs_at.setdefault(run.station, {})[run.id] = None
             self.runs[run.id] = run
             if run.state is RunState.OFFERED:
                 self.offered[run.id] = None
             else:
                 self.offered.pop(run.id, None)
+        if self.yielding.put(run):
+            self.supply.version += 1
         self.touch("run", run.id, run)
+
+
+def _share(shares: Shares, run: Run, *, is_over: bool) -> None:
+    """What a run that was booked holds of its project's share, or gives back."""
+    change = shares.release if is_over else shares.hold
+    change(run.project, amount_of(run), run.pledged_card_ms, run.pledged_micro_cny)
 
 
 # -- one function per fact --------------------------------------------------------------------------------------------
@@ -335,6 +360,7 @@ def _job_queued(view: View, event: fact.JobQueued, now_ms: int) -> None:
             avoid=event.avoid,
             reasons=event.reasons,
             held_micro_cny=0,
+            preemptions=job.preemptions + event.is_preempted,
         )
     )
     view.supply.demands.pop(job.id, None)
@@ -399,6 +425,9 @@ def _stop_requested(view: View, event: fact.StopRequested, now_ms: int) -> None:
 def _checkpoint_stored(view: View, event: fact.CheckpointStored, now_ms: int) -> None:
     job = view.jobs[event.job]
     view.put_job(replace(job, checkpoint=event.sha256, checkpoint_ms=event.at_ms))
+    run = view.runs.get(event.run)
+    if run is not None and run.is_preemptible:
+        view.put_run(replace(run, kept_ms=event.at_ms))
 
 
 def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:

@@ -172,6 +172,7 @@ class JobQueued(Event, frozen=True, kw_only=True, tag="job_queued"):
     losses: int
     avoid: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    is_preempted: bool = False  # its run gave way to another
 
     @property
     def subject(self) -> str:

@@ -153,6 +153,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason | None = None
     is_stop_requested: bool = False
     stop_reason: Reason | None = None  # why we asked: what the end is explained with
+    priority: int = 0
+    is_preemptible: bool = False  # its job keeps checkpoints: it may give way to others, and go on later
+    preemptions: int = 0  # times that its job gave way before
+    kept_ms: int = 0  # when its newest checkpoint was kept
+    pledged_card_ms: int = 0  # of its project's month: the most that it can use up until it is stopped
+    pledged_micro_cny: int = 0
 
     @property
     def station(self) -> str:

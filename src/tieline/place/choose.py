@@ -161,6 +161,10 @@ class Choosing:
             self._unfit[shape] = None
         return placement
 
+    def place(self, demand: Demand) -> Placement | None:
+        """Where a demand goes for which room was kept, whatever was refused to others of its shape; None: nowhere."""
+        return self._place(demand)
+
     def _place(self, demand: Demand) -> Placement | None:
         found = search(self._scene, demand)
         if found is None:
