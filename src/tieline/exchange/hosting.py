@@ -39,6 +39,7 @@ from tieline.model.protocol import Lost, Offer, Refused, ReportPage, Reports
 from tieline.model.quantity import show_money
 from tieline.model.reason import Reason, Value
 from tieline.model.task import Retry
+from tieline.place.share import Use, first_over
 from tieline.ports import Ids
 from tieline.registry import open_statement
 from tieline.registry.delegated import opened_token, require
@@ -50,7 +51,7 @@ MOST_UNANSWERED = 10_000  # claims to one peer; more: it gets nothing new until 
 MOST_NAME = 200
 MOST = 2**53 - 1
 SHA256 = re.compile(r"[0-9a-f]{64}")
-HOUR_MS = 3_600_000
+QUOTAS = {"card_count": "cards", "core_count": "cores", "card_hours": "card-hours", "micro_cny": "money"}
 MOST_EXPIRED = 1_000  # offers that were not booked in time, of one tick; the others follow at the next
 
 
@@ -207,26 +208,23 @@ def _quota(view: View, peer: Peer, guest: Guest, offer: Offer, now_ms: int) -> t
         asked_ms = offer.accelerator_count * offer.stop_after_s * 1_000
         price = offer.price_micro_cny_per_unit_hour
         asked_micro_cny = charge_of(unit_seconds_of(units, offer.stop_after_s * 1_000), price).charge_micro_cny
-    checks = [
-        ("cards", quota.card_count, guest.accelerator_count, offer.accelerator_count),
-        ("cores", quota.core_count, guest.core_count, 0 if offer.accelerator_count else offer.core_count),
-    ]
+    asked_cores = 0 if offer.accelerator_count else offer.core_count
+    asked_ms = max(1, asked_ms) if offer.accelerator_count else 0
+    asked = Use(offer.accelerator_count, asked_cores, asked_ms, max(1, asked_micro_cny))
+    used = Use(guest.accelerator_count, guest.core_count)
     if quota.card_hours or quota.micro_cny:
         spent = view.spent.get((peer.id, month_of(now_ms)))
         card_ms, micro_cny = (spent.card_ms, spent.charge_micro_cny) if spent is not None else (0, 0)
         held_ms, held_micro_cny = _to_come(view, guest)
-        checks += [
-            ("card-hours", quota.card_hours, -(-(card_ms + held_ms) // HOUR_MS), -(-asked_ms // HOUR_MS)),
-            ("money", quota.micro_cny, micro_cny + held_micro_cny, asked_micro_cny),
-        ]
-    for what, limit, held, asked in checks:
-        if limit and held + asked > limit:
-            amounts: dict[str, Value] = {"limit": limit, "held": held, "asked": asked}
-            if what == "money":
-                amounts = {name: f"{show_money(int(amount))} CNY" for name, amount in amounts.items()}
-            values: dict[str, Value] = {"exchange": peer.id, "what": what, **amounts}
-            return (Reason(code="peer_quota", values=values),)
-    return ()
+        used = used._replace(card_ms=card_ms + held_ms, micro_cny=micro_cny + held_micro_cny)
+    over = first_over(quota, used, asked, may_borrow=False)
+    if over is None:
+        return ()
+    what = QUOTAS[over.what]
+    amounts: dict[str, Value] = {"limit": over.bound, "held": over.used, "asked": over.asked}
+    if what == "money":
+        amounts = {name: f"{show_money(int(amount))} CNY" for name, amount in amounts.items()}
+    return (Reason(code="peer_quota", values={"exchange": peer.id, "what": what, **amounts}),)
 
 
 def _to_come(view: View, guest: Guest) -> tuple[int, int]:
