@@ -2,6 +2,7 @@
 
 ::
 
+    AskDigest (ours, of a log that is new: nothing here?) -> the log is taken page by page
     AskDigest (theirs) -> AskDigest (ours) -> equal: done
                                            -> AskBuckets (theirs) -> AskBuckets (ours) -> AskEnvelopes -> Take
                                                 ^ the next chunk of buckets, until none is left |
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from tieline.registry.digest import Digest, differing, digest_of, read_entries, unpacked, wanted
+from tieline.registry.digest import differing, digest_of, packed, read_entries, unpacked, wanted
 from tieline.registry.pages import page_refused, whole_page
 from tieline.registry.pulling import Asking, Comparing, kinds_of
 from tieline.registry.rules import SKEW_S
@@ -45,10 +46,11 @@ MOST_ENTRY_BYTES = 64 * 2**20
 
 
 def start(turn: Turn, prefix: str) -> None:
-    """Ask for the digest of a log over there."""
+    """Ask for the digest of a log over there; of a new one, first for what is here: mostly nothing."""
     alive_s = max(0, turn.now_ms // 1000 - SKEW_S)
     turn.change(comparing=Comparing(prefix=prefix, alive_s=alive_s))
-    turn.ask(AskDigest(prefix=prefix, kinds=kinds_of(turn.state, prefix), alive_s=alive_s))
+    request = AskDigest(prefix=prefix, kinds=kinds_of(turn.state, prefix), alive_s=alive_s)
+    turn.ask(request, is_own=turn.state.logs[prefix].is_new)
 
 
 def pursue(turn: Turn) -> bool:
@@ -85,13 +87,19 @@ def answered(turn: Turn, asking: Asking, answer: Any) -> None:
         turn.change(comparing=None, list_ms=turn.now_ms)
         return
     if isinstance(request, AskDigest) and isinstance(answer, DigestAnswer):
-        if asking.is_own:
-            _compare(turn, comparing, unpacked(answer.body))
+        digest = unpacked(answer.body)
+        if not asking.is_own:
+            comparing = replace(comparing, session=answer.session, serial=answer.serial, digest=answer.body)
+        elif not digest.count:
+            nothing_here(turn)
             return
-        unpacked(answer.body)
-        known = replace(comparing, session=answer.session, serial=answer.serial, digest=answer.body)
-        turn.change(comparing=known)
-        turn.ask(request, is_own=True)
+        else:
+            comparing = replace(comparing, ours=answer.body)
+        turn.change(comparing=comparing)
+        if comparing.digest and comparing.ours:
+            _compare(turn, comparing)
+        else:
+            turn.ask(request, is_own=not asking.is_own)
     elif isinstance(request, AskBuckets) and isinstance(answer, BucketsAnswer):
         _check_entries(answer)
         if asking.is_own:
@@ -107,8 +115,14 @@ def answered(turn: Turn, asking: Asking, answer: Any) -> None:
 def nothing_here(turn: Turn) -> None:
     """Our own archive has no such log."""
     comparing = turn.state.comparing
-    if comparing is not None:
-        _compare(turn, comparing, digest_of(""))
+    if comparing is None:
+        return
+    if turn.state.logs[comparing.prefix].is_new:
+        _take_all(turn, comparing)
+    else:
+        comparing = replace(comparing, ours=packed(digest_of("")))
+        turn.change(comparing=comparing)
+        _compare(turn, comparing)
 
 
 def mended(turn: Turn, prefix: str) -> None:
@@ -118,15 +132,19 @@ def mended(turn: Turn, prefix: str) -> None:
         turn.caught_up(prefix)
 
 
-def _compare(turn: Turn, comparing: Comparing, ours: Digest) -> None:
-    theirs = unpacked(comparing.digest)
-    log = turn.state.logs[comparing.prefix]
-    if log.is_new and ours.count * 2 < theirs.count:
-        turn.change(comparing=None)
-        turn.put_log(log.prefix, is_new=False)
-        turn.caught_up(log.prefix)
+def _compare(turn: Turn, comparing: Comparing) -> None:
+    ours, theirs = unpacked(comparing.ours), unpacked(comparing.digest)
+    if turn.state.logs[comparing.prefix].is_new and ours.count * 2 < theirs.count:
+        _take_all(turn, comparing)
         return
-    turn.change(comparing=replace(comparing, buckets=differing(ours, theirs)))
+    turn.change(comparing=replace(comparing, ours=b"", buckets=differing(ours, theirs)))
+
+
+def _take_all(turn: Turn, comparing: Comparing) -> None:
+    """Too little of a new log is here for a comparison to pay."""
+    turn.change(comparing=None)
+    turn.put_log(comparing.prefix, is_new=False)
+    turn.caught_up(comparing.prefix)
 
 
 def _chunk(comparing: Comparing) -> tuple[int, ...]:

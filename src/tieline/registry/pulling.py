@@ -176,6 +176,7 @@ class Comparing(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     serial: int = 0  # of the log over there when the digest was made
     digest: bytes = b""  # theirs
+    ours: bytes = b""  # until the two are compared
     buckets: tuple[int, ...] = ()  # that differ and are still to be looked into
     chunk: tuple[int, ...] = ()  # those that are asked about now
     entries: bytes = b""  # theirs, of the chunk
@@ -253,6 +254,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     equivocations: int = 0
     refused: dict[str, int] = {}
     heard_ms: int = 0
+    behind_since_ms: int = 0  # as whoever drives it knows; 0: nothing that was named is missing
     error: Reason | None = None
     fault: Reason | None = None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, bindparam, func, or_, select
 
 from tieline.drivers.stores import tables as t
 from tieline.exchange.view import ExchangeRow
@@ -20,6 +20,20 @@ MOST_NAMES = 500  # of one statement
 
 _record = t.record.c
 _LOGGED = (_record.id, _record.serial, _record.sha256, _record.envelope)
+_POSITION = select(
+    select(t.exchange.c.doc).limit(1).scalar_subquery(),
+    select(t.meta.c.value).where(t.meta.c.key == "head").scalar_subquery(),
+)
+_LOG = select(
+    t.serial.c.serial, select(_record.status).where(_record.id == bindparam("checkpoint")).scalar_subquery()
+).where(t.serial.c.prefix == bindparam("prefix"))
+_DELTA = (
+    select(*_LOGGED)
+    .where(_record.prefix == bindparam("prefix"), _record.serial > bindparam("after"))
+    .order_by(_record.serial)
+    .limit(bindparam("limit"))
+)
+_NAMED = select(*_LOGGED).where(_record.id.in_(bindparam("names", expanding=True)))
 _exchange = msgspec.json.Decoder(ExchangeRow).decode
 
 
@@ -29,12 +43,14 @@ class StoredArchive:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._is_bytewise = engine.dialect.name == "sqlite"  # elsewhere texts may be ordered by a language's rules
+        name = self._bytes(_record.id)
+        terms = (name >= bindparam("first"), name < bindparam("until"), _record.serial < bindparam("below"))
+        self._between = select(*_LOGGED).where(*terms).order_by(name).limit(bindparam("limit"))
 
     def position(self) -> tuple[str, int]:
         """Session of the logs, and the newest position of the event log; ("", 0) before there is an exchange."""
         with self._engine.connect() as connection:
-            doc = connection.execute(select(t.exchange.c.doc).limit(1)).scalar()
-            head = connection.execute(select(t.meta.c.value).where(t.meta.c.key == "head")).scalar()
+            doc, head = connection.execute(_POSITION).one()
         session = _exchange(doc).session if doc is not None else ""
         return session, int.from_bytes(head[:8], "big") if head else 0
 
@@ -50,10 +66,11 @@ class StoredArchive:
             span = and_(self._bytes(_record.prefix) >= heads[0][0], self._bytes(_record.prefix) <= heads[-1][0])
             sums = select(_record.prefix, func.count()).where(span).group_by(_record.prefix)
             counts = dict(tuple(row) for row in connection.execute(sums))
-            signed = select(_record.prefix).where(
-                _record.kind == "checkpoint", _record.status != Status.WITHDRAWN, span
-            )
-            with_checkpoint = dict.fromkeys(row[0] for row in connection.execute(signed))
+            with_checkpoint: dict[str, None] = {}
+            for at in range(0, len(heads), MOST_NAMES):
+                names = [f"{name}/{CHECKPOINT_NAME}" for name, _ in heads[at : at + MOST_NAMES]]
+                signed = select(_record.prefix).where(_record.id.in_(names), _record.status != Status.WITHDRAWN)
+                with_checkpoint |= dict.fromkeys(row[0] for row in connection.execute(signed))
         return [
             LogHead(prefix=name, serial=serial, count=counts.get(name, 0), has_checkpoint=name in with_checkpoint)
             for name, serial in heads
@@ -62,27 +79,22 @@ class StoredArchive:
     def log(self, prefix: str) -> LogHead | None:
         """One of them, without its count; None when no record of that prefix was ever stored."""
         with self._engine.connect() as connection:
-            serial = connection.execute(select(t.serial.c.serial).where(t.serial.c.prefix == prefix)).scalar()
-            if serial is None:
-                return None
-            status = connection.execute(
-                select(_record.status).where(_record.id == f"{prefix}/{CHECKPOINT_NAME}")
-            ).scalar()
+            row = connection.execute(_LOG, {"prefix": prefix, "checkpoint": f"{prefix}/{CHECKPOINT_NAME}"}).first()
+        if row is None:
+            return None
+        serial, status = row
         is_signed = status is not None and status != Status.WITHDRAWN
         return LogHead(prefix=prefix, serial=serial, has_checkpoint=is_signed)
 
     def delta(self, prefix: str, after: int, limit: int, kinds: Sequence[str] = ()) -> Sequence[Logged]:
         """Records above the serial ``after`` in order of serial; ``kinds`` empty: of every kind."""
-        query = select(*_LOGGED).where(_record.prefix == prefix, _record.serial > after)
-        if kinds:
-            query = query.where(_record.kind.in_(kinds))
-        return self._logged(query.order_by(_record.serial).limit(_bounded(limit)))
+        query = _DELTA.where(_record.kind.in_(kinds)) if kinds else _DELTA
+        return self._logged(query, {"prefix": prefix, "after": after, "limit": _bounded(limit)})
 
     def between(self, first: str, until: str, below: int, limit: int) -> Sequence[Logged]:
         """Records of one prefix from the identifier ``first`` to before ``until``, with a serial below ``below``."""
-        name = self._bytes(_record.id)
-        query = select(*_LOGGED).where(name >= first, name < until, _record.serial < below)
-        return self._logged(query.order_by(name).limit(_bounded(limit)))
+        values = {"first": first, "until": until, "below": below, "limit": _bounded(limit)}
+        return self._logged(self._between, values)
 
     def digits(self, prefix: str, kinds: Sequence[str] = (), alive_s: int = 0) -> str:
         """The first 32 hex digits of the payload hash of every record of the log, joined by the database itself."""
@@ -104,14 +116,15 @@ class StoredArchive:
         """Those of ``ids`` that are here, in the order asked."""
         found: dict[str, Logged] = {}
         for at in range(0, len(ids), MOST_NAMES):
-            for row in self._logged(select(*_LOGGED).where(_record.id.in_(ids[at : at + MOST_NAMES]))):
+            for row in self._logged(_NAMED, {"names": ids[at : at + MOST_NAMES]}):
                 found[row.id] = row
         return [found[name] for name in ids if name in found]
 
-    def _logged(self, query: Select[Any]) -> list[Logged]:
+    def _logged(self, query: Select[Any], values: Mapping[str, Any]) -> list[Logged]:
+        """The rows as the driver gives them, who gives plain tuples of plain values."""
         with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return [Logged(name, serial, sha256, envelope) for name, serial, sha256, envelope in rows if envelope]
+            rows = connection.execute(query, values).cursor.fetchall()
+        return [Logged(*row) for row in rows if row[3]]
 
     def _bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
         """The column, ordered byte by byte as identifiers are everywhere."""
