@@ -17,6 +17,19 @@ from tieline.model.error import TielineError
 DIGEST = re.compile(r"[0-9a-f]{64}")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 IMMUTABLE = ((b"accept-ranges", b"bytes"),)
+RANGES = (
+    Parameter(
+        name="Range",
+        description="One range, such as `bytes=0-1023`; what is not understood is ignored (RFC 9110, 14.2).",
+        schema={"type": "string"},
+    ),
+    Parameter(
+        name="If-Range",
+        description="The `ETag` of the bytes that the caller has a part of: the range is only of these.",
+        schema={"type": "string"},
+    ),
+)
+TAG = Parameter(name="ETag", description="The sha256, in quotation marks.", schema={"type": "string"}, is_required=True)
 LENGTH = Parameter(
     name="Content-Length", description="size in bytes", schema={"type": "integer", "minimum": 0}, is_required=True
 )
@@ -60,10 +73,10 @@ async def check_blob(call: Call, sha256: str) -> Answer:
 class BlobAnswer:
     """A blob, or a part of it, sent as it is read."""
 
-    __slots__ = ("end", "pieces", "size", "start")
+    __slots__ = ("end", "pieces", "sha256", "size", "start")
 
-    def __init__(self, pieces: AsyncIterator[bytes], start: int, end: int, size: int) -> None:
-        self.pieces, self.start, self.end, self.size = pieces, start, end, size
+    def __init__(self, pieces: AsyncIterator[bytes], sha256: str, start: int, end: int, size: int) -> None:
+        self.pieces, self.sha256, self.start, self.end, self.size = pieces, sha256, start, end, size
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send it."""
@@ -71,6 +84,7 @@ class BlobAnswer:
         headers = [
             (b"content-type", BYTES.encode()),
             (b"content-length", str(self.end - self.start).encode()),
+            (b"etag", tag_of(self.sha256).encode()),
             *IMMUTABLE,
             *PLAIN,
         ]
@@ -88,21 +102,26 @@ class BlobAnswer:
     tag="blobs",
     gives=BYTES,
     errors=("range_not_satisfiable",),
-    headers=(
-        Parameter(
-            name="Range",
-            description="One range, such as `bytes=0-1023`; what is not understood is ignored (RFC 9110, 14.2).",
-            schema={"type": "string"},
-        ),
-    ),
+    headers=RANGES,
+    answers=(TAG,),
 )
 async def read_blob(call: Call, sha256: str) -> BlobAnswer | Answer:
     """The bytes, or one range of them."""
-    size = await readable_size(call, sha256)
-    start, end = part_of(call.header(b"range"), size)
+    return blob_answer(call, sha256, await readable_size(call, sha256))
+
+
+def blob_answer(call: Call, sha256: str, size: int) -> BlobAnswer:
+    """The bytes, or the range of them that is asked for. Raises TielineError `range_not_satisfiable`."""
+    is_same = call.header(b"if-range") in ("", tag_of(sha256))
+    start, end = part_of(call.header(b"range") if is_same else "", size)
     if start >= end and size:  # an empty blob has no range, and is sent whole
         raise TielineError("range_not_satisfiable", f"the blob has {size:,} bytes", where="Range")
-    return BlobAnswer(call.platform.blobs.read(sha256, start, end), start, end, size)
+    return BlobAnswer(call.platform.blobs.read(sha256, start, end), sha256, start, end, size)
+
+
+def tag_of(sha256: str) -> str:
+    """The entity tag of a blob: its name."""
+    return f'"{sha256}"'
 
 
 def part_of(asked: str, size: int) -> tuple[int, int]:

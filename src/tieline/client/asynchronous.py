@@ -14,6 +14,7 @@ import msgspec
 from tieline.client.context import Context, chosen
 from tieline.client.packing import digest_of, packed
 from tieline.drivers.http import HttpClient, ServerEvent
+from tieline.drivers.http.resume import resumed
 from tieline.model import api
 from tieline.model.bill import Bill
 from tieline.model.error import TielineError
@@ -385,7 +386,7 @@ class AsyncClient:
         return kept
 
     async def download(self, digest: str, target: Path) -> int:
-        """Fetch a blob into a file, verified by its hash; returns its size."""
+        """Fetch a blob into a file, verified by its hash, going on where it was cut; returns its size."""
         import hashlib
 
         seen = hashlib.sha256()
@@ -394,7 +395,8 @@ class AsyncClient:
         partial = target.with_name(target.name + ".part")
         try:
             with open(partial, "wb") as file:  # noqa: ASYNC230 - pieces of a local file
-                async for chunk in self.http.download(f"/v1/blobs/{digest}", limit_bytes=MOST_BLOB_BYTES):
+                path = f"/v1/blobs/{digest}"
+                async for chunk in resumed(self.http, path, digest, limit_bytes=MOST_BLOB_BYTES):
                     seen.update(chunk)
                     size += len(chunk)
                     file.write(chunk)

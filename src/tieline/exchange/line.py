@@ -102,9 +102,19 @@ class Paged(Input, frozen=True, kw_only=True):
 
 
 class Taken(Input, frozen=True, kw_only=True):
-    """The first reports of `Take` were committed, at least one: the outcomes of these."""
+    """The first reports of `Take` were committed, at least one: the outcomes of these.
+
+    One whose bytes are long in coming may be passed over with an outcome that is ok; `Brought` follows. It is said
+    again after a restart, since its run still lives here.
+    """
 
     take: int
+    outcomes: tuple[Outcome, ...]
+
+
+class Brought(Input, frozen=True, kw_only=True):
+    """Reports whose bytes took longer, and which `Taken` had passed over, were committed: their outcomes."""
+
     outcomes: tuple[Outcome, ...]
 
 
@@ -237,6 +247,8 @@ def step(state: LineState, what: Input, now_ms: int) -> tuple[LineState, list[Ac
         state = _paged(state, what, now_ms)
     elif isinstance(what, Taken):
         state = _taken(state, what)
+    elif isinstance(what, Brought):
+        state = _owing(state, what.outcomes)
     elif isinstance(what, NotTaken):
         if any(take.take == what.take for take in state.takes) and what.take not in state.due:
             state = _waits(replace(state, due=(*state.due, what.take)), what.reason, now_ms)
@@ -423,8 +435,7 @@ def _taken(state: LineState, what: Taken) -> LineState:
     state = replace(state, takes=takes, due=tuple(number for number in state.due if number != what.take))
     if take.session and take.session == state.session:
         state = replace(state, after=max(state.after, max(each.serial for each in taken)))
-    answers = dict.fromkeys((*state.owed, *(outcome.answer for outcome in what.outcomes if outcome.answer)))
-    state = replace(state, owed=tuple(answers)[:MOST_OWED])
+    state = _owing(state, what.outcomes)
     over = dict.fromkeys(each.report.run for each in take.reports if isinstance(each.report, Ended | Lost | Refused))
     fenced = {  # but for what has ended there: it would only be answered with the same reports again
         each.report.run: Stop(run=each.report.run, epoch=each.report.epoch, why=outcome.what, is_fenced=True)
@@ -434,6 +445,11 @@ def _taken(state: LineState, what: Taken) -> LineState:
     }
     state = _ordered(state, tuple(fenced.values()))
     return _take(state, take.session, rest) if rest else state
+
+
+def _owing(state: LineState, outcomes: Sequence[Outcome]) -> LineState:
+    answers = dict.fromkeys((*state.owed, *(outcome.answer for outcome in outcomes if outcome.answer)))
+    return replace(state, owed=tuple(answers)[:MOST_OWED])
 
 
 def _heard(state: LineState, now_ms: int) -> LineState:

@@ -310,3 +310,17 @@ def test_the_other_side_turns_orders_into_commands_and_replies_into_one_answer()
     assert line.payments_of("p", PaidClaims(answers=("x",))) == (TakeAnswer(peer="p", answer="x"),)
     with pytest.raises(AssertionError):
         line.answer_of(orders, [])
+
+
+def test_what_is_brought_later_owes_its_answer_like_what_was_taken_in_turn() -> None:
+    driven = Driven().joined()
+    driven.page(PeerReport(serial=1, report=Ended(run="r.1", epoch=1, state="succeeded")))
+    take = driven.pop(line.Take)
+    driven.feel(line.Taken(take=take.take, outcomes=(Outcome(is_ok=True, what="late"),)))
+    assert driven.state.after == 1
+    assert not driven.has(line.Give)
+    driven.feel(line.Brought(outcomes=(Outcome(is_ok=True, answer="paid"),)))
+    give = driven.pop(line.Give)
+    assert give.answers == PaidClaims(answers=("paid",))
+    driven.feel(line.Brought(outcomes=(Outcome(is_ok=True, answer="paid"),)))
+    assert line.standing(driven.state).owed == 1

@@ -17,6 +17,7 @@ from aiohttp import web
 from tieline.drivers.http import HttpClient, ServerEvent
 from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.http.client import checked_url, is_loopback
+from tieline.drivers.http.resume import resumed
 from tieline.model.error import ErrorEnvelope, TielineError
 from tieline.model.reason import Reason
 
@@ -257,6 +258,93 @@ def test_a_download_over_its_limit_is_refused():
     with pytest.raises(TielineError) as caught:
         with_server(big, ask)
     assert caught.value.code == "too_large"
+
+
+CONTENT = bytes(range(256)) * 40
+
+
+def downloaded(handle):
+    """What `resumed` gives of a server's bytes, and the ranges that it asked for."""
+    asked: list[tuple[str, str]] = []
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        asked.append((request.headers.get("Range", ""), request.headers.get("If-Range", "")))
+        return await handle(request, len(asked))
+
+    async def ask(client: HttpClient) -> bytes:
+        chunks = [chunk async for chunk in resumed(client, "/x", "abc", limit_bytes=len(CONTENT), tries=3)]
+        return b"".join(chunks)
+
+    return with_server(serve, ask), asked
+
+
+async def cut_after(request: web.Request, size: int, start: int = 0) -> web.StreamResponse:
+    """An answer that breaks off."""
+    headers = {"Content-Length": str(len(CONTENT) - start)}
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    response = web.StreamResponse(status=206 if start else 200, headers=headers)
+    await response.prepare(request)
+    await response.write(CONTENT[start : start + size])
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+def test_a_download_goes_on_where_it_was_cut():
+    async def serve(request: web.Request, number: int) -> web.StreamResponse:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        return await cut_after(request, 1_000 if number < 3 else len(CONTENT), start)
+
+    content, asked = downloaded(serve)
+    assert content == CONTENT
+    assert asked == [("", ""), ("bytes=1000-", '"abc"'), ("bytes=2000-", '"abc"')]
+
+
+def test_a_server_that_sends_the_whole_again_is_not_written_twice():
+    async def serve(request: web.Request, number: int) -> web.StreamResponse:
+        return await cut_after(request, 1_000 if number < 2 else len(CONTENT))
+
+    assert downloaded(serve)[0] == CONTENT
+
+
+def test_a_download_that_is_cut_after_its_last_byte_is_whole():
+    async def serve(request: web.Request, number: int) -> web.StreamResponse:
+        if number > 1:
+            return web.Response(status=416, text='{"code":"range_not_satisfiable","message":"no such range"}')
+        response = web.StreamResponse(headers={"Content-Length": str(len(CONTENT) + 1)})
+        await response.prepare(request)
+        await response.write(CONTENT)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    content, asked = downloaded(serve)
+    assert content == CONTENT
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("size", "calls", "code"), [(1, 3, "exchange_unreachable"), (0, 3, "exchange_unreachable")])
+def test_a_download_that_gets_nowhere_ends(size: int, calls: int, code: str):
+    tried: list[int] = []
+
+    async def serve(request: web.Request, number: int) -> web.StreamResponse:
+        tried.append(number)
+        return await cut_after(request, size, int(request.headers.get("Range", "bytes=0-")[6:-1]))
+
+    with pytest.raises(TielineError) as caught:
+        downloaded(serve)
+    assert caught.value.code == code
+    assert len(tried) == calls
+
+
+def test_another_part_than_was_asked_for_is_not_taken():
+    async def serve(request: web.Request, number: int) -> web.StreamResponse:
+        return await cut_after(request, 1_000, 0 if number == 1 else 7)
+
+    with pytest.raises(TielineError) as caught:
+        downloaded(serve)
+    assert caught.value.code == "check_failed"
 
 
 def test_events_go_on_after_a_cut_from_the_last_identifier():

@@ -32,6 +32,7 @@ T = TypeVar("T")
 Body: TypeAlias = "bytes | msgspec.Struct | Callable[[], AsyncIterator[bytes]] | None"
 SAFE = ("GET", "HEAD", "PUT", "DELETE")
 AGAIN = (429, 502, 503, 504)  # the server says: not now
+PARTIAL = 206
 REPLY_BYTES = 64 * 2**20
 MOST_RETRY_AFTER_S = 10.0
 CONNECTIONS = 64
@@ -132,17 +133,32 @@ class HttpClient:
                 await asyncio.sleep(max(backoff.next_s(), not_now.wait_s))
 
     async def download(
-        self, path: str, *, limit_bytes: int, params: Mapping[str, str | int] | None = None
+        self,
+        path: str,
+        *,
+        limit_bytes: int,
+        params: Mapping[str, str | int] | None = None,
+        start: int = 0,
+        etag: str = "",
     ) -> AsyncGenerator[bytes, None]:
-        """Stream an answer of at most ``limit_bytes``; a stall of 30 s ends it. Broken streams are not resumed here."""
+        """Stream an answer of at most ``limit_bytes`` in all; a stall of 30 s ends it (`resume` goes on after a cut).
+
+        The first ``start`` bytes are left out: not sent while ``etag`` names the content, and dropped otherwise.
+        """
         await self._freshen()
-        async with self._opened("GET", path, params=params, headers={}, total_s=None, read_s=30.0) as response:
-            size = 0
+        headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
+        async with self._opened("GET", path, params=params, headers=headers, total_s=None, read_s=30.0) as response:
+            size = start if start and response.status == PARTIAL else 0
+            if size and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                raise TielineError("check_failed", f"GET {path}: the answer is another part than was asked for")
+            known = start - size
             async for chunk in response.content.iter_any():
                 size += len(chunk)
                 if size > limit_bytes:
                     raise TielineError("too_large", f"GET {path}: the answer is over {limit_bytes:,} bytes")
-                yield chunk
+                fresh, known = chunk[known:], max(0, known - len(chunk))
+                if fresh:
+                    yield fresh
 
     # -- server-sent events -------------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tieline.drivers.http.backoff import Backoff
+from tieline.drivers.http.resume import resumed
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.federation import Host, Orders, said_reason
 from tieline.exchange import line
@@ -50,9 +52,13 @@ BOX_S = 60.0
 LOG_WAIT_MS = 1_000  # a new run's log is asked for as soon as the last question is over
 LOG_PAUSE_S = 0.25  # while no run prints anything
 MOST_BACKOFF_S = 15.0
-MOST_FETCHES = 40  # tries of the bytes of one report; then its end is taken without them
+MOST_FETCHES = 40  # tries of the bytes of one report that bring nothing; then its end is taken without them
+LITTLE_BYTES, LITTLE_FILES, LITTLE_PIECES = 2**20, 8, 4  # of one report: fetched while the others wait
+LATE_LANES = 2  # reports of one peer whose bytes are fetched beside everything else
+MOST_LATE = 1_000  # runs whose reports wait for that; with more, all reports wait
 MOST_SIZES = 4  # bytes of one report's files, in largest blobs
 MOST_PIECES = 100_000
+LATE = Outcome(is_ok=True, what="late")
 
 
 class _Broken(line.Input, frozen=True, kw_only=True):
@@ -74,7 +80,9 @@ class Use:
         self._called = asyncio.Event()
         self._refresh: asyncio.Task[bool] | None = None
         self._asked_s = 0.0
-        self._fetches: dict[int, int] = {}  # tries by take
+        self._late: dict[str, list[PeerReport]] = {}  # by run: reports that wait for their bytes, in order
+        self._waking: asyncio.Queue[str] = asyncio.Queue()  # runs whose reports began to wait
+        self._room = asyncio.Event()  # for more of them
         self._full: dict[tuple[str, int], None] = {}  # logs that we keep no more of
 
     # -- told by the federation ---------------------------------------------------------------------------------------
@@ -99,10 +107,11 @@ class Use:
     async def run(self) -> None:
         """Use it until cancelled. Raises TielineError when the orders were lost: then it is begun anew."""
         self._inputs = asyncio.Queue()
-        self._fetches.clear()
+        self._late, self._waking = {}, asyncio.Queue()
         orders = self.host.open_orders(self.peer.id)
         try:
-            for work in (self._follow(orders), self._poll(), self._pull_logs()):
+            lanes = [self._bring_late() for _ in range(LATE_LANES)]
+            for work in (self._follow(orders), self._poll(), self._pull_logs(), *lanes):
                 self._begin(work)
             state, actions = line.begin(self.peer.id, self._now_ms())
             while True:
@@ -226,48 +235,112 @@ class Use:
     # -- reports ------------------------------------------------------------------------------------------------------
 
     async def _take(self, take: line.Take) -> None:
-        tries = self._fetches[take.take] = self._fetches.get(take.take, 0) + 1
+        """Take the reports in order, but for those whose bytes are many or hard to get: they wait beside the others."""
         try:
-            for each in take.reports:
-                await self._fetch(each, is_last=tries >= MOST_FETCHES)
-            outcomes: tuple[Outcome, ...] = await self.host.ask(
-                TakePeerReports(peer=self.peer.id, reports=take.reports, session=take.session)
-            )
+            late = [await self._is_late(each) for each in take.reports]
+            now = tuple(each for each, waits in zip(take.reports, late, strict=True) if not waits)
+            taken: tuple[Outcome, ...] = ()
+            if now:
+                taken = await self.host.ask(TakePeerReports(peer=self.peer.id, reports=now, session=take.session))
         except TielineError as error:
             self._inputs.put_nowait(line.NotTaken(take=take.take, reason=said_reason(error)))
             return
-        self._fetches.pop(take.take, None)
-        self._inputs.put_nowait(line.Taken(take=take.take, outcomes=outcomes))
+        self._inputs.put_nowait(line.Taken(take=take.take, outcomes=_in_turn(late, taken)))
 
-    async def _fetch(self, said: PeerReport, *, is_last: bool) -> None:
-        """Bring here what a report names, for a run that is really there. Raises TielineError to be tried again."""
-        try:
-            await self._brought(said)
-        except TielineError as error:
-            if error.transient and not is_last:
-                raise
+    async def _is_late(self, said: PeerReport) -> bool:
+        """Whether a report has to wait for its bytes. What is little is fetched at once."""
+        while len(self._late) >= MOST_LATE:
+            self._room.clear()
+            await self._room.wait()
+        run = self._ours(said)
+        if run is None:
+            return False
+        if run not in self._late:
+            try:
+                if await self._brought(run, said, is_little=True):
+                    return False
+            except TielineError as error:
+                if not error.transient:
+                    return False
+        waiting = self._late.setdefault(run, [])
+        if not waiting:
+            self._waking.put_nowait(run)
+        if all(each.report != said.report for each in waiting):
+            waiting.append(replace(said, serial=0))
+        return True
 
-    async def _brought(self, said: PeerReport) -> None:
+    def _ours(self, said: PeerReport) -> str | None:
+        """The run that a report is about, if it is one that we placed there and bytes may come with it."""
+        name = getattr(said.report, "run", "")
+        run = self.host.view.runs.get(name)
+        has_bytes = isinstance(said.report, Ended | CheckpointKept)
+        return name if run is not None and run.via == self.peer.id and has_bytes else None
+
+    async def _bring_late(self) -> None:
+        """One of the lanes that fetch what is large: a run at a time, its reports in order."""
+        while True:
+            run = await self._waking.get()
+            waiting = self._late[run]
+            while waiting:
+                await self._bring(run, waiting[0])
+                outcomes = await self._taken_late(waiting[0])
+                self._inputs.put_nowait(line.Brought(outcomes=outcomes))
+                del waiting[0]
+            del self._late[run]
+            self._room.set()
+
+    async def _bring(self, run: str, said: PeerReport) -> None:
+        """Fetch what a report names; what cannot be had after `MOST_FETCHES` tries is left out."""
+        waits = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S)
+        for _ in range(MOST_FETCHES):
+            try:
+                await self._brought(run, said)
+            except TielineError as error:
+                if not error.transient:
+                    return
+                await asyncio.sleep(waits.next_s())
+            else:
+                return
+
+    async def _taken_late(self, said: PeerReport) -> tuple[Outcome, ...]:
+        waits = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S)
+        while True:
+            try:
+                found: tuple[Outcome, ...] = await self.host.ask(TakePeerReports(peer=self.peer.id, reports=(said,)))
+            except TielineError as error:
+                if not error.transient:  # it is no peer to be believed any more; the run's fate is decided elsewhere
+                    return ()
+                await asyncio.sleep(waits.next_s())
+            else:
+                return found
+
+    async def _brought(self, run: str, said: PeerReport, *, is_little: bool = False) -> bool:
+        """Bring here what a report names. ``is_little``: unless that is much; False then, and nothing is fetched.
+
+        Raises TielineError to be tried again.
+        """
         report = clean(said.report)
-        run = self.host.view.runs.get(getattr(report, "run", ""))
-        if run is None or run.via != self.peer.id:
-            return
-        left_bytes = MOST_SIZES * self.host.view.limits.blob_bytes
+        left_bytes, files = MOST_SIZES * self.host.view.limits.blob_bytes, list[Output]()
         for file in files_of_report(report):
-            if file.size_bytes <= left_bytes:
+            if file.size_bytes <= left_bytes and not await self.host.blobs.has(file.sha256):
                 left_bytes -= file.size_bytes
-                await self._get(run.id, file)
-        if isinstance(report, Ended):
-            await self._drain(run.id)
+                files.append(file)
+        if is_little and (len(files) > LITTLE_FILES or sum(file.size_bytes for file in files) > LITTLE_BYTES):
+            return False
+        for file in files:
+            await self._get(run, file, tries=1 if is_little else MOST_FETCHES)
+        return (
+            await self._drain(run, LITTLE_PIECES if is_little else MOST_PIECES) if isinstance(report, Ended) else True
+        )
 
-    async def _get(self, run: str, file: Output) -> None:
-        """Fetch one file, unless it is here. One that the peer does not give, or not as it named it, is left out."""
+    async def _get(self, run: str, file: Output, tries: int) -> None:
+        """Fetch one file, going on where it was cut. One that the peer does not give, or not as named, is left out."""
         limit_bytes = min(file.size_bytes, self.host.view.limits.blob_bytes) or 1
-        if await self.host.blobs.has(file.sha256):
-            return
-        chunks = self.client.download(f"/v1/peer/blobs/{file.sha256}", limit_bytes=limit_bytes, params={"run": run})
+        path = f"/v1/peer/blobs/{file.sha256}"
+        chunks = resumed(self.client, path, file.sha256, limit_bytes=limit_bytes, params={"run": run}, tries=tries)
         try:
-            await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes)
+            async with contextlib.aclosing(chunks):
+                await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes)
         except TielineError as error:
             if error.transient:
                 raise
@@ -330,20 +403,27 @@ class Use:
                     self._full.pop(next(iter(self._full)))
         return any(piece.data for piece in found.pieces)
 
-    async def _drain(self, run: str) -> None:
-        """The rest of a run's logs, before its end is taken. Raises TielineError to be tried again."""
+    async def _drain(self, run: str, most: int) -> bool:
+        """The rest of a run's logs, before its end is taken; False when that takes more than ``most`` questions.
+
+        Raises TielineError to be tried again.
+        """
         view = self.host.view
         found = view.runs.get(run)
         job = view.jobs.peek(found.job) if found is not None else None
         if found is None or job is None:
-            return
+            return True
         for node in range(job.task.nodes):
-            for _ in range(MOST_PIECES):
+            while (run, node) not in self._full:
                 mark = await self._known(LogMark(run=run, node=node))
-                if (run, node) in self._full or not await self._pull([mark], 0):
+                most -= 1
+                if not await self._pull([mark], 0):
                     break
 
     # -- what is free there -------------------------------------------------------------------------------------------
+                if most <= 0:
+                    return False
+        return True
 
     async def _poll(self) -> None:
         """Ask again and again; a peer that does not answer is asked less often, until it calls us."""
@@ -393,6 +473,17 @@ def files_of_report(report: object) -> Iterator[Output]:
     """The files that a report names: of a checkpoint, and of an end."""
     if isinstance(report, CheckpointKept) and SHA256.fullmatch(report.sha256):
         yield Output(path="", sha256=report.sha256, size_bytes=report.size_bytes)
+def _in_turn(late: list[bool], taken: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """One outcome for each report, up to the first whose own is not there yet; of one that waits, that it does."""
+    found, outcomes = list[Outcome](), iter(taken)
+    for waits in late:
+        outcome = LATE if waits else next(outcomes, None)
+        if outcome is None:
+            break
+        found.append(outcome)
+    return tuple(found)
+
+
     elif isinstance(report, Ended):
         yield from report.outputs
 
