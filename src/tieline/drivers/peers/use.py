@@ -419,11 +419,11 @@ class Use:
                 most -= 1
                 if not await self._pull([mark], 0):
                     break
-
-    # -- what is free there -------------------------------------------------------------------------------------------
                 if most <= 0:
                     return False
         return True
+
+    # -- what is free there -------------------------------------------------------------------------------------------
 
     async def _poll(self) -> None:
         """Ask again and again; a peer that does not answer is asked less often, until it calls us."""
@@ -469,10 +469,6 @@ class Use:
         return command.state is not None
 
 
-def files_of_report(report: object) -> Iterator[Output]:
-    """The files that a report names: of a checkpoint, and of an end."""
-    if isinstance(report, CheckpointKept) and SHA256.fullmatch(report.sha256):
-        yield Output(path="", sha256=report.sha256, size_bytes=report.size_bytes)
 def _in_turn(late: list[bool], taken: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     """One outcome for each report, up to the first whose own is not there yet; of one that waits, that it does."""
     found, outcomes = list[Outcome](), iter(taken)
@@ -484,6 +480,10 @@ def _in_turn(late: list[bool], taken: tuple[Outcome, ...]) -> tuple[Outcome, ...
     return tuple(found)
 
 
+def files_of_report(report: object) -> Iterator[Output]:
+    """The files that a report names: of a checkpoint, and of an end."""
+    if isinstance(report, CheckpointKept) and SHA256.fullmatch(report.sha256):
+        yield Output(path="", sha256=report.sha256, size_bytes=report.size_bytes)
     elif isinstance(report, Ended):
         yield from report.outputs
 
