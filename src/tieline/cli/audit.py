@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PAGE = 1_000
 MOST_HEADS = 1_000
+MOST_WHY = 120
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ def show(face: Face, after: int, limit: int, as_json: bool, **wanted: str) -> No
     if as_json:
         show_json(found)
         return
-    columns = ("entry", "time", "actor", "kind", "subject", "source")
+    columns = ("entry", "time", "actor", "kind", "subject", "source", "why")
     table.show(columns, [_row(each) for each in found], right=(0,))
 
 
@@ -86,8 +87,15 @@ def _fits(event: EventView, wanted: dict[str, str]) -> bool:
 
 
 def _row(event: EventView) -> tuple[str, ...]:
-    said = (event.actor, event.kind, event.subject, event.source or "-")
+    said = (event.actor, event.kind, event.subject, event.source or "-", _why(event))
     return (f"{event.seq}", table.stamp(event.time_ms), *map(table.clean, said))
+
+
+def _why(event: EventView) -> str:
+    """What the entry itself states as its cause, where it states one."""
+    body = msgspec.json.decode(event.body)
+    found = body.get("why") if type(body) is dict else None
+    return found[:MOST_WHY] if type(found) is str and found else "-"
 
 
 # -- export -----------------------------------------------------------------------------------------------------------

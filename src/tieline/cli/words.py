@@ -303,6 +303,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_actor": ("by", "操作者"),
     "col_subject": ("about", "对象"),
     "col_source": ("from, right", "来源与权限"),
+    "col_why": ("why", "原因"),
     "col_kind": ("kind", "类别"),
     "col_owner": ("owner", "主体"),
     "col_user": ("user", "用户"),

@@ -159,6 +159,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "peer_rolled_back": ("{what} went back to {seen}; {known} was seen before", "{what} 倒退至 {seen}，此前为 {known}"),
     "log_rolled_back": ("its log of events has {seen} entries; {known} were signed before", "其事件日志有 {seen} 条，此前已签名 {known} 条"),
     "log_forked": ("its log of {seen} entries does not go on from the {known} that it had signed", "其 {seen} 条的事件日志不是此前签名的 {known} 条的延续"),
+    "log_shown_otherwise": ("it signed two histories: `{by}` was shown a log of {known} entries that the {seen} shown here do not go on from", "其签名了两套历史：向 `{by}` 展示的 {known} 条日志与此处所见 {seen} 条不一致"),
     "log_gap": ("entry {entry} is missing: {seen} follows {last}", "缺少第 {entry} 条：{last} 之后为 {seen}"),
     "log_unreadable": ("entry {entry} cannot be read as it was written", "第 {entry} 条无法按写入时的形式读取"),
     "log_changed": ("entry {entry} does not hash to what the chain states: it, or what came before it, was changed", "第 {entry} 条的哈希与链不符：该条或其之前的内容被改动"),

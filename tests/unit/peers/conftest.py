@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from peer_world import Exchange
+from peer_world import ADMIN, Exchange
 
 
 @pytest.fixture
@@ -15,3 +19,22 @@ def exchange(tmp_path):
     yield make
     for each in reversed(made):
         each.stop()
+
+
+@pytest.fixture
+def tieline(tmp_path):
+    """Run one verb as the admin of an exchange."""
+
+    def call(here, *words, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "tieline.cli", "-x", here.url, *words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "TIELINE_TOKEN": ADMIN, "TIELINE_HOME": str(tmp_path), "TIELINE_LANG": "en"},
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout if status == 0 and "--json" in words else done.stdout + done.stderr
+
+    return call

@@ -1,32 +1,8 @@
 """The verbs of `tieline exchange` against two real exchanges."""
 
 import json
-import os
-import subprocess
-import sys
 
-import pytest
-
-from peer_world import ADMIN, until
-
-
-@pytest.fixture
-def tieline(tmp_path):
-    """Run one verb as the admin of an exchange."""
-
-    def call(here, *words, status=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "tieline.cli", "-x", here.url, *words],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "TIELINE_TOKEN": ADMIN, "TIELINE_HOME": str(tmp_path), "TIELINE_LANG": "en"},
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout if status == 0 and "--json" in words else done.stdout + done.stderr
-
-    return call
+from peer_world import until
 
 
 def test_two_admins_peer_by_the_command_line_and_see_how_it_stands(exchange, tieline):
