@@ -60,6 +60,7 @@ from tieline.model.error import TielineError
 from tieline.registry import Key
 
 RETRY_S = 0.2
+BEGIN_S = 0.01
 FIRST_S = 120.0  # so long a new process waits for another one to make the store
 SUPERSEDED_S = 3.0  # so long after a writer's end it may take until the next one is seen
 log = logging.getLogger("tieline.standing")
@@ -220,10 +221,8 @@ class Process:
         try:
             await platform.start(self.document)
             lease = Lease()
-            app = make_app(platform)
-            self.front.part = Leading(
-                cast(Any, app),
-                self.routes,
+            part = Leading(
+                cast(Any, make_app(platform)),
                 self.siblings,
                 lease,
                 self.clock,
@@ -232,18 +231,28 @@ class Process:
                 peers_from_ms=first_ms,
             )
             tasks = [asyncio.create_task(self._beat(exchange, term, lease)), asyncio.create_task(sweeper.run())]
+            while not lease.holds and exchange.writer.alive:
+                await asyncio.sleep(BEGIN_S)
+            self.front.part = part
             self._announce()
             log.warning("this process leads, as writer %d of the log", term)
             await self._unfollow(Leader(term=term, url=self.internal, certificate=self.certificate))
             while exchange.writer.alive:  # noqa: ASYNC110 - a thread's end wakes nobody
                 await asyncio.sleep(RETRY_S)
+            lease.end()
+            platform.closing()
+            if not await self._superseded(term):
+                return False
+            self._following = await self._follow()
+            log.warning("another process leads: this one follows it")
+            await self.front.quiet(part)
+            return True
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             platform.close()
             await asyncio.to_thread(exchange.close)
-        return await self._superseded(term)
 
     async def _beat(self, exchange: Exchange, term: int, lease: Lease) -> None:
         """Say that this process leads, again and again; the lease goes on only with what was kept."""
@@ -274,7 +283,6 @@ class Process:
         while asyncio.get_running_loop().time() < until_s:
             with contextlib.suppress(TielineError):
                 if await asyncio.to_thread(newest) != term:
-                    log.warning("another process leads: this one follows it")
                     return True
             await asyncio.sleep(RETRY_S)
         return False
@@ -376,6 +384,9 @@ class _Followed:
             draining = asyncio.create_task(self.forwarder.drain())
             self.process.draining.add(draining)
             draining.add_done_callback(self.process.draining.discard)
+        self.platform.closing()
+        if leader is not None:
+            await self.process.front.quiet(self.part)
         self.platform.close()
         await asyncio.to_thread(self.trail.close)
         gc.unfreeze()  # its view may go

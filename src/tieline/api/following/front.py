@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ from tieline.model.peer import PeerState
 from tieline.ports import Clock
 
 REFUSAL_BYTES = 65_536
+ALIVE = "/healthz"
+QUIET_S = 5.0
+PAUSE_S = 0.02
 log = logging.getLogger("tieline.following")
 
 
@@ -40,7 +44,7 @@ class Front:
 
     def __init__(self) -> None:
         self.part: Part | None = None
-        self.is_closing = False
+        self._open: Counter[Part] = Counter()  # requests that each part has not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request by the part of now."""
@@ -52,19 +56,34 @@ class Front:
             await send({"type": "websocket.close", "code": 4404, "reason": "no WebSocket here"})
             return
         request: Any = scope
+        part = self.part
+        if part is not None:
+            self._open[part] += 1
         try:
-            if self.part is None:
+            if part is None:
                 raise ThrottledError("overloaded", "the exchange is starting", 1)
-            await self.part(request, receive, send)
+            await part(request, receive, send)
         except GoneError:
             return
         except TielineError as error:
-            untaken = ((UNTAKEN, b"1"),) if error.code == "not_leader" and isinstance(error, NoLeaderError) else ()
+            untaken = ((UNTAKEN, b"1"),) if isinstance(error, NoLeaderError) else ()
             await refusal_answer(error, "", untaken)(scope, receive, send)
+        finally:
+            if part is not None:
+                self._open[part] -= 1
+                if not self._open[part]:
+                    del self._open[part]
+
+    async def quiet(self, part: Part, timeout_s: float = QUIET_S) -> bool:
+        """Wait until ``part``, which is not the part of now any more, has answered everybody; for a bounded time."""
+        for _ in range(round(timeout_s / PAUSE_S)):
+            if part not in self._open:
+                return True
+            await asyncio.sleep(PAUSE_S)
+        return part not in self._open
 
     def closing(self) -> None:
         """The process is about to end."""
-        self.is_closing = True
         if self.part is not None:
             self.part.closing()
 
@@ -82,7 +101,6 @@ class Leading:
     def __init__(
         self,
         app: ASGIApp,
-        routes: Routes,
         siblings: Siblings,
         lease: Lease,
         clock: Clock,
@@ -92,17 +110,15 @@ class Leading:
         peers_from_ms: int = 0,
     ) -> None:
         """``peers_from_ms``: peers' requests are taken from then on; a leader before may have taken older ones."""
-        self._app, self._routes, self._siblings = app, routes, siblings
+        self._app, self._siblings = app, siblings
         self._lease, self._clock, self._position, self._close = lease, clock, position, close
         self._peers_from_ms = peers_from_ms
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Hand it to the exchange, as long as this process may speak for it."""
         forwarded(scope, self._siblings, self._clock.now_ms())
-        if not self._lease.holds:
-            operation = self._routes.find(scope["method"], target_of(scope)[0])
-            if operation is None or operation.id not in LOCAL:
-                raise NoLeaderError("this process has not been able to say that it leads for a while")
+        if not self._lease.holds and target_of(scope)[0] != ALIVE:
+            raise NoLeaderError("this process has not been able to say that it leads for a while")
         wait_ms = self._peers_from_ms - self._clock.now_ms()
         if wait_ms > 0 and value_of(scope, SIGNED):
             wait_s = math.ceil(wait_ms / 1000)

@@ -120,6 +120,10 @@ class Lease:
         """A beat was kept."""
         self._until_s = max(self._until_s, begun_s + self._lease_s)
 
+    def end(self) -> None:
+        """This process leads no more."""
+        self._lease_s, self._until_s = 0.0, 0.0
+
     @property
     def holds(self) -> bool:
         """Whether it may."""
