@@ -42,6 +42,7 @@ from tieline.api.operation import Operation, operation_of
 from tieline.api.platform import Platform
 from tieline.api.roles import ROLES
 from tieline.model.error import TielineError
+from tieline.model.party import Role
 
 HANDLERS = (
     exchange.read_exchange,
@@ -192,6 +193,8 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
         )
     if refusal is None:
         refusal = TielineError("internal", "a defect in Tieline; its traceback is in the log under this request id")
+    if call.actor.has(Role.PEER):
+        call.platform.peer_calls.refused(call.actor.name, refusal)
     answer = refusal_answer(refusal, call.request_id, allow_of(error))
     headers = {name.decode(): value.decode() for name, value in answer.headers if name != b"content-type"}
     return Response(answer.body, status_code=answer.status, media_type="application/json", headers=headers)

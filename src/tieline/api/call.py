@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tieline.api.platform import Platform
     from tieline.api.rates import Meter
+    from tieline.drivers.peers.tally import Tally
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command)
@@ -57,6 +58,7 @@ class Call:
         "refused",
         "request_id",
         "scope",
+        "tally",
     )
 
     def __init__(self, platform: Platform, scope: HTTPScope) -> None:
@@ -66,6 +68,7 @@ class Call:
         self.actor: Actor = ANONYMOUS
         self.refused: TielineError | None = None  # why the bearer was not believed
         self.meter: Meter | None = None
+        self.tally: Tally | None = None  # of the peer that calls
         self.operation: Operation | None = None
         self.key = ""
         self.digest = ""

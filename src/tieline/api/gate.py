@@ -66,6 +66,8 @@ class _Passage:
             self.status = message["status"]
             named = (b"x-request-id", self.call.request_id.encode())
             message["headers"] = [*message.get("headers", ()), named]
+        elif message["type"] == "http.response.body" and self.call.tally is not None:
+            self.call.tally.out_bytes += len(message["body"])
         await self.inner_send(message)
 
     async def pass_through(self) -> None:
@@ -109,6 +111,7 @@ class _Passage:
         if wait_s > 0:
             if call.actor.has(Role.PEER):
                 platform.peer_calls.count(call.actor.name, LIMITED)
+                platform.peer_calls.tally(call.actor.name).reject("rate_limited")
             limit = platform.limits.requests_per_s
             raise ThrottledError("rate_limited", f"over {limit:,} requests a second from {name}", wait_s)
 

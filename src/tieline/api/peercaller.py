@@ -13,6 +13,7 @@ from litestar.types import HTTPReceiveMessage, Receive
 
 from tieline.api.call import Call
 from tieline.drivers.peers.signing import Nonces, claimed_of, verify_request
+from tieline.drivers.peers.tally import Tally
 from tieline.exchange.commands import ChangePeer
 from tieline.exchange.permission import no_such
 from tieline.model.error import TielineError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SIGNED = b"tieline-from"
 CALLS, LIMITED, UNPROVED = "calls", "limited", "unproved"
+ORDINARY = ("not_found", "method_not_allowed", "overloaded", "internal")  # refusals that say nothing about the peer
 
 
 class PeerCalls:
@@ -33,6 +35,7 @@ class PeerCalls:
     def __init__(self, began_s: int) -> None:
         self.nonces = Nonces(began_s)
         self.counts: dict[str, dict[str, int]] = {}
+        self.tallies: dict[str, Tally] = {}  # of the bodies of their calls and our answers, and what was refused
 
     def count(self, peer: str, what: str) -> None:
         """One more."""
@@ -42,6 +45,15 @@ class PeerCalls:
     def of(self, peer: str) -> dict[str, int]:
         """The counts of one peer."""
         return dict(self.counts.get(peer, {}))
+
+    def tally(self, peer: str) -> Tally:
+        """What came with the calls of a peer that is known here, what went back, and what was refused of it."""
+        return self.tallies.setdefault(peer, Tally())
+
+    def refused(self, peer: str, error: TielineError) -> None:
+        """A call of the peer was refused, by the reason that is given, or the code."""
+        if error.code not in ORDINARY:
+            self.tally(peer).reject(error.reasons[0].code if error.reasons else error.code)
 
 
 def peer_actor(platform: Platform, call: Call) -> Actor:
@@ -64,20 +76,22 @@ def peer_actor(platform: Platform, call: Call) -> Actor:
             platform.peer_calls.nonces,
             platform.clock.now_ms() // 1000,
         )
-    except TielineError:
+    except TielineError as error:
         platform.peer_calls.count(peer.id, UNPROVED)
+        platform.peer_calls.refused(peer.id, error)
         raise
     platform.peer_calls.count(peer.id, CALLS)
+    call.tally = platform.peer_calls.tally(peer.id)
     if peer.state is PeerState.OFFERED:
         raise not_believed("peer_not_active", exchange=peer.id, state=peer.state.value)
     if platform.federation is not None:
         platform.federation.heard(peer.id)
     assert call.receive is not None
-    call.receive = covered(call.receive, claimed.digest)
+    call.receive = covered(call.receive, claimed.digest, call.tally)
     return Actor(name=peer.id, roles=(Role.PEER,), owner=peer.prefix, via=call.via, right=f"peer {peer.id}")
 
 
-def covered(receive: Receive, digest: bytes | None) -> Receive:
+def covered(receive: Receive, digest: bytes | None, tally: Tally | None = None) -> Receive:
     """``receive`` that raises `unauthenticated` (peer_body) instead of giving the end of a body with another digest."""
     hasher = hashlib.sha256()
 
@@ -86,6 +100,8 @@ def covered(receive: Receive, digest: bytes | None) -> Receive:
         if message["type"] == "http.request":
             body = message.get("body", b"")
             hasher.update(body)
+            if tally is not None:
+                tally.take(len(body))
             is_last = not message.get("more_body", False)
             if (body and digest is None) or (is_last and digest is not None and hasher.digest() != digest):
                 raise not_believed("peer_body")
@@ -104,7 +120,8 @@ async def active_peer(call: Call, *, reads: bool = False, uses: bool = False) ->
     if peer is None or peer.state in (PeerState.REMOVED, PeerState.OFFERED):
         raise no_such("active peer", call.actor.name)
     if peer.state is PeerState.ASKED:
-        peer = await platform.ask(ChangePeer(actor=SYSTEM, peer=peer.id, what="confirm"))
+        actor = replace(SYSTEM, via=call.via, right=call.actor.right)  # its call is its yes
+        peer = await platform.ask(ChangePeer(actor=actor, peer=peer.id, what="confirm"))
         assert peer is not None
     if (reads and not peer.may_read) or (uses and not peer.may_use):
         what = "read records" if reads else "use what is"

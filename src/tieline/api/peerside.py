@@ -104,6 +104,12 @@ async def take_peer_orders(call: Call, body: PeerOrders) -> PeerAnswers:
             answers.append((Refused(run=order.run, epoch=order.epoch, reason=refusals[order.run]),))
         else:
             answers.append(next(told))  # type: ignore[arg-type]
+    tally = platform.peer_calls.tally(peer.id)
+    for answer in answers:
+        told_back = answer.reports if isinstance(answer, OfferTaken) else answer
+        for report in told_back if isinstance(told_back, tuple) else ():
+            if isinstance(report, Refused):
+                tally.reject(report.reason.code)
     return answer_of(body, answers)
 
 

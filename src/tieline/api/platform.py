@@ -188,11 +188,22 @@ class Platform:
     def with_standing(self, branch: BranchView) -> BranchView:
         """A branch with what only this process knows of it: its puller's state, and how it calls us."""
         federation, peer = self.federation, branch.exchange
+        now_ms = self.clock.now_ms()
         shown = msgspec.structs.replace(branch, calls=self.peer_calls.of(peer))
+        tallies = [self.peer_calls.tally(peer)]
         if federation is not None:
-            shown = with_puller(shown, federation.standing(peer), federation.error(peer))
-        stale_ms = self.clock.now_ms() - (shown.heard_ms or shown.since_ms)
-        return msgspec.structs.replace(shown, stale_ms=max(0, stale_ms))
+            tallies.append(federation.tally(peer))
+            shown = with_puller(shown, federation.standing(peer), federation.error(peer), now_ms)
+        rejected: dict[str, int] = {}
+        for code, count in (item for tally in tallies for item in tally.rejected.items()):
+            rejected[code] = rejected.get(code, 0) + count
+        return msgspec.structs.replace(
+            shown,
+            stale_ms=max(0, now_ms - (shown.heard_ms or shown.since_ms)),
+            rejected=dict(sorted(rejected.items())),
+            in_bytes=sum(tally.in_bytes for tally in tallies),
+            out_bytes=sum(tally.out_bytes for tally in tallies),
+        )
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -289,7 +300,7 @@ def _whose(store: Store, prefix: str, jobs: Sequence[str]) -> list[tuple[str, st
     return found
 
 
-def with_puller(branch: BranchView, standing: Standing | None, error: Reason | None) -> BranchView:
+def with_puller(branch: BranchView, standing: Standing | None, error: Reason | None, now_ms: int) -> BranchView:
     """A branch with what its tasks know of it."""
     if standing is None:
         return msgspec.structs.replace(branch, error=error)
@@ -298,6 +309,7 @@ def with_puller(branch: BranchView, standing: Standing | None, error: Reason | N
         logs=standing.logs,
         serial=standing.serial,
         lag=standing.lag,
+        lag_ms=max(0, now_ms - standing.behind_since_ms) if standing.behind_since_ms else 0,
         is_listening=standing.is_listening,
         heard_ms=max(branch.heard_ms, standing.heard_ms),
         stored=standing.stored,

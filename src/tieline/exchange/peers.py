@@ -38,7 +38,7 @@ from tieline.model.identifier import Identifier, checked_prefix, is_under
 from tieline.model.kinds import KINDS
 from tieline.model.party import Role
 from tieline.model.peer import Peer, PeerRole, PeerState
-from tieline.model.peering import BranchView
+from tieline.model.peering import BranchView, SilenceView
 from tieline.model.reason import CATALOGUE, Reason
 from tieline.ports import Ids
 from tieline.registry import fingerprint, opened
@@ -206,10 +206,10 @@ def read_branches(view: View, command: ReadBranches, now_ms: int, ids: Ids) -> D
         logs, serial, at_ms = taken.get(cursor.peer, (0, 0, 0))
         taken[cursor.peer] = (logs + 1, serial + cursor.serial, max(at_ms, cursor.taken_ms))
     peers = (view.peers[name] for name in sorted(view.peers))
-    return Decision((), tuple(branch_view(view, peer, taken.get(peer.id, (0, 0, 0))) for peer in peers))
+    return Decision((), tuple(branch_view(view, peer, taken.get(peer.id, (0, 0, 0)), now_ms) for peer in peers))
 
 
-def branch_view(view: View, peer: Peer, taken: tuple[int, int, int]) -> BranchView:
+def branch_view(view: View, peer: Peer, taken: tuple[int, int, int], now_ms: int) -> BranchView:
     """One branch as far as the view knows it; what only its puller knows is added by whoever runs one."""
     branch = view.branches.get(peer.id) or Branch()
     return BranchView(
@@ -233,15 +233,35 @@ def branch_view(view: View, peer: Peer, taken: tuple[int, int, int]) -> BranchVi
         use_error=branch.error,
         fault=peer.fault,
         lag=0,
+        lag_ms=0,
+        silence=silence_of(view, peer.id, now_ms),
         is_listening=False,
         stale_ms=0,
         stored=0,
         parked=0,
         equivocations=0,
         refused={},
+        rejected={},
+        in_bytes=0,
+        out_bytes=0,
         calls={},
         paused=(),
         error=None,
+    )
+
+
+def silence_of(view: View, peer: str, now_ms: int) -> SilenceView | None:
+    """What of a branch that is not heard goes stale; None for one that is heard."""
+    silence = view.silences.get(peer)
+    if silence is None:
+        return None
+    staleness = silence.staleness(now_ms // 1000)
+    return SilenceView(
+        since_ms=silence.since_s * 1000,
+        alive=staleness.alive,
+        stale=staleness.stale,
+        is_frozen=staleness.is_frozen,
+        until_ms=staleness.until_s * 1000,
     )
 
 

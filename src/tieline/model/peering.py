@@ -73,6 +73,16 @@ class PeerStanding(View, frozen=True, kw_only=True):
     session: str  # of the logs here
 
 
+class SilenceView(View, frozen=True, kw_only=True):
+    """A branch that is not heard: its leases are frozen while too many of them would end at once."""
+
+    since_ms: int
+    alive: int  # leases that ran when it fell silent
+    stale: int  # of those, that would have ended since
+    is_frozen: bool
+    until_ms: int  # from when on they end whatever happens
+
+
 class BranchView(View, frozen=True, kw_only=True):
     """One peer and how its branch stands: what was taken from it, how far behind that is, what was wrong with it."""
 
@@ -96,12 +106,17 @@ class BranchView(View, frozen=True, kw_only=True):
     use_error: str  # why its fast state is not known
     fault: Reason | None
     lag: int  # serials that it named and that were not taken yet
+    lag_ms: int  # since when some are missing; 0: none is
+    silence: SilenceView | None  # while it is not heard: what of its goes stale
     is_listening: bool  # its tail is open
     stale_ms: int  # since the last answer
     stored: int  # records since the process began, as the next four
     parked: int
     equivocations: int
     refused: dict[str, int]  # records by the rule that they broke
+    rejected: dict[str, int]  # answers and calls of it by the reason for which they were refused
+    in_bytes: int  # bodies that came from it, packed as they travelled
+    out_bytes: int  # and that went to it
     calls: dict[str, int]  # from it to us: `calls`, `limited`, `unproved` by whoever claimed to be it
     paused: tuple[str, ...]  # logs that broke a rule, the first 20
     error: Reason | None  # of the last failure; None once an answer came

@@ -28,6 +28,7 @@ import msgspec
 from tieline.drivers.http.client import CONNECTIONS, KEEPALIVE_S, HttpClient, whole_answer
 from tieline.drivers.peers.address import check_url, guarded_resolver, is_private_stated
 from tieline.drivers.peers.signing import Signer
+from tieline.drivers.peers.tally import Tally
 from tieline.model.error import TielineError
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ class PeerClient(HttpClient):
         total_s: float = TOTAL_S,
         attempts: int = 1,
         limit_bytes: int = ANSWER_BYTES,
+        tally: Tally | None = None,
     ) -> None:
         """``peer`` is the identifier that requests are addressed to; empty before it is known (nothing is signed then).
+        What is moved is counted in ``tally``.
 
         Raises TielineError `address_refused`, `invalid_request`.
         """
@@ -61,6 +64,7 @@ class PeerClient(HttpClient):
         check_url(self.base_url)
         self.peer = peer
         self.signer = signer
+        self.tally = tally or Tally()
         self.is_near = is_private_stated(self.base_url)  # packing would cost more than it saves
 
     async def upload(
@@ -125,10 +129,15 @@ class PeerClient(HttpClient):
         if self.peer:
             body = data if isinstance(data, bytes) else None
             sent = self.signer.headers(method, str(url), self.peer, sent, body=body, digest=digest)
+        data = self.tally.counted(data)
         async with super()._opened(
             method, path + query, params=None, headers=sent, total_s=total_s, read_s=read_s, data=data
         ) as response:
-            yield response
+            self.tally.opened(response)
+            try:
+                yield response
+            finally:
+                self.tally.closed(response)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -22,6 +22,7 @@ from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.greeting import ask_to_peer
 from tieline.drivers.peers.signing import Signer
+from tieline.drivers.peers.tally import Tally
 from tieline.drivers.stores.blobs import Blobs
 from tieline.drivers.stores.draft import Committed, Ordered
 from tieline.drivers.stores.logs import Logs
@@ -126,9 +127,10 @@ DutyMaker = Callable[[Host, Peer, PeerClient], Duty]
 class Branch:
     """The tasks of one peer."""
 
-    def __init__(self, host: Host, peer: Peer, makers: Sequence[DutyMaker]) -> None:
+    def __init__(self, host: Host, peer: Peer, makers: Sequence[DutyMaker], tally: Tally) -> None:
         self.host = host
         self.peer = peer
+        self.tally = tally
         self.duties: list[Duty] = []
         self.error: Reason | None = None  # while it is asked
         self.task = asyncio.create_task(self._ask() if peer.state is PeerState.ASKED else self._serve(makers))
@@ -160,7 +162,7 @@ class Branch:
 
     async def _serve(self, makers: Sequence[DutyMaker]) -> None:
         try:
-            async with PeerClient(self.peer.url, self.peer.id, self.host.signer) as client:
+            async with PeerClient(self.peer.url, self.peer.id, self.host.signer, tally=self.tally) as client:
                 self.duties = [make(self.host, self.peer, client) for make in makers]
                 await asyncio.gather(*(self._live(duty) for duty in self.duties))
         except TielineError as error:  # an address that is never called
@@ -185,6 +187,7 @@ class Federation:
         self.host = host
         self.makers = tuple(makers)
         self.branches: dict[str, Branch] = {}
+        self.tallies: dict[str, Tally] = {}
         self._renewing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -224,6 +227,10 @@ class Federation:
         found = [standing for duty in branch.duties if (standing := duty.standing()) is not None]
         return found[0] if found else None
 
+    def tally(self, peer: str) -> Tally:
+        """What was moved between us and one peer at our request, and what of that was refused."""
+        return self.tallies.setdefault(peer, Tally())
+
     def error(self, peer: str) -> Reason | None:
         """Why the tasks of one peer do not get on."""
         branch = self.branches.get(peer)
@@ -248,7 +255,7 @@ class Federation:
             branch.task.cancel()
             del self.branches[peer.id]
         if peer.state in (PeerState.ASKED, PeerState.ACTIVE):
-            self.branches[peer.id] = Branch(self.host, peer, self.makers)
+            self.branches[peer.id] = Branch(self.host, peer, self.makers, self.tally(peer.id))
 
     async def _renew(self) -> None:
         """Sign the delegations of our children anew before their leases end."""

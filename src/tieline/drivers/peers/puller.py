@@ -18,6 +18,8 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
+
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.federation import Host, said_reason
 from tieline.drivers.peers.wire import tail_line_of, unframed
@@ -61,6 +63,7 @@ class Puller:
         self._room = asyncio.Semaphore(MOST_SAID)  # of the queue, for what the tail says; all else is few by itself
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._tail: asyncio.Task[None] | None = None
+        self._behind_ms = 0  # since when something is missing; 0: nothing is
 
     # -- told by the federation ---------------------------------------------------------------------------------------
 
@@ -79,7 +82,9 @@ class Puller:
 
     def standing(self) -> follow.Standing | None:
         """How it stands."""
-        return None if self.state is None else follow.standing(self.state)
+        if self.state is None:
+            return None
+        return msgspec.structs.replace(follow.standing(self.state), behind_since_ms=self._behind_ms)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -96,11 +101,23 @@ class Puller:
                 self.state = state
                 for action in actions:
                     self._carry_out(action)
+                before = state
                 state, actions = follow.step(state, await self._next(state), self._now_ms())
+                self._count(before, state)
         finally:
             self._hush()
             for task in self._tasks:
                 task.cancel()
+
+    def _count(self, before: follow.FollowState, after: follow.FollowState) -> None:
+        """Note what of the peer was refused in a step, and since when we are behind."""
+        for was, reason in ((before.error, after.error), (before.fault, after.fault)):
+            if reason is not None and reason is not was:
+                self.client.tally.reject(reason.code)
+        if not (after.due or after.taking or after.paused):
+            self._behind_ms = 0
+        elif not self._behind_ms:
+            self._behind_ms = self._now_ms()
 
     async def _next(self, state: follow.FollowState) -> follow.Input:
         """What happens next, or that time has passed."""

@@ -176,6 +176,8 @@ class Use:
         except Exception as error:  # noqa: BLE001 - whatever a peer's answer does to a library, it fails alone
             reason = Reason(code="peer_garbled", values={"why": f"{type(error).__name__}: {error}"[:400]})
             found = line.Failed(ask=action.ask, reason=reason)
+        if isinstance(found, line.Failed):
+            self.client.tally.reject(found.reason.code)
         self._inputs.put_nowait(found)
 
     async def _asked(self, action: line.ReadLive | line.Say | line.AskReports | line.Give) -> line.Input:
@@ -459,8 +461,10 @@ class Use:
             state = msgspec.json.decode(body, type=BranchState)
             command = TakeBranch(peer=self.peer.id, state=state)
         except TielineError as error:
+            self.client.tally.reject(said_reason(error).code)
             command = TakeBranch(peer=self.peer.id, state=None, error=error.message[:400])
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+            self.client.tally.reject("peer_garbled")
             command = TakeBranch(peer=self.peer.id, state=None, error=f"its answer cannot be read: {error}"[:400])
         try:
             await self.host.ask(command)
