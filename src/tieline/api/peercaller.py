@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import msgspec
 from litestar.types import HTTPReceiveMessage, Receive
 
 from tieline.api.call import Call
@@ -120,7 +121,7 @@ async def active_peer(call: Call, *, reads: bool = False, uses: bool = False) ->
     if peer is None or peer.state in (PeerState.REMOVED, PeerState.OFFERED):
         raise no_such("active peer", call.actor.name)
     if peer.state is PeerState.ASKED:
-        actor = replace(SYSTEM, via=call.via, right=call.actor.right)  # its call is its yes
+        actor = msgspec.structs.replace(SYSTEM, via=call.via, right=call.actor.right)  # its call is its yes
         peer = await platform.ask(ChangePeer(actor=actor, peer=peer.id, what="confirm"))
         assert peer is not None
     if (reads and not peer.may_read) or (uses and not peer.may_use):

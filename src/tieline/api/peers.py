@@ -11,6 +11,7 @@ from tieline.api.call import Call, named
 from tieline.api.operation import Follow, operation
 from tieline.api.peercaller import active_peer, not_believed
 from tieline.api.platform import Platform
+from tieline.api.stated import stated_caller
 from tieline.drivers.peers.address import check_url
 from tieline.drivers.peers.greeting import (
     ask_to_peer,
@@ -119,8 +120,10 @@ async def request_peering(call: Call, body: PeerRequestBody) -> PeerStanding:
     said = checked_introduction(body.statement, "", platform.clock.now_ms(), typ=PEERING)
     if said.to != platform.exchange.id:
         raise not_believed("peer_misdirected", to=said.to[:200], here=platform.exchange.id)
+    greeting = introduction(said)
+    actor = stated_caller(call, greeting.id, f"key {fingerprint(greeting.public)}")
     peer: Peer = await platform.ask(
-        TakePeering(actor=call.actor, greeting=introduction(said), role=said.role, nonce=said.nonce, at_ms=said.at_ms)
+        TakePeering(actor=actor, greeting=greeting, role=said.role, nonce=said.nonce, at_ms=said.at_ms)
     )
     return standing_of(platform, peer)
 

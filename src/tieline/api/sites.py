@@ -7,9 +7,11 @@ import hashlib
 from tieline.api.call import Call, named
 from tieline.api.exchange import exchange_view
 from tieline.api.operation import Follow, operation
+from tieline.api.stated import stated_caller
 from tieline.exchange.commands import ChangeSite, Joined, JoinSite, ReadSites
-from tieline.model.api import JoinBody, JoinView, SitePage, SiteView
+from tieline.model.api import JoinBody, JoinStatement, JoinView, SitePage, SiteView
 from tieline.model.jointoken import MARK, JoinToken
+from tieline.registry import open_statement
 
 
 @operation(
@@ -47,7 +49,12 @@ async def join_site(call: Call, body: JoinBody) -> JoinView:
     With a join token it is admitted at once; without one it waits until an admin accepts it.
     """
     sha256 = hashlib.sha256(secret_of(body.token).encode()).hexdigest() if body.token else ""
-    command = call.command(JoinSite, statement=body.statement.encode(), token_sha256=sha256)
+    statement = body.statement.encode()
+    said, kid = open_statement(statement, "site-join", JoinStatement)
+    token = call.platform.view.tokens.get(sha256)
+    right = f"key {kid}" if token is None else f"token {token.id}, key {kid}"
+    actor = stated_caller(call, f"{call.platform.exchange.prefix}.{said.owner}", right)
+    command = JoinSite(actor=actor, key=call.key, digest=call.digest, statement=statement, token_sha256=sha256)
     joined: Joined = await call.platform.ask(command)
     call.note(site=joined.site)
     await call.platform.shown()

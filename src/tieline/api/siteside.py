@@ -15,6 +15,7 @@ from tieline.api.log import LAST_EVENT_ID, AfterQuery
 from tieline.api.operation import BYTES, EVENTS, operation
 from tieline.api.platform import Platform
 from tieline.api.sealing import for_site
+from tieline.api.stated import stated_caller
 from tieline.api.stream import PING, PING_S, EventStream, frame, seq_of
 from tieline.exchange.commands import OpenSession, TakeBeat, TakeReport
 from tieline.exchange.permission import no_such
@@ -64,12 +65,12 @@ async def open_session(call: Call, body: Signed) -> Welcome:
     """
     platform = call.platform
     statement = body.statement.encode()
-    hello, _ = open_statement(statement, HELLO, Hello)
+    hello, kid = open_statement(statement, HELLO, Hello)
     call.note(site=hello.site)
     bearer = secrets.token_urlsafe(32)
     reply: tuple[Site, tuple[Orders, ...]] = await platform.ask(
         OpenSession(
-            actor=call.actor,
+            actor=stated_caller(call, hello.site, f"key {kid}"),
             statement=statement,
             hello=hello,
             bearer_sha256=hashlib.sha256(bearer.encode()).hexdigest(),
