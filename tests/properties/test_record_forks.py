@@ -37,7 +37,7 @@ def take(catalogue: Catalogue, envelopes: list[bytes]) -> None:
     intake = catalogue.intake("cn", NOW_S)
     for judged in intake.judge_all(envelopes):
         if getattr(judged, "outcome", None) is Outcome.STORED or getattr(judged, "fresh", None) is not None:
-            catalogue.keep(judged.envelope, NAME)
+            catalogue.keep(judged.envelope)
 
 
 signed = st.builds(payload, st.integers(1, 4), st.sampled_from(Status), st.integers(0, 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.exchange.commands import Decision, PageTaken, TakePage
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
@@ -12,9 +14,9 @@ from tieline.model.peer import Cursor, PeerState
 from tieline.model.record import Status
 from tieline.ports import Ids
 from tieline.registry import Intake, Judged, Outcome, Silence
-from tieline.registry.authority import Held
 from tieline.registry.pages import check_page, is_proved
 
+replace = msgspec.structs.replace
 _STATUS = {status: status.value for status in Status}  # reading an enum's value takes longer
 
 
@@ -32,7 +34,7 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
     if intake.is_waiting:
         return Decision((), _waiting(intake, len(command.envelopes)))
     proved = _is_proved(intake, command)
-    stored: list[RecordStored] = []
+    kept: list[Judged] = []
     proofs: dict[str, EquivocationSeen] = {}
     refused: dict[str, int] = {}
     unchanged = equivocations = 0
@@ -42,11 +44,11 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
             refused[rule] = refused.get(rule, 0) + 1
             continue
         if judged.outcome is Outcome.STORED:
-            stored.append(_stored(judged, judged.held))
+            kept.append(judged)
         elif judged.outcome is Outcome.EQUIVOCATION:
             equivocations += 1
             if judged.fresh is not None:
-                stored.append(_stored(judged, judged.fresh))
+                kept.append(replace(judged, held=judged.fresh))
             if view.catalogue.is_news(judged.id, judged.held.rev):
                 proofs.setdefault(judged.id, _proof(judged))
         else:
@@ -59,16 +61,17 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
         taken_ms=now_ms,
     )
     taken = PageTaken(
-        stored=len(stored),
+        stored=len(kept),
         unchanged=unchanged,
         equivocations=equivocations,
         refused=refused,
         is_proved=proved,
     )
-    if not stored and not proofs and _is_known(view, cursor):
+    if not kept and not proofs and _is_known(view, cursor):
         return Decision((), taken)
-    view.catalogue.expect(intake.fresh)
-    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=tuple(stored)), *proofs.values())
+    records = tuple([_stored(each) for each in kept])
+    view.catalogue.expect(records, kept)
+    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=records), *proofs.values())
     return Decision(events, taken)
 
 
@@ -134,7 +137,8 @@ def _is_known(view: View, cursor: Cursor) -> bool:
     return held is not None and (held.session, held.serial) == (cursor.session, cursor.serial)
 
 
-def _stored(judged: Judged, held: Held) -> RecordStored:
+def _stored(judged: Judged) -> RecordStored:
+    held = judged.held
     return RecordStored(
         id=judged.id,
         kind=held.kind,

@@ -308,7 +308,7 @@ def _token_revoked(view: View, event: fact.TokenRevoked, now_ms: int) -> None:
 
 
 def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
-    kept = view.catalogue.keep(event.envelope.encode(), event.id)
+    kept = view.catalogue.keep(event.envelope.encode())
     view.supply.put_record(event, view.sites, kept)
     prefix = event.id.partition("/")[0]
     serial = view.serials[prefix] = view.serials.get(prefix, 0) + 1
@@ -472,8 +472,15 @@ def _peer_changed(view: View, event: fact.PeerChanged, now_ms: int) -> None:
 
 
 def _records_taken(view: View, event: fact.RecordsTaken, now_ms: int) -> None:
-    for stored in event.records:
-        _record_stored(view, stored, now_ms)
+    prefix = event.cursor.prefix
+    serial = view.serials.get(prefix, 0)
+    for stored, kept in zip(event.records, view.catalogue.take(event.records), strict=True):
+        serial += 1
+        view.supply.put_record(stored, view.sites, kept)
+        view.touch("record", stored.id, (stored, serial, kept.record.nb, kept.envelope_sha256))
+    if event.records:
+        view.serials[prefix] = serial
+        view.touch("serial", prefix, serial)
     view.put_cursor(event.cursor)
 
 

@@ -15,12 +15,13 @@ asks the caller's store for them. One writer per identifier, so that admitting t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from tieline.model.error import TielineError
+from tieline.model.event import RecordStored
 from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.reason import Reason
@@ -78,7 +79,7 @@ class Catalogue:
         self._keys: dict[tuple[str, str], TrustedKey] = {}  # of restored rows, shared
         self._proofs: dict[str, Proof] = {}
         self._parking = Parking()
-        self._expected: dict[str, Judged] = {}
+        self._expected: tuple[Sequence[RecordStored], Sequence[Judged]] = ((), ())
         self._noted: dict[tuple[str, int], None] = {}
         self._frozen: dict[str, tuple[int, int]] = {}  # prefix -> since and until when its leases do not end
         for root in roots:
@@ -142,9 +143,9 @@ class Catalogue:
         """For deciding about a peer's copies of the log of ``prefix``, in any order; changes nothing."""
         return Intake(self._held, self._trust, prefix, now_s)
 
-    def expect(self, judged: Mapping[str, Judged]) -> None:
-        """Note what was just read of envelopes, so that `keep` need not read them again. It decides nothing."""
-        self._expected = dict(judged)
+    def expect(self, records: Sequence[RecordStored], judged: Sequence[Judged]) -> None:
+        """Note of what ``records`` were just made, so that `take` need not read them again. It decides nothing."""
+        self._expected = (records, judged)
 
     def admit(self, envelope: bytes, now_s: int) -> Admission:
         """Decide about ``envelope`` and remember the decision; what waited for it is decided too (`released`)."""
@@ -168,14 +169,8 @@ class Catalogue:
         name = self.keep(envelope).record.id
         return head_of(Identifier.parse(name), self._held[name])
 
-    def keep(self, envelope: bytes, name: str = "") -> Kept:
-        """The same for what is called ``name``, and what it says; quick for what was just judged (`expect`)."""
-        judged = self._expected.pop(name, None)
-        if judged is not None and judged.envelope == envelope:
-            held = self._held.get(name)
-            if held is None or prevails(judged.held, held):
-                self._keep(name, judged.held, envelope, judged.record)
-            return Kept(judged.record, judged.spec, judged.held.envelope_sha256)
+    def keep(self, envelope: bytes) -> Kept:
+        """The same, and what it says."""
         parcel = opened(envelope)
         record = parcel.record
         identifier = checked_identity(record)
@@ -186,6 +181,26 @@ class Catalogue:
         if held is None or prevails(fresh, held):
             self._keep(record.id, fresh, envelope, record)
         return Kept(record, None, parcel.envelope_sha256)
+
+    def take(self, records: Sequence[RecordStored]) -> list[Kept]:
+        """The same for records of one log; quick for those that were just judged (`expect`)."""
+        (expected, judged), self._expected = self._expected, ((), ())
+        if expected is not records or not records:
+            return [self.keep(record.envelope.encode()) for record in records]
+        kept: list[Kept] = []
+        known, added = self._held, 0
+        for each in judged:
+            name, held = each.id, each.held
+            before = known.get(name)
+            if before is None and held.kind not in GIVING:
+                known[name] = held
+                added += 1
+            elif before is None or prevails(held, before):
+                self._keep(name, held, each.envelope, each.record)
+            kept.append(Kept(each.record, each.spec, held.envelope_sha256))
+        for authority in judged[0].held.authority.upwards():
+            authority.count += added
+        return kept
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
