@@ -32,6 +32,7 @@ NAMES = (
     "sim_faults",
     "exchange_scale",
     "audit_append",
+    "failover",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long

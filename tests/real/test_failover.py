@@ -158,9 +158,8 @@ def test_a_killed_or_frozen_writer_is_followed_by_another_and_nothing_is_lost_or
     finally:
         world.close()
     with capsys.disabled():
-        print(
-            f"\n{len(load.acknowledged)} jobs, {len(terms)} writers, {load.reads} reads, {load.reads_alone} with one down"
-        )
+        reads = f"{load.reads} reads, {load.reads_alone} of them with a process down"
+        print(f"\n{len(load.acknowledged)} jobs, {len(terms)} writers, {reads}")
     # No acknowledged job is lost; none was made or billed twice, however often it was asked for.
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
     assert len(jobs) < MOST_JOBS
