@@ -3,7 +3,7 @@
 What happens when the leader goes away in the middle depends on what may be said twice::
 
     never sent                                      sent to the next leader
-    GET, HEAD; with an Idempotency-Key; REPEATED    sent again with the same key: a decision that was kept is answered
+    SAFE methods; an Idempotency-Key; REPEATED      sent again with the same key: a decision that was kept is answered
                                                     as it was
     everything else                                 refused with `not_leader`: it may have been kept, the caller looks
 
@@ -49,6 +49,7 @@ HOP = frozenset(
     }
 )  # fmt: skip
 OWN = frozenset({"content-length", HEADER.decode()})  # stated anew
+SAFE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")  # saying it twice is as good as once (RFC 9110, 9.2.2)
 NOT_NOW = ("not_leader", "store_unreachable")
 AS_OF = "tieline-as-of"
 UNTAKEN = b"tieline-untaken"  # on a refusal of a process that does not lead: the request went nowhere
@@ -211,7 +212,7 @@ class _Request:
         """Whether it may be said twice. A peer's signature counts once."""
         if self.body is None or _value(self.scope, SIGNED):
             return False
-        is_safe = self.scope["method"] in ("GET", "HEAD", "OPTIONS") or bool(_value(self.scope, b"idempotency-key"))
+        is_safe = self.scope["method"] in SAFE or bool(_value(self.scope, b"idempotency-key"))
         return is_safe or (self.operation is not None and self.operation.id in REPEATED)
 
     async def take(self, body: bytes | None) -> None:
