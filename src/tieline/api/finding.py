@@ -8,10 +8,12 @@ from tieline.api.call import Call
 from tieline.api.operation import operation
 from tieline.api.platform import Platform
 from tieline.exchange.commands import PlanTasks
+from tieline.exchange.peers import silence_of
 from tieline.exchange.view import Branch
+from tieline.exchange.ways import heard_ms
 from tieline.model.api import FindBody, PlanBody, PlanPage
 from tieline.model.peer import PeerState
-from tieline.model.plan import Answer, BranchAnswer
+from tieline.model.plan import Answer, BranchAnswer, Offer
 
 replace = msgspec.structs.replace
 FRESH_MS = 500  # what was heard so shortly before the question is as good as asked
@@ -33,8 +35,10 @@ async def find(call: Call, body: FindBody) -> Answer:
         await platform.federation.refresh(body.branch_budget_ms)
     branches = branches_at(platform)
     platform.indexing.heard_branches()
+    found = platform.indexing.find(body)
     return replace(
-        platform.indexing.find(body),
+        found,
+        offers=tuple(with_way(platform, offer, asked_ms // 1000) for offer in found.offers),
         branches=branches,
         unreachable=tuple(branch.exchange for branch in branches if not branch.is_reached),
         is_partial=any(not branch.is_reached or branch.as_of_ms + FRESH_MS < asked_ms for branch in branches),
@@ -50,8 +54,32 @@ def branches_at(platform: Platform) -> tuple[BranchAnswer, ...]:
             continue
         branch = view.branches.get(name) or Branch()
         is_reached = bool(branch.heard_ms) and not branch.error
-        found.append(BranchAnswer(exchange=name, as_of_ms=branch.heard_ms, is_reached=is_reached, error=branch.error))
+        silence = silence_of(view, name, platform.clock.now_ms())
+        found.append(
+            BranchAnswer(
+                exchange=name,
+                as_of_ms=branch.heard_ms,
+                is_reached=is_reached,
+                error=branch.error,
+                silent_since_ms=silence.since_ms if silence is not None else 0,
+                stale=silence.stale if silence is not None else 0,
+                is_frozen=silence is not None and silence.is_frozen,
+            )
+        )
     return tuple(found)
+
+
+def with_way(platform: Platform, offer: Offer, now_s: int) -> Offer:
+    """``offer`` with the exchange that leads there, how old what is known of it is, and whether its lease is over."""
+    view, site = platform.view, ""
+    if offer.kind == "site":
+        site = offer.id
+    elif offer.kind == "pool":
+        row = view.supply.pools.get(offer.id)
+        site = row.site if row is not None else ""
+    via = view.way_to(site) if site else ""
+    is_stale = view.catalogue.is_stale(offer.id, now_s)
+    return replace(offer, via=via, as_of_ms=heard_ms(view, via), is_stale=is_stale) if via or is_stale else offer
 
 
 @operation(

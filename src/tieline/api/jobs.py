@@ -140,8 +140,16 @@ async def read_job_why(call: Call, job: str) -> WhyView:
             view = await visible_job(platform, call.actor, name)
         else:
             return found
+    run = view.runs[-1] if view.runs else None
     return WhyView(
-        job=name, state=view.job.state.value, reasons=view.job.reasons, considered=0, nearest=None, plan=None
+        job=name,
+        state=view.job.state.value,
+        reasons=view.job.reasons,
+        considered=0,
+        nearest=None,
+        plan=None,
+        via=run.via if run is not None else "",
+        as_of_ms=run.as_of_ms if run is not None else 0,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from tieline.cli import table, words
 from tieline.cli.face import Face, as_json, flag, note, option, pass_face, show_json, verb
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
     from tieline.model.api import EventView
 
 MOST_DETAIL = 100
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run was offered."""
+
+    pool: str = ""
+    via: str = ""
+    offered_ms: int = 0
+    as_of_ms: int = 0
+
+
+class _Offered(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an offer, as far as it is shown."""
+
+    run: _Run = _Run()
 
 
 @verb("events")
@@ -59,11 +75,12 @@ def event_line(event: EventView) -> str:
 
 
 def _detail(event: EventView) -> str:
-    """What the entry's own reason says, if it has one."""
-    import msgspec
+    """What the entry's own reason says, if it has one; of an offer to whom it went."""
+    from tieline.cli.show import Because, said, through
 
-    from tieline.cli.show import Because, said
-
+    if event.kind == "run_offered":
+        run = msgspec.json.decode(event.body, type=_Offered).run
+        return table.clean(run.pool) + ("; " + through(run.via, run.offered_ms - run.as_of_ms) if run.via else "")
     try:
         part = msgspec.json.decode(event.body, type=Because)
     except (msgspec.ValidationError, msgspec.DecodeError):
@@ -74,8 +91,6 @@ def _detail(event: EventView) -> str:
 
 async def _follow(client: AsyncClient, after: int, as_json: bool) -> None:
     """Entries as they come, one JSON object to a line with ``as_json``; until interrupted."""
-    import msgspec
-
     from tieline.model.api import EventView
 
     async for event in client.stream(after):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tieline.cli import table, words
-from tieline.cli.face import Face, as_json, note, option, pass_face, show_json, verb
+from tieline.cli.face import Face, as_json, is_terminal, note, option, pass_face, show_json, verb
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -77,8 +77,11 @@ def _show(answer: Answer) -> None:
     from tieline.cli.show import show_nearest, show_reasons
 
     rows = [_row(number, each) for number, each in enumerate(answer.offers, 1)]
+    columns: tuple[str, ...] = ("rank", "id", "kind", "owner", "price", "free", "evidence", "via")
+    if is_terminal() and not any(each.via or each.is_stale for each in answer.offers):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     if rows:
-        table.show(("rank", "id", "kind", "owner", "price", "free", "evidence"), rows, right=(0, 4))
+        table.show(columns, rows, right=(0, 4))
     note(words.say("found", matched=answer.matched, considered=answer.considered, shown=len(rows)))
     if answer.reasons:
         note("  " + words.say("lost_head", count=answer.considered - answer.matched))
@@ -87,6 +90,10 @@ def _show(answer: Answer) -> None:
     for branch in answer.branches:
         if not branch.is_reached:
             note("  " + words.say("unreachable", branch=branch.exchange))
+            if branch.silent_since_ms:
+                key = "branch_frozen" if branch.is_frozen else "branch_stale"
+                age = table.age(answer.as_of_ms - branch.silent_since_ms)
+                note("    " + words.say(key, age=age, stale=branch.stale))
         elif answer.is_partial:
             note(
                 "  "
@@ -104,6 +111,7 @@ def _row(number: int, offer: Offer) -> tuple[str, ...]:
         _price(said),
         _free(said),
         _evidence(offer),
+        " ".join(each for each in (offer.via, words.say("stale") if offer.is_stale else "") if each) or "-",
     )
 
 

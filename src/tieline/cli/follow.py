@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tieline.cli import words
 from tieline.cli.face import GREEN, RED, coloured, hint, note
-from tieline.cli.show import show_reasons
+from tieline.cli.show import show_reasons, through
 from tieline.model.quantity import show_duration, show_money
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def conclude(view: JobView) -> None:
         charge=show_money(job.charged_micro_cny),
     )
     note(coloured(said, GREEN if is_good else RED, sys.stderr))
+    if run is not None and run.via:
+        note("  " + through(run.via, run.offered_ms - run.as_of_ms))
     show_reasons(job.reasons, counted=False)
     if is_good and job.outputs:
         hint(f"tieline fetch {name}")

@@ -51,9 +51,11 @@ def why(face: Face, job: str, as_json: bool) -> None:
         show_json(found)
         return
     from tieline.cli.events import event_line
-    from tieline.cli.show import said, show_nearest, show_reasons
+    from tieline.cli.show import said, show_nearest, show_reasons, through
 
     click.echo(f"{found.job}\t{words.word(found.state)}")
+    if found.via:
+        click.echo("  " + through(found.via))
     for reason in found.reasons[:1]:
         click.echo("  " + said(reason))
     show_reasons(found.reasons[1:])

@@ -34,8 +34,11 @@ def ps(face: Face, state: str | None, user: str, project: str, limit: int, live:
     import time
 
     now_ms = int(time.time() * 1000)
-    columns = ("job", "name", "state", "run", "user", "submitted", "charge")
-    table.show(columns, [_row(job, now_ms) for job in jobs], right=(6,))
+    columns: tuple[str, ...] = ("job", "name", "state", "run", "user", "submitted", "charge", "via")
+    rows = [_row(job, now_ms) for job in jobs]
+    if is_terminal() and not any(job.via for job in jobs):  # programs find the same columns whatever is in them
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    table.show(columns, rows, right=(6,))
     if not jobs and is_terminal():
         hint("tieline run -- echo hello")
 
@@ -51,4 +54,5 @@ def _row(job: Job, now_ms: int) -> tuple[str, ...]:
         job.user,
         table.when(job.submitted_ms, now_ms),
         show_money(job.charged_micro_cny),
+        job.via or "-",
     )

@@ -8,7 +8,7 @@ import msgspec
 
 from tieline.cli import words
 from tieline.cli.face import marked, note
-from tieline.cli.table import clean, show
+from tieline.cli.table import age, clean, show
 from tieline.model.error import TielineError
 from tieline.model.plan import Candidate, Plan
 from tieline.model.quantity import show_duration, show_money
@@ -29,6 +29,13 @@ class Because(msgspec.Struct, frozen=True, kw_only=True):
 def said(reason: Reason) -> str:
     """A reason in the reader's language, on one line."""
     return clean(sentence(reason, words.language()))
+
+
+def through(via: str, age_ms: int = -1) -> str:
+    """That something is behind another exchange, and how old the state was that the choice rests on, where known."""
+    if age_ms < 0:
+        return words.say("through", exchange=clean(via))
+    return words.say("through_old", exchange=clean(via), age=age(age_ms))
 
 
 def show_error(error: TielineError) -> None:
@@ -86,7 +93,7 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
         shown = plan.candidates[:MOST_CANDIDATES]
         if not any(each.is_chosen for each in shown):
             shown = (*shown, *(each for each in plan.candidates[MOST_CANDIDATES:] if each.is_chosen))
-        columns = (
+        columns: tuple[str, ...] = (
             "chosen",
             "pool",
             "owner",
@@ -97,10 +104,16 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
             "network",
             "sandbox",
             "evidence",
+            "via",
         )
-        show(columns, [_candidate_row(each) for each in shown], right=(4, 5), err=True)
+        rows = [_candidate_row(each) for each in shown]
+        if not any(each.via for each in shown):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        show(columns, rows, right=(4, 5), err=True)
         if len(plan.candidates) > len(shown):
             note("  " + words.say("and_more", count=len(plan.candidates) - len(shown)))
+    for via, as_of_ms in {each.via: each.as_of_ms for each in plan.candidates if each.via}.items():
+        note("  " + words.say("state_old", exchange=clean(via), age=age(plan.as_of_ms - as_of_ms)))
     if plan.because is not None:
         note("  " + said(plan.because))
     for field in plan.not_applied:
@@ -128,6 +141,7 @@ def _candidate_row(each: Candidate) -> tuple[str, ...]:
         each.network or "-",
         each.sandbox or words.say("none"),
         words.term("evidence", each.evidence),
+        each.via or "-",
     )
 
 

@@ -101,6 +101,13 @@ def when(ms: int, now_ms: int) -> str:
     return stamp(ms)
 
 
+def age(ms: int) -> str:
+    """A span in whole seconds: ``4 s``."""
+    from tieline.model.quantity import show_duration
+
+    return show_duration(ms // 1000 * 1_000_000) if ms >= 1000 else "0 s"
+
+
 def stamp(ms: int) -> str:
     """RFC 3339, UTC, whole seconds."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

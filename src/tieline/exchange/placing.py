@@ -19,6 +19,7 @@ from tieline.exchange.queue import PLAIN, Turns
 from tieline.exchange.sharing import Sharing
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
+from tieline.exchange.ways import heard_ms, with_ways
 from tieline.market import hold_of, stop_after_s
 from tieline.market.rating import MAX_STOP_S, ROUNDING_S
 from tieline.model.event import Events, RunOffered
@@ -46,7 +47,8 @@ def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decisio
     allow(command.actor, Role.USER, Role.ADMIN, Role.OWNER, Role.AUDITOR, what="plan")
     project = project_for(view, command.actor, command.project, command.tasks)
     demands = [demand_now(view, command.actor, task, now_ms) for task in command.tasks]
-    return Decision((), tuple(plan_demand(view, demand, now_ms, project) for demand in demands))
+    plans = (plan_demand(view, demand, now_ms, project) for demand in demands)
+    return Decision((), tuple(with_ways(view, found) for found in plans))
 
 
 def plan_task(view: View, actor: Actor, task: Task, now_ms: int, pool: str = "") -> Plan:
@@ -279,6 +281,7 @@ def offer_run(view: View, job: Job, answer: Placement, now_ms: int, left: Left =
         network=found.network,
         sandbox=found.sandbox,
         via=via,
+        as_of_ms=heard_ms(view, via),
         project=job.project,
         offered_ms=now_ms,
         expires_ms=now_ms + ttl_ms,

@@ -11,6 +11,7 @@ from tieline.exchange.placing import demand_for, plan_demand
 from tieline.exchange.projects import sees_work
 from tieline.exchange.showing import shown_to
 from tieline.exchange.view import View
+from tieline.exchange.ways import with_ways
 from tieline.model.api import PoolView, SiteView, SituationView, WhyView
 from tieline.model.job import Job, JobState, Run, RunState
 from tieline.model.party import Actor, Role, Site
@@ -28,6 +29,7 @@ def why_job(view: View, command: WhyJob, now_ms: int, ids: Ids) -> Decision:
         raise no_such("live job", command.job)
     job = view.jobs[row.id]
     reasons, plan = _waits(view, job, now_ms)
+    run = view.runs.get(job.run)
     if job.state is not JobState.QUEUED:
         reasons = _goes_on(view, job)
     return Decision(
@@ -38,7 +40,9 @@ def why_job(view: View, command: WhyJob, now_ms: int, ids: Ids) -> Decision:
             reasons=(*reasons, *job.reasons),
             considered=plan.considered if plan else 0,
             nearest=plan.nearest if plan else None,
-            plan=plan,
+            plan=with_ways(view, plan) if plan is not None else None,
+            via=run.via if run is not None else "",
+            as_of_ms=run.as_of_ms if run is not None else 0,
         ),
     )
 

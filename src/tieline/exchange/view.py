@@ -393,11 +393,8 @@ def _run_offered(view: View, event: fact.RunOffered, now_ms: int) -> None:
     run = event.run
     job = view.jobs[run.job]
     view.put_run(run)
-    view.put_job(
-        replace(
-            job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, held_micro_cny=event.held_micro_cny, reasons=()
-        )
-    )
+    booked = replace(job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, via=run.via, reasons=())
+    view.put_job(replace(booked, held_micro_cny=event.held_micro_cny))
 
 
 def _run_accepted(view: View, event: fact.RunAccepted, now_ms: int) -> None:

@@ -249,6 +249,8 @@ class WhyView(View, frozen=True, kw_only=True):
     considered: int
     nearest: Relaxation | None
     plan: Plan | None  # what placing says now, for a job that waits
+    via: str  # the exchange behind which its newest run is, or was; empty: it is at a site of this one
+    as_of_ms: int  # when what is free behind that exchange was heard, as the choice rests on it
 
 
 class StopBody(Body, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     network: str = ""
     sandbox: str = ""  # what isolated it: bubblewrap, container, none
     via: str = ""  # the peer that it was offered to; empty: the site is ours
+    as_of_ms: int = 0  # when what is free behind that peer was heard, as the choice rests on it
     project: str = ""
     offered_ms: int = 0
     expires_ms: int = 0  # of the offer
@@ -198,3 +199,4 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str = ""
     origin: Origin | None = None  # another exchange asked for it
     preemptions: int = 0  # times that it gave way to others; not held against it
+    via: str = ""  # the peer behind which its newest run was placed; empty: at one of our sites

@@ -20,6 +20,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attributes: dict[str, Any] = {}
     evidence: dict[str, str] = {}
     score: float = 0.0
+    via: str = ""  # the exchange that leads there; empty: it is behind none, or no way is known
+    as_of_ms: int = 0  # when what is free behind that exchange was heard, by the clock of the one that answers
+    is_stale: bool = False  # its lease is over, and counts only because its branch is silent and frozen
 
 
 class BranchAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,6 +32,9 @@ class BranchAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     as_of_ms: int = 0  # by the clock of the exchange that answers; 0: never heard
     is_reached: bool = True
     error: str = ""
+    silent_since_ms: int = 0  # 0: it is heard
+    stale: int = 0  # leases of it that would have ended since
+    is_frozen: bool = False  # so many that they do not end
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +70,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sandbox: str = ""
     evidence: str = "declared"
     is_chosen: bool = False
+    via: str = ""  # the exchange that leads there; empty: the pool is behind none
+    as_of_ms: int = 0  # when what is free behind that exchange was heard, by the clock of the one that answers
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,28 @@
+"""Ways: through which exchange something is reached, and how old what is known of it is."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tieline.exchange.view import View
+from tieline.model.plan import Candidate, Plan
+
+replace = msgspec.structs.replace
+
+
+def heard_ms(view: View, via: str) -> int:
+    """When what is free behind a peer was heard, by our clock; 0: it is ours, or was never heard."""
+    branch = view.branches.get(via)
+    return branch.heard_ms if branch is not None else 0
+
+
+def with_ways(view: View, plan: Plan) -> Plan:
+    """``plan`` with the exchange that leads to each candidate, and how old what it rests on is."""
+    if not view.remote_sites or not plan.candidates:
+        return plan
+    return replace(plan, candidates=tuple(_with_way(view, each) for each in plan.candidates))
+
+
+def _with_way(view: View, candidate: Candidate) -> Candidate:
+    via = view.way_to(candidate.site)
+    return replace(candidate, via=via, as_of_ms=heard_ms(view, via)) if via else candidate
