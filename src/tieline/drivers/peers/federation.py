@@ -45,6 +45,7 @@ log = logging.getLogger("tieline.peers")
 T = TypeVar("T")
 ASK_S = 30.0  # between two requests to an exchange that has not said yes
 AGAIN_S = 30.0  # at most between two lives of a duty that failed
+WELL_S = 20.0  # a duty that went on for so long since is well: longer than any one question of it takes
 RENEW_S = 86_400.0
 
 
@@ -133,6 +134,7 @@ class Branch:
         self.tally = tally
         self.duties: list[Duty] = []
         self.error: Reason | None = None  # while it is asked
+        self.failed: dict[int, Reason] = {}  # why a duty had to begin again, until it is well
         self.task = asyncio.create_task(self._ask() if peer.state is PeerState.ASKED else self._serve(makers))
 
     def tell(self, peer: Peer) -> bool:
@@ -164,20 +166,27 @@ class Branch:
         try:
             async with PeerClient(self.peer.url, self.peer.id, self.host.signer, tally=self.tally) as client:
                 self.duties = [make(self.host, self.peer, client) for make in makers]
-                await asyncio.gather(*(self._live(duty) for duty in self.duties))
+                await asyncio.gather(*(self._live(number, duty) for number, duty in enumerate(self.duties)))
         except TielineError as error:  # an address that is never called
             self.error = said_reason(error)
 
-    async def _live(self, duty: Duty) -> None:
+    async def _live(self, number: int, duty: Duty) -> None:
         waits = Backoff(first_s=1.0, most_s=AGAIN_S)
         while True:
+            well = asyncio.get_running_loop().call_later(WELL_S, self._well, number, waits)
             try:
                 await duty.run()
             except TielineError as error:
-                self.error = said_reason(error)
+                self.failed[number] = said_reason(error)
             except Exception:
                 log.exception("defect in what is done for %s", self.peer.id)
+            finally:
+                well.cancel()
             await asyncio.sleep(0.2 + waits.next_s())
+
+    def _well(self, number: int, waits: Backoff) -> None:
+        self.failed.pop(number, None)
+        waits.reset()
 
 
 class Federation:
@@ -234,7 +243,7 @@ class Federation:
     def error(self, peer: str) -> Reason | None:
         """Why the tasks of one peer do not get on."""
         branch = self.branches.get(peer)
-        return None if branch is None else branch.error
+        return None if branch is None else branch.error or next(iter(branch.failed.values()), None)
 
     async def refresh(self, budget_ms: int) -> None:
         """Ask every active peer what is free there now; whoever takes longer is not waited for, and asked no less."""

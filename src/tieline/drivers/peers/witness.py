@@ -83,9 +83,16 @@ class Witness:
         return None
 
     async def run(self) -> None:
-        """Witness until cancelled. Raises TielineError when the peer does not answer as it must."""
+        """Witness until cancelled. Raises TielineError when the peer does not answer as it must.
+
+        One that cannot be reached is asked again in the next round: that it is silent is not ours to say.
+        """
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except TielineError as error:
+                if not error.transient:
+                    raise
             await asyncio.sleep(ROUND_S)
 
     async def look(self) -> None:
