@@ -28,12 +28,17 @@ def signed(body: bytes, kid: str = KID) -> bytes:
     return forged(body, header(kid), key_of(kid))
 
 
+def careful(envelopes: Sequence[bytes], *_: Any, **__: Any) -> usual.Page:
+    """Nothing is usual."""
+    return usual.Page([None] * len(envelopes), [b""] * len(envelopes))
+
+
 def came_to(prefix: str, envelopes: Sequence[bytes], *, is_together: bool, is_proved: bool = False) -> list[Any]:
     """What became of each copy, and what would be kept."""
     log = WORLD.catalogue.intake(prefix, NOW_S)
     together = usual.usual
     if not is_together:
-        intake.usual = lambda these, _: [None] * len(these)
+        intake.usual = careful
     try:
         decided = log.judge_all(envelopes, is_proved=is_proved)
     finally:
@@ -55,7 +60,8 @@ def check(envelopes: Sequence[bytes], prefix: str = LOG) -> None:
 def is_usual(envelope: bytes) -> bool:
     """Whether it is judged together with others, after one of its kind."""
     page = (signed(body_of("pool")), signed(body_of("site")), envelope)
-    return usual.usual(page, WORLD.catalogue.intake(LOG, NOW_S)._ground())[-1] is not None
+    ground = WORLD.catalogue.intake(LOG, NOW_S)._ground()
+    return usual.usual(page, ground, is_proved=True).judged[-1] is not None
 
 
 @pytest.mark.parametrize("kind", SPECS)

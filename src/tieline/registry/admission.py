@@ -73,6 +73,19 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         return head_of(self.identifier, self.held)
 
 
+class Judged(msgspec.Struct, frozen=True, gc=False):
+    """The decision about one copy. ``held`` is what would be kept; of an equivocation, what was kept before it."""
+
+    outcome: Outcome
+    id: str
+    held: Held
+    record: Record
+    spec: Spec | None
+    envelope: bytes
+    other_sha256: bytes = b""  # of an equivocation: of this payload
+    fresh: Held | None = None  # of an equivocation: what is kept from now on, where that is this payload
+
+
 def held_of(parcel: Opened, key: TrustedKey, authority: Authority) -> Held:
     """What is to be remembered of a record."""
     record = parcel.record

@@ -30,6 +30,7 @@ from tieline.model.spec import Spec
 from tieline.registry.admission import (
     Admission,
     Head,
+    Judged,
     Outcome,
     Proof,
     check_kid,
@@ -45,7 +46,7 @@ from tieline.registry.admission import (
 from tieline.registry.authority import GIVING, Authority, Held, TrustedKey, check_quota, named_key, signing_key
 from tieline.registry.delegation import check_delegation
 from tieline.registry.envelope import opened
-from tieline.registry.intake import Intake, Judged
+from tieline.registry.intake import Intake
 from tieline.registry.keys import check_signature, public_bytes
 from tieline.registry.parking import Parking
 from tieline.registry.resolution import Resolved, resolved

@@ -19,7 +19,7 @@ from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.record import Delegation, Record, Status
 from tieline.model.spec import CheckpointSpec, Spec
-from tieline.registry.admission import Outcome, check_kid, check_lease, check_newer, checked_identity, prevails
+from tieline.registry.admission import Judged, Outcome, check_kid, check_lease, check_newer, checked_identity, prevails
 from tieline.registry.authority import Authority, Held, TrustedKey, check_quota, signing_key
 from tieline.registry.delegation import check_delegation
 from tieline.registry.envelope import opened
@@ -29,20 +29,7 @@ from tieline.registry.rules import refused
 from tieline.registry.specs import check_spec, checked_spec
 from tieline.registry.swift import Read, read
 from tieline.registry.trust import Trust
-from tieline.registry.usual import Copy, Ground, usual
-
-
-class Judged(msgspec.Struct, frozen=True, gc=False):
-    """The decision about one copy. ``held`` is what would be kept; of an equivocation, what was kept before it."""
-
-    outcome: Outcome
-    id: str
-    held: Held
-    record: Record
-    spec: Spec | None
-    envelope: bytes
-    other_sha256: bytes = b""  # of an equivocation: of this payload
-    fresh: Held | None = None  # of an equivocation: what is kept from now on, where that is this payload
+from tieline.registry.usual import Ground, usual
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +39,11 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     spec: Spec | None
     held: Held  # what would be kept
     envelope: bytes
+
+    @property
+    def id(self) -> str:
+        """The identifier."""
+        return self.found.record.id
 
 
 class Intake:
@@ -92,13 +84,33 @@ class Intake:
         ``is_proved``: the owner's checkpoint was verified and covers these very bytes, so that one signature stands
         for all of theirs. Every other rule holds all the same.
         """
-        looked: list[Copy | Judged | Candidate | TielineError] = [
-            copy or self._look(envelope)
-            for copy, envelope in zip(usual(envelopes, self._ground()), envelopes, strict=True)
+        page = usual(envelopes, self._ground(), is_proved=is_proved)
+        looked: list[Judged | Candidate | TielineError] = [
+            self._look(envelope) if judged is None else judged
+            for judged, envelope in zip(page.judged, envelopes, strict=True)
         ]
         if not is_proved:  # one after the other: alone, each signature finds its tables out of the caches
-            looked = [_verified(each) if isinstance(each, Copy | Candidate) else each for each in looked]
-        return [self._settled(each, envelope) for each, envelope in zip(looked, envelopes, strict=True)]
+            looked = [
+                _verified(each, signed) if each is judged or isinstance(each, Candidate) else each
+                for each, judged, signed in zip(looked, page.judged, page.signed, strict=True)
+            ]
+        decided: list[Judged | TielineError] = []
+        fresh, held, room = self.fresh, self._held, self._room
+        for each, judged in zip(looked, page.judged, strict=True):
+            if isinstance(each, Candidate):
+                decided.append(self._settled(each))
+            elif each is not judged or judged is None:
+                decided.append(each)
+            else:
+                name = judged.id
+                is_new = name not in held
+                if name in fresh or (is_new and self._added >= room):
+                    decided.append(self._settled(_candidate(judged)))
+                else:
+                    self._added += is_new
+                    fresh[name] = judged
+                    decided.append(judged)
+        return decided
 
     def _ground(self) -> Ground:
         authority = self._authority
@@ -125,21 +137,8 @@ class Intake:
             return error
         return Candidate(found, spec, fresh, envelope)
 
-    def _settled(self, looked: Copy | Judged | Candidate | TielineError, envelope: bytes) -> Judged | TielineError:
-        """What a copy comes to beside what came before it in the same page."""
-        if isinstance(looked, Copy):
-            record, spec, fresh, _ = looked
-            name = record.id
-            is_new = name not in self._held
-            if name in self.fresh or (is_new and self._added >= self._room):
-                return self._beside(_candidate(looked, envelope))
-            self._added += is_new
-            judged = self.fresh[name] = Judged(Outcome.STORED, name, fresh, record, spec, envelope)
-            return judged
-        return self._beside(looked) if isinstance(looked, Candidate) else looked
-
-    def _beside(self, candidate: Candidate) -> Judged | TielineError:
-        """A copy that was verified, beside what is held by now."""
+    def _settled(self, candidate: Candidate) -> Judged | TielineError:
+        """A copy that was verified, beside what came before it in the same page."""
         found, record, fresh = candidate.found, candidate.found.record, candidate.held
         held = self._newest(record.id)
         if held is not None:
@@ -245,22 +244,21 @@ def _settled_by(held: Held, found: Read, envelope: bytes) -> Judged | None:
     return None
 
 
-def _verified(looked: Copy | Candidate) -> Copy | Candidate | TielineError:
+def _verified(looked: Judged | Candidate, signed: bytes) -> Judged | Candidate | TielineError:
     key = looked.held.key
+    if isinstance(looked, Candidate):
+        signed = looked.found.signed
     try:
-        if isinstance(looked, Copy):
-            check_signature(key.public, looked.signed, key.kid, looked.record.id)
-        else:
-            check_signature(key.public, looked.found.signed, key.kid, looked.found.record.id)
+        check_signature(key.public, signed, key.kid, looked.id)
     except TielineError as error:
         return error
     return looked
 
 
-def _candidate(copy: Copy, envelope: bytes) -> Candidate:
-    record, spec, held, signed = copy
-    found = Read(record, spec, held.key.kid, held.sha256, held.envelope_sha256, signed)
-    return Candidate(found, spec, held, envelope)
+def _candidate(judged: Judged) -> Candidate:
+    held = judged.held
+    found = Read(judged.record, judged.spec, held.key.kid, held.sha256, held.envelope_sha256, b"")
+    return Candidate(found, judged.spec, held, judged.envelope)
 
 
 def _room(authority: Authority | None) -> int:

@@ -23,7 +23,7 @@ from tieline.model.error import TielineError
 from tieline.model.identifier import DOTTED, MAX_IDENTIFIER_BYTES, Identifier
 from tieline.model.kinds import KINDS, Writer
 from tieline.model.record import MAX_LEASE_S, MAX_RECORD_BYTES, Record, Status
-from tieline.model.spec import Spec
+from tieline.registry.admission import Judged, Outcome
 from tieline.registry.authority import Authority, Held, TrustedKey
 from tieline.registry.envelope import RECORD_TYPE, header
 from tieline.registry.keys import _LAST, _PADDING, _STANDARD, SIGNATURE_BYTES
@@ -42,15 +42,6 @@ _WITHDRAWN = Status.WITHDRAWN
 _DEFLECTED = (msgspec.MsgspecError, ValueError, RecursionError, TielineError)
 
 
-class Copy(NamedTuple):
-    """A copy that breaks no rule as far as was looked; its signature comes next."""
-
-    record: Record
-    spec: Spec
-    held: Held  # what would be kept
-    signed: bytes  # the signature, followed by what it is over
-
-
 class Ground(NamedTuple):
     """What copies of one log are judged on."""
 
@@ -61,10 +52,17 @@ class Ground(NamedTuple):
     now_s: int
 
 
-def usual(envelopes: Sequence[bytes], ground: Ground) -> list[Copy | None]:
-    """What each of ``envelopes`` comes to by itself, in their order; None for one that needs care."""
-    found: list[Copy | None] = [None] * len(envelopes)
-    parts = _Parts(envelopes)
+class Page(NamedTuple):
+    """What the copies of a page come to by themselves, in their order; their signatures come next."""
+
+    judged: list[Judged | None]  # None: it needs care
+    signed: list[bytes]  # the signature of each, followed by what it is over; empty where nobody asks
+
+
+def usual(envelopes: Sequence[bytes], ground: Ground, *, is_proved: bool) -> Page:
+    """Judge ``envelopes`` by everything but their signatures, which are only read where they are needed."""
+    judged: list[Judged | None] = [None] * len(envelopes)
+    parts = _Parts(envelopes, is_proved)
     by_kind: dict[str, tuple[Form, list[int]]] = {}
     for at, payload in enumerate(parts.payloads):
         form = form_of(payload) if payload else None
@@ -74,25 +72,24 @@ def usual(envelopes: Sequence[bytes], ground: Ground) -> list[Copy | None]:
                 places = by_kind[form.kind] = (form, [])
             places[1].append(at)
     for form, at_kind in by_kind.values():
-        _judge(form, at_kind, envelopes, parts, ground, found)
-    return found
+        _judge(form, at_kind, envelopes, parts, ground, judged)
+    return Page(judged, parts.signed)
 
 
 class _Parts:
     """Envelopes taken apart; an empty payload stands for one that has to be taken apart with care."""
 
-    def __init__(self, envelopes: Sequence[bytes]) -> None:
+    def __init__(self, envelopes: Sequence[bytes], is_proved: bool) -> None:
         self.payloads: list[bytes] = []
-        self.signed: list[bytes] = []
+        self.signed: list[bytes] = [b""] * len(envelopes)
         self.kids: list[str] = []
         middle, kid = b"", ""  # of the one before: the same for all records of one key
-        for envelope in envelopes:
+        for at, envelope in enumerate(envelopes):
             if not middle or not envelope.startswith(middle, -_END_BYTES - len(middle)):
                 middle, kid = _middle(envelope)
-            end = -_END_BYTES - len(middle)
-            body = envelope[_HEAD_BYTES:end]
+            body = envelope[_HEAD_BYTES : -_END_BYTES - len(middle)]
             tail = len(body) & 3
-            payload = signed = b""
+            payload = b""
             if (
                 middle
                 and body
@@ -102,16 +99,17 @@ class _Parts:
                 and (not tail or body[-1] in _LAST[tail])
                 and envelope[-3] in b"AQgw"
             ):
+                digits = envelope[-_END_BYTES:-2].translate(_STANDARD)
                 try:
                     payload = a2b_base64(body.translate(_STANDARD) + _PADDING[tail], strict_mode=True)
-                    digits = envelope[-_END_BYTES:-2].translate(_STANDARD) + b"=="
-                    signature = a2b_base64(digits, strict_mode=True)
-                    protected = middle[len(_PROTECTED) : -len(_SIGNATURE)]
-                    signed = b"%b%b.%b" % (signature, protected, body)
+                    signature = a2b_base64(digits + b"==", strict_mode=True)
                 except Base64Error:
                     payload = b""
+                else:
+                    if not is_proved:
+                        protected = middle[len(_PROTECTED) : -len(_SIGNATURE)]
+                        self.signed[at] = b"%b%b.%b" % (signature, protected, body)
             self.payloads.append(payload)
-            self.signed.append(signed)
             self.kids.append(kid)
 
 
@@ -134,9 +132,9 @@ def _judge(
     envelopes: Sequence[bytes],
     parts: _Parts,
     ground: Ground,
-    found: list[Copy | None],
+    judged: list[Judged | None],
 ) -> None:
-    """Judge the copies at ``places``, which are of one kind; what is usual is put into ``found``."""
+    """Judge the copies at ``places``, which are of one kind; what is usual is put into ``judged``."""
     decode, kind, row = form.decode, form.kind, KINDS[form.kind]
     begin = f"{ground.prefix}/{kind}/"
     begin_count, now_s = len(begin), ground.now_s
@@ -172,9 +170,10 @@ def _judge(
                 check_spec(Identifier(prefix, kind, name[begin_count:]), record.links, spec, row)
         except _DEFLECTED:
             continue
-        sha, whole = sha256(payload).digest(), sha256(envelopes[at]).digest()
+        envelope = envelopes[at]
+        sha, whole = sha256(payload).digest(), sha256(envelope).digest()
         fresh = Held(rev, sha, whole, nb, exp, record.status, kind, key, authority)
-        found[at] = Copy(record, spec, fresh, parts.signed[at])
+        judged[at] = Judged(Outcome.STORED, name, fresh, record, spec, envelope)
 
 
 assert SIGNATURE_BYTES * 4 // 3 + 1 == _SIGNATURE_DIGITS
