@@ -37,7 +37,7 @@ from tieline.model.api import LogKept
 from tieline.model.audit import HeadView, LogHead
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
-from tieline.model.peer import Introduction
+from tieline.model.peer import Introduction, PeerState
 from tieline.model.peering import BranchView
 from tieline.model.protocol import WELCOME, Offer, Proof
 from tieline.model.reason import Reason
@@ -197,9 +197,11 @@ class Platform:
         rejected: dict[str, int] = {}
         for code, count in (item for tally in tallies for item in tally.rejected.items()):
             rejected[code] = rejected.get(code, 0) + count
+        stale_ms = max(0, now_ms - (shown.heard_ms or shown.since_ms))
         return msgspec.structs.replace(
             shown,
-            stale_ms=max(0, now_ms - (shown.heard_ms or shown.since_ms)),
+            stale_ms=stale_ms,
+            freshness=freshness_of(shown, stale_ms <= self.limits.lease_ms),
             rejected=dict(sorted(rejected.items())),
             in_bytes=sum(tally.in_bytes for tally in tallies),
             out_bytes=sum(tally.out_bytes for tally in tallies),
@@ -298,6 +300,15 @@ def _whose(store: Store, prefix: str, jobs: Sequence[str]) -> list[tuple[str, st
         known = store.job(f"{prefix}/job/{job}")
         found.append((job, known.user, known.project) if known is not None else (job, "", ""))
     return found
+
+
+def freshness_of(branch: BranchView, is_heard: bool) -> str:
+    """How fresh what is known of a branch is, in one word; nothing for one that is not active."""
+    if branch.state is not PeerState.ACTIVE:
+        return ""
+    if branch.silence is not None:
+        return "frozen" if branch.silence.is_frozen else "silent"
+    return "fresh" if is_heard else "stale"
 
 
 def with_puller(branch: BranchView, standing: Standing | None, error: Reason | None, now_ms: int) -> BranchView:

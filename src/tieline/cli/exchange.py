@@ -156,7 +156,7 @@ def rm(face: Face, name: str, yes: bool, as_json: bool) -> None:
 @as_json
 @pass_face
 def status(face: Face, as_json: bool) -> None:
-    """How each branch stands: what was taken, how far behind that is, when it was heard, and what is wrong."""
+    """How each branch stands: what was taken, how far behind that is, how fresh, and what of it was refused."""
     from tieline.model.reason import sentence
 
     page = _page(face)
@@ -164,17 +164,20 @@ def status(face: Face, as_json: bool) -> None:
         show_json(page)
         return
     known = [each for each in page.branches if each.state != "removed"]
-    columns = ("exchange", "role", "state", "logs", "serial", "lag", "heard", "calls", "limited", "trouble")
-    table.show(columns, [_status(each, page.now_ms) for each in known], right=(3, 4, 5, 7, 8))
+    columns = ("exchange", "role", "state", "branch", "logs", "serial", "lag", "heard", "moved", "limited", "trouble")
+    table.show(columns, [_status(each, page.now_ms) for each in known], right=(4, 5, 6, 8, 9))
     for each in known:
         if each.fault is not None:
             said = sentence(each.fault, words.language())
             note(words.say("peer_at_fault", exchange=each.exchange, why=said))
             hint(f"tieline exchange peer clear {each.exchange}")
+        _silence(each, page.now_ms)
         for prefix in each.paused:
             note(words.say("peer_paused", exchange=each.exchange, prefix=prefix))
         for rule, count in each.refused.items():
             note(words.say("peer_refused_records", exchange=each.exchange, count=count, rule=rule))
+        for rule, count in each.rejected.items():
+            note(words.say("peer_rejected", exchange=each.exchange, count=count, rule=rule))
     if not known:
         hint("tieline exchange peer add URL")
 
@@ -255,18 +258,31 @@ def _row(each: BranchView) -> tuple[str, ...]:
 
 
 def _status(each: BranchView, now_ms: int) -> tuple[str, ...]:
+    from tieline.model.quantity import show_size
+
     return (
         each.exchange,
         words.term("peer", each.role),
         words.term("peer", each.state),
+        words.term("freshness", each.freshness) or "-",
         f"{each.logs:,}",
         f"{each.serial:,}",
-        f"{each.lag:,}",
+        f"{each.lag:,}" + (f", {table.age(each.lag_ms)}" if each.lag_ms else ""),
         table.when(each.heard_ms, now_ms),
-        f"{each.calls.get('calls', 0):,}",
-        f"{each.calls.get('limited', 0) + each.calls.get('unproved', 0):,}",
+        f"{show_size(each.in_bytes)} / {show_size(each.out_bytes)}",
+        f"{sum(each.refused.values()) + sum(each.rejected.values()):,}",
         _trouble(each),
     )
+
+
+def _silence(each: BranchView, now_ms: int) -> None:
+    """What of a branch that is not heard goes stale."""
+    silence = each.silence
+    if silence is None:
+        return
+    values = {"exchange": each.exchange, "age": table.age(now_ms - silence.since_ms), "stale": silence.stale}
+    key = "peer_frozen" if silence.is_frozen else "peer_silent"
+    note(words.say(key, **values, alive=silence.alive, until=table.stamp(silence.until_ms)))
 
 
 def _trouble(each: BranchView) -> str:

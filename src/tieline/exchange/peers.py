@@ -237,6 +237,7 @@ def branch_view(view: View, peer: Peer, taken: tuple[int, int, int], now_ms: int
         silence=silence_of(view, peer.id, now_ms),
         is_listening=False,
         stale_ms=0,
+        freshness="",
         stored=0,
         parked=0,
         equivocations=0,

@@ -110,6 +110,7 @@ class BranchView(View, frozen=True, kw_only=True):
     silence: SilenceView | None  # while it is not heard: what of its goes stale
     is_listening: bool  # its tail is open
     stale_ms: int  # since the last answer
+    freshness: str  # fresh, stale (not heard for a lease), silent (no answer), frozen (its leases do not end); or empty
     stored: int  # records since the process began, as the next four
     parked: int
     equivocations: int
