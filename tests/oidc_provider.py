@@ -230,11 +230,12 @@ class Provider:
         return web.Response(text=self.keys[asked.get("key", -1)].token(claims, **asked.get("head", {})))
 
     async def rotate(self, request: web.Request) -> web.StreamResponse:
-        """A new key that signs from now on; `keep` says how many of the old ones stay published."""
+        """A new key that signs from now on, under the name `kid`; `keep` says how many old ones stay published."""
         asked = await request.json()
         keep = asked.get("keep", 1)
         old = self.keys[len(self.keys) - keep :] if keep else []
         self.keys = [*old, self.new_key(asked.get("alg", "RS256"))]
+        self.keys[-1].kid = asked.get("kid", self.keys[-1].kid)
         return web.json_response({"kid": self.keys[-1].kid})
 
     async def behave(self, request: web.Request) -> web.StreamResponse:

@@ -83,6 +83,7 @@ def _few(groups: tuple[str, ...]) -> tuple[str, ...]:
 
 def _end_s(call: Call, wanted_s: int) -> int:
     """When the token ends: never after the one that it comes from."""
-    view = call.platform.view
-    parent = view.tokens.get(view.token_sha256.get(call.actor.token, ""))
-    return min(wanted_s, parent.expires_ms // 1000) if parent is not None and parent.expires_ms else wanted_s
+    view, actor = call.platform.view, call.actor
+    parent = view.tokens.get(view.token_sha256.get(actor.token, ""))
+    ends_s = parent.expires_ms // 1000 if parent is not None else actor.ends_s
+    return min(wanted_s, ends_s) if ends_s else wanted_s

@@ -6,8 +6,8 @@
                   "groups": {"hpc-admins": {"roles": ["admin", "user"]}, "*": {"roles": ["user"]}}}]}
 
 A caller is named ``<alias>:<claim>``; names of this exchange's own tokens have no colon, so that neither can pass for
-the other. The keys of a provider are kept while it is silent; an unknown `kid` has them asked for again, at most every
-`refetch_s`.
+the other. The keys of a provider are kept while it is silent, for `kept_s` at most; an unknown `kid`, or a signature
+that does not fit, has them asked for again, at most every `refetch_s`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Annotated, Any
 import msgspec
 
 from tieline.api.oidctoken import (
+    Parts,
     PublishedKey,
     Rules,
     check_claims,
-    check_signature,
+    is_signed,
     key_for,
     keys_of,
     refusal,
@@ -72,6 +73,8 @@ class IssuerFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     skew_s: Annotated[int, msgspec.Meta(ge=0, le=300)] = 60
     refetch_s: Annotated[int, msgspec.Meta(ge=1, le=3_600)] = 10  # between two looks for an unknown key
     keys_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 3_600  # after which keys are asked for again
+    kept_s: Annotated[int, msgspec.Meta(ge=60, le=2_592_000)] = 86_400  # after which silence makes keys worthless
+    life_s: Annotated[int, msgspec.Meta(ge=60, le=2_592_000)] = 86_400  # the longest that a token may live
 
 
 class OidcFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,9 +97,11 @@ class Keys:
         self.asked = 0
 
     def kept(self) -> tuple[PublishedKey, ...]:
-        """What is known now; old keys are asked for again meanwhile."""
-        is_old = self._taken_s is None or self._clock_s() - self._taken_s > self._stated.keys_s
-        if is_old and self._kept:
+        """What is known now; old keys are asked for again meanwhile, and too old ones count no more."""
+        age_s = self._clock_s() - self._taken_s if self._taken_s is not None else 0.0
+        if age_s > self._stated.kept_s:
+            self._kept = ()
+        elif age_s > self._stated.keys_s:
             self._ask()
         return self._kept
 
@@ -177,20 +182,21 @@ class Issuers:
         if stated is None:
             raise refusal("oidc_issuer", seen=str(named)[:200])
         keys = self.keys[stated.issuer]
-        key = key_for(parts, keys.kept()) or key_for(parts, await keys.renewed())
-        if key is None and keys.fault:
-            raise refusal("oidc_unreachable", issuer=stated.alias, why=keys.fault[:300])
-        if key is None:
-            raise refusal("oidc_key", kid=parts.kid[:80] or "-", issuer=stated.alias)
-        check_signature(parts, key)
+        key = key_for(parts, keys.kept())
+        if key is None or not is_signed(parts, key):  # a new key, or another under a name that is known
+            _check_signed(parts, key_for(parts, await keys.renewed()), stated.alias, keys.fault)
         audience = stated.audience or (stated.client_id,)
         rules = Rules(
-            issuer=stated.issuer, audience=audience, clients=(stated.client_id, *stated.clients), skew_s=stated.skew_s
+            issuer=stated.issuer,
+            audience=audience,
+            clients=(stated.client_id, *stated.clients),
+            skew_s=stated.skew_s,
+            life_s=stated.life_s,
         )
-        check_claims(parts.claims, rules, now_s)
-        return self._actor(stated, parts.claims, via)
+        ends_s = check_claims(parts.claims, rules, now_s)
+        return self._actor(stated, parts.claims, via, ends_s)
 
-    def _actor(self, stated: IssuerFile, claims: dict[str, Any], via: str) -> Actor:
+    def _actor(self, stated: IssuerFile, claims: dict[str, Any], via: str, ends_s: int) -> Actor:
         name, groups = _name(stated, claims), _groups(stated, claims)
         named = tuple(f"{stated.alias}:{group}" for group in groups)
         held = [each for group, each in stated.groups.items() if group == EVERYBODY or group in groups]
@@ -200,7 +206,25 @@ class Issuers:
         owner = next((each.owner for each in held if each.owner), "")
         if owner and owner != self._prefix and not owner.startswith(self._prefix + "."):
             owner = f"{self._prefix}.{owner}"
-        return Actor(name=name, roles=tuple(roles), owner=owner, via=via, right=f"oidc {stated.alias}", groups=named)
+        return Actor(
+            name=name,
+            roles=tuple(roles),
+            owner=owner,
+            via=via,
+            right=f"oidc {stated.alias}",
+            groups=named,
+            ends_s=ends_s,
+        )
+
+
+def _check_signed(parts: Parts, key: PublishedKey | None, issuer: str, fault: str) -> None:
+    """Raise `unauthenticated`: oidc_unreachable, oidc_key, oidc_signature."""
+    if key is None and fault:
+        raise refusal("oidc_unreachable", issuer=issuer, why=fault[:300])
+    if key is None:
+        raise refusal("oidc_key", kid=parts.kid[:80] or "-", issuer=issuer)
+    if not is_signed(parts, key):
+        raise refusal("oidc_signature", kid=parts.kid[:80] or "-")
 
 
 def claim(claims: dict[str, Any], name: str) -> Any:

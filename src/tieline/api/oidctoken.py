@@ -4,7 +4,9 @@ The algorithm is one of a fixed list and must fit the key that the provider publ
 in a token's head can name, carry or fetch a key. An access token and an identity token pass the same checks: who made
 it, for whom, through which client, from when to when.
 
-Sources: RFC 7519, RFC 8725 (best practices), OpenID Connect Core 1.0 section 3.1.3.7, RFC 9068.
+There is no `nonce` to compare: what is checked here is shown by whoever bears it; nobody logged in at this exchange.
+
+Sources: RFC 7519, RFC 8725 (best practices), OpenID Connect Core 1.0 section 3.1.3.7, RFC 9068, RFC 7800.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ MOST_KEYS = 100
 RSA_BYTES = (256, 1_024)  # of the modulus: 2,048 to 8,192 bits
 ALGORITHMS = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP", "Ed25519": "OKP"}  # and the keys that they are made with
 TYPES = ("", "jwt", "at+jwt", "application/at+jwt")
+NEVER_SHOWN = ("refresh", "offline", "logout")  # what a claim `typ` says of tokens that are for the provider alone
 PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 CURVES = {"EC": "P-256", "OKP": "Ed25519"}
 HINT = ("tieline login URL --oidc",)
@@ -38,6 +41,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     audience: tuple[str, ...]  # one of these must be meant
     clients: tuple[str, ...]  # through which it may have been asked for, where it says so (`azp`, `client_id`)
     skew_s: int = 60
+    life_s: int = 86_400  # from when it was made to its end
 
 
 class _KeySet(msgspec.Struct, frozen=True):
@@ -135,37 +139,53 @@ def key_for(parts: Parts, keys: tuple[PublishedKey, ...]) -> PublishedKey | None
     return fitting[0] if len(fitting) == 1 else None
 
 
-def check_signature(parts: Parts, key: PublishedKey) -> None:
-    """Raise `unauthenticated` (oidc_signature) unless ``key`` signed the token."""
+def is_signed(parts: Parts, key: PublishedKey) -> bool:
+    """Whether ``key`` signed the token."""
     algorithm: Verifier = JWSRegistry.algorithms[parts.alg]
     try:
-        is_good = algorithm.verify(parts.signed, parts.signature, key.key)
+        return algorithm.verify(parts.signed, parts.signature, key.key)
     except (JoseError, ValueError, TypeError):
-        is_good = False
-    if not is_good:
-        raise refusal("oidc_signature", kid=parts.kid[:80] or "-")
+        return False
 
 
-def check_claims(claims: dict[str, Any], rules: Rules, now_s: int) -> None:
-    """Raise `unauthenticated` unless the token is the issuer's, for us, through a client of ours, and of now."""
+def check_claims(claims: dict[str, Any], rules: Rules, now_s: int) -> int:
+    """Raise `unauthenticated` unless the token is the issuer's, for us, through a client of ours, and of now.
+
+    The second in which it ends.
+    """
     if claims.get("iss") != rules.issuer:
         raise refusal("oidc_issuer", seen=str(claims.get("iss"))[:200])
     subject = claims.get("sub")
     if type(subject) is not str or not subject:
         raise refusal("oidc_claim", claim="sub")
-    if "events" in claims:
-        raise refusal("oidc_type", seen="security event")
+    _check_purpose(claims)
     _check_parties(claims, rules)
     begins, ends, made = (_seconds(claims, name) for name in ("nbf", "exp", "iat"))
-    if ends is None:
-        raise refusal("oidc_claim", claim="exp")
     if made is None:
         raise refusal("oidc_claim", claim="iat")
+    if ends is None:
+        raise refusal("oidc_claim", claim="exp")
     if ends + rules.skew_s <= now_s:
         raise refusal("oidc_expired", ended=shown_time(int(ends)))
     for start in (begins, made):
         if start is not None and start - rules.skew_s > now_s:
             raise refusal("oidc_early", begins=shown_time(int(start)))
+    if ends <= made:
+        raise refusal("oidc_claim", claim="exp")
+    if ends - made > rules.life_s:
+        raise refusal("oidc_long", life_us=int(ends - made) * 1_000_000, most_us=rules.life_s * 1_000_000)
+    return int(ends)
+
+
+def _check_purpose(claims: dict[str, Any]) -> None:
+    """It is to be shown by whoever bears it: no event, nothing to get others with, nothing that a key must prove."""
+    if "events" in claims:
+        raise refusal("oidc_type", seen="security event")
+    stated = claims.get("typ")
+    if type(stated) is str and stated.lower() in NEVER_SHOWN:
+        raise refusal("oidc_type", seen=stated[:64])
+    if "cnf" in claims:  # RFC 7800: of RFC 9449 or RFC 8705; as a plain bearer it may have been stolen
+        raise refusal("oidc_bound")
 
 
 def _check_parties(claims: dict[str, Any], rules: Rules) -> None:

@@ -36,6 +36,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scopes: tuple[str, ...] = ()  # what a delegated token narrows this to; empty: all that the roles allow
     project: str = ""  # that a delegated token is bound to
     job: str = ""  # that a delegated token is bound to: nothing of another job
+    ends_s: int = 0  # when the right itself ends, where the shell knows: what is passed on ends then too
 
     def has(self, *roles: Role) -> bool:
         """Whether one of ``roles`` is held."""

@@ -300,6 +300,13 @@ HOSTILE = {
     "not yet": (lambda p: p.mint(claims={"nbf": NOW_S + 3_600}), "oidc_early"),
     "made tomorrow": (lambda p: p.mint(claims={"iat": NOW_S + 86_400}), "oidc_early"),
     "made at no time": (lambda p: p.mint(claims={"iat": None}), "oidc_claim"),
+    "an end before it was made": (lambda p: p.mint(claims={"iat": NOW_S + 30, "exp": NOW_S + 20}), "oidc_claim"),
+    "a life without measure": (lambda p: p.mint(claims={"exp": NOW_S + 10**8}), "oidc_long"),
+    "made long ago, to live on": (lambda p: p.mint(claims={"iat": 1}), "oidc_long"),
+    "bound to a key": (lambda p: p.mint(claims={"cnf": {"jkt": "x"}}), "oidc_bound"),
+    "bound to a certificate": (lambda p: p.mint(claims={"cnf": {"x5t#S256": "x"}}), "oidc_bound"),
+    "a refresh token": (lambda p: p.mint(claims={"typ": "Refresh"}), "oidc_type"),
+    "an offline token": (lambda p: p.mint(claims={"typ": "Offline"}), "oidc_type"),
     "no subject": (lambda p: p.mint(claims={"sub": None}), "oidc_claim"),
     "an empty subject": (lambda p: p.mint(claims={"sub": ""}), "oidc_claim"),
     "a subject that is a number": (lambda p: p.mint(claims={"sub": 7}), "oidc_claim"),
@@ -349,7 +356,7 @@ def test_groups_that_are_none_give_no_roles(trusting, provider):
 def test_a_clock_that_is_a_little_off_is_borne(trusting, provider):
     believe(trusting, provider, skew_s=300)
     now_s = int(time.time())
-    for claims in ({"exp": now_s - 60}, {"nbf": now_s + 240}, {"iat": now_s + 240}):
+    for claims in ({"exp": now_s - 60, "iat": now_s - 360}, {"nbf": now_s + 240}, {"iat": now_s + 240}):
         assert me(trusting, provider.mint(claims=claims)).status_code == 200, claims
     token = provider.mint()
     trusting.clock.advance(700_000)
@@ -395,6 +402,44 @@ def test_unknown_keys_cannot_make_the_exchange_flood_the_provider(trusting, prov
     for number in range(20):
         assert reason_of(me(trusting, provider.mint(kid=f"made-up-{number}"))) == "oidc_key"
     assert provider.counts()["keys"] == before + 1
+
+
+def test_another_key_under_a_known_name_is_found_and_floods_nobody(trusting, provider):
+    kid = provider.published()[0]["kid"]
+    assert me(trusting, provider.mint()).status_code == 200
+    before = provider.counts()["keys"]
+    provider.do("rotate", keep=0, kid=kid)
+    for _ in range(5):
+        assert reason_of(me(trusting, provider.mint())) == "oidc_signature", "not before the time has come"
+    assert provider.counts()["keys"] == before
+    trusting.ticks.at_s += 10
+    assert me(trusting, provider.mint()).status_code == 200
+    assert provider.counts()["keys"] == before + 1
+    for _ in range(5):
+        assert reason_of(me(trusting, swapped(provider))) == "oidc_signature"
+    assert provider.counts()["keys"] == before + 1
+
+
+def test_keys_that_nobody_confirmed_for_long_count_no_more(trusting, provider):
+    believe(trusting, provider, kept_s=7_200)
+    token = provider.mint()
+    assert me(trusting, token).status_code == 200
+    provider.do("behave", keys="down")
+    trusting.ticks.at_s += 7_000
+    assert me(trusting, token).status_code == 200
+    trusting.ticks.at_s += 300
+    assert reason_of(me(trusting, token)) == "oidc_unreachable"
+    provider.do("behave")
+    trusting.ticks.at_s += 10
+    assert me(trusting, token).status_code == 200
+
+
+def test_what_is_passed_on_ends_with_the_token_of_the_provider(trusting, provider):
+    end_s = int(time.time()) + 120
+    client = trusting.bearer(provider.mint("alice", claims={"exp": end_s}))
+    made = client.post("/v1/tokens/delegated", json={"scopes": ["read:job"], "ttl_s": 86_400})
+    assert made.status_code == 201, made.text
+    assert made.json()["expires_ms"] == end_s * 1000
 
 
 def test_old_keys_are_asked_for_again_meanwhile(trusting, provider):
