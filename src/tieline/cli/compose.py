@@ -223,7 +223,11 @@ class Exchange:
         ).start()
         self.blobs = Blobs(self.files / "blobs", self.clock, disk, self.limits.blobs_bytes).open()
         self.logs = Logs(self.files / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open()
-        self._create()
+        try:
+            self._create()
+        except BaseException:
+            self.close()
+            raise
 
     def _new_view(self) -> View:
         """An empty view; when it replaces one that could not be kept, sessions go on."""

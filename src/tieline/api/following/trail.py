@@ -74,11 +74,11 @@ class Trail:
         return self
 
     def close(self) -> None:
-        """End; the follower is closed too."""
+        """End, within a look; the follower is closed too."""
         self._is_over.set()
-        self._follower.close()
         if self._thread is not None:
             self._thread.join(30)
+        self._follower.close()
 
     def look(self) -> None:
         """Look who leads as soon as possible: somebody did not answer."""
