@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from use_world import LIMITS, MAKERS, ended, job, lines, log, submit, used
 from peer_world import ADMIN, until
 from tieline.exchange.settlement import verify_usage
 from tieline.model.job import Usage
+from tieline.model.party import SYSTEM
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +70,18 @@ def settled(a, b, run):
     return until(both, why=lambda: json.dumps([lines(a), lines(b)]))
 
 
+def audited(exchange):
+    """Kinds of entry by who asked for them; everything that somebody asked for says from where and by which right."""
+    found = {}
+    for row in exchange.store.log_rows(0, 10_000):
+        if row.source is None:
+            assert row.actor == SYSTEM.name, row
+        else:
+            assert re.fullmatch(r"127\.0\.0\.1 (token|session|peer|key|delegated)( \S+)*", row.source), row
+            found.setdefault(row.actor, {}).setdefault(row.kind, row.source)
+    return found
+
+
 def test_run_at_one_exchange_runs_on_a_site_of_another(pair, tieline, tmp_path):
     a, b, site = pair
     folder = tmp_path / "work"
@@ -91,6 +105,10 @@ def test_run_at_one_exchange_runs_on_a_site_of_another(pair, tieline, tmp_path):
         pin = f"{other.id}={other.keys.key.public}"
         checked = json.loads(tieline(here, "bill", "verify", "--json", "--pin", pin))
         assert (checked["is_sound"], checked["remote"], checked["unpinned"]) == (True, 1, [])
+    asked = audited(b)[a.id]
+    assert asked["job_submitted"] == asked["usage_answered"] == f"127.0.0.1 peer {a.id}"
+    assert "run_ended" in audited(b)[site.id]
+    assert "run_ended" in audited(a)[b.id]
     b.stop()
     tieline(a, "fetch", found["id"], str(tmp_path / "out"))
     assert next((tmp_path / "out").rglob("result.txt")).read_text() == "made\n"

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from tieline.drivers.peers.acting import told_by
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.federation import Host, said_reason
 from tieline.drivers.peers.wire import tail_line_of, unframed
@@ -179,6 +180,7 @@ class Puller:
 
     async def _take(self, take: follow.Take) -> None:
         command = TakePage(
+            actor=told_by(self.peer),
             peer=self.peer.id,
             prefix=take.prefix,
             session=take.session,
