@@ -18,6 +18,7 @@ CHANGING = (  # what differs from run to run, and what stands for it
     (re.compile(r"http://127\.0\.0\.1:\d+"), "URL"),
     (re.compile(r"/\S*tieline-story-\w+"), "HOME"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
+    (re.compile(r"\b20\d\d-\d\d\b"), "MONTH"),
     (re.compile(r"\bafter [\d.,]+ (ms|s|min)\b"), "after TIME"),
     (re.compile(r"\bin [\d.,]+ (ms|s|min)\b"), "in TIME"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "HASH"),
