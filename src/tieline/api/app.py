@@ -108,6 +108,7 @@ HANDLERS = (
     peers.read_standing,
     peerside.read_peer_state,
     peerside.take_peer_orders,
+    peerside.take_peer_ask,
     peerside.read_peer_reports,
     peerside.take_peer_answers,
     peerside.read_peer_logs,

@@ -22,20 +22,24 @@ from tieline.api.peercaller import active_peer
 from tieline.api.platform import Platform
 from tieline.drivers.stores.columns import short
 from tieline.drivers.stores.secrets import guest_secrets
-from tieline.exchange.commands import OfferTaken, ReadReports, ReadState
+from tieline.exchange.asking import quoted_of
+from tieline.exchange.commands import Command, OfferTaken, ReadReports, ReadState, TakeAsk
 from tieline.exchange.guests import GuestRun
 from tieline.exchange.line import answer_of, commands_of, files_of, payments_of
 from tieline.model.api import BlobView
 from tieline.model.error import TielineError
 from tieline.model.peer import BranchState
 from tieline.model.peerlog import LogMark, LogPiece, LogPieces, LogsWanted
+from tieline.model.plan import Quote
 from tieline.model.protocol import (
+    Ask,
     CheckpointKept,
     Ended,
     Offer,
     PaidClaims,
     PeerAnswers,
     PeerOrders,
+    Quoted,
     Refused,
     ReportPage,
     Reports,
@@ -121,6 +125,39 @@ async def _unsent(platform: Platform, peer: str, order: Offer | Stop) -> Reason 
         if not (platform.facts.is_allowed(peer, sha256) and await platform.blobs.has(sha256)):
             return Reason(code="offer_wrong", values={"why": f"blob {sha256[:64]} was not sent before it"})
     return None
+
+
+@operation(
+    "POST",
+    "/v1/peer/asks",
+    tag="peers",
+    errors=("forbidden", "overloaded", "unplaceable", "invalid_expression"),
+    example={
+        "order": "ask",
+        "quote": "q-0",
+        "pool": "cn.b.lab/pool/cpu",
+        "task": {"run": "x"},
+        "alternative": 0,
+        "user": "alice",
+    },
+)
+async def take_peer_ask(call: Call, body: Ask) -> Quoted:
+    """What an owner here would take for a run of the peer's user: the answer comes when the owner's site has answered.
+
+    The same question again is answered by the same quote while that is open. An offer may name it, once.
+    """
+    platform, peer = call.platform, await active_peer(call, uses=True)
+    asked: Quote = await platform.ask(TakeAsk(actor=call.actor, peer=peer.id, ask=body))
+    while True:
+        with platform.hub.waiting(HEAD) as more:
+            now_ms = platform.clock.now_ms()
+            found = platform.view.quotes.get(asked.id) or await platform.read(platform.store.quote, asked.id) or asked
+            said = quoted_of(found, now_ms)
+            if said is not None:
+                return said
+            await platform.within(more, max(0.05, (found.expires_ms - now_ms) / 1000))
+        if platform.hub.is_closed:
+            raise TielineError("overloaded", "this exchange is about to end")
 
 
 @operation("GET", "/v1/peer/reports", tag="peers", errors=("forbidden",))

@@ -95,6 +95,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "read_standing": (Role.PEER,),
     "read_peer_state": (Role.PEER,),
     "take_peer_orders": (Role.PEER,),
+    "take_peer_ask": (Role.PEER,),
     "read_peer_reports": (Role.PEER,),
     "take_peer_answers": (Role.PEER,),
     "read_peer_logs": (Role.PEER,),

@@ -33,6 +33,7 @@ from tieline.model.protocol import (
     Offer,
     Outcome,
     PeerReport,
+    Quoted,
     Refused,
     Reports,
     Roll,
@@ -115,6 +116,8 @@ def clean(report: Reports) -> Reports:
         return replace(report, sandbox=report.sandbox[:WORD_MOST], network=report.network[:WORD_MOST])
     if isinstance(report, Refused | Lost):
         return replace(report, reason=_bounded(report.reason))
+    if isinstance(report, Quoted):
+        return replace(report, reason=_bounded(report.reason) if report.reason is not None else None)
     if isinstance(report, Ended):
         return replace(
             report,

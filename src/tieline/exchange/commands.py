@@ -14,7 +14,7 @@ from tieline.model.event import Events
 from tieline.model.party import SYSTEM, Actor, Role
 from tieline.model.peer import BranchState, PeerRole
 from tieline.model.project import Member, Quota
-from tieline.model.protocol import Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
+from tieline.model.protocol import Ask, Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
 from tieline.model.task import Task
 
 
@@ -314,6 +314,13 @@ class OfferTaken(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[Reports, ...] = ()
     run: str = ""  # as the peer names it
     job: str = ""  # ours; empty where it was known, or is refused
+
+
+class TakeAsk(Command, frozen=True, kw_only=True):
+    """A peer asks for a quote of an owner here, or asks again. Reply: the Quote, as it is here."""
+
+    peer: str
+    ask: Ask
 
 
 class TakeRoll(Command, frozen=True, kw_only=True):

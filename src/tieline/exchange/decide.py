@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tieline.exchange import commands as ask
+from tieline.exchange.asking import take_ask
 from tieline.exchange.branches import read_live, take_peer_reports
 from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
@@ -63,6 +64,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.TakeBranch: take_branch,
     ask.ReadBranches: read_branches,
     ask.TakeOffer: take_offer,
+    ask.TakeAsk: take_ask,
     ask.TakeStop: take_stop,
     ask.TakeRoll: take_roll,
     ask.ReadLive: read_live,

@@ -31,14 +31,15 @@ from tieline.exchange.settlement import answered
 from tieline.exchange.view import View, month_of
 from tieline.market import charge_of, unit_seconds_of
 from tieline.model.error import TielineError
-from tieline.model.event import Events, JobSubmitted, UsageAnswered
+from tieline.model.event import Events, JobSubmitted, QuoteChanged, UsageAnswered
 from tieline.model.job import Job, JobState
 from tieline.model.party import Actor, Role
 from tieline.model.peer import ANSWER, Origin, Peer, PeerState, UsageAnswer
+from tieline.model.plan import Quote
 from tieline.model.protocol import Lost, Offer, Refused, ReportPage, Reports
 from tieline.model.quantity import show_money
 from tieline.model.reason import Reason, Value
-from tieline.model.task import Retry
+from tieline.model.task import Retry, Task
 from tieline.place.share import Use, first_over
 from tieline.ports import Ids
 from tieline.registry import open_statement
@@ -80,14 +81,17 @@ def take_offer(view: View, command: TakeOffer, now_ms: int, ids: Ids) -> Decisio
         why = Reason(code="run_unknown", values={"run": offer.run[:MOST_NAME]})
         return Decision((), OfferTaken(reports=(Lost(run=offer.run, epoch=offer.epoch, reason=why),)))
     events: list[Events] = _older_fenced(view, guest, offer, now_ms)
+    quote = quote_for(view, peer, offer, now_ms)
     try:
-        job = _asked_for(view, peer, offer, now_ms, ids)
+        job = _asked_for(view, peer, offer, quote, now_ms, ids)
         reasons = _refusals(view, peer, guest, offer, job, now_ms)
     except TielineError as error:  # what it says cannot be read or proved: refused, with the reason
         reasons = error.reasons or (Reason(code="offer_wrong", values={"why": error.message[:400]}),)
     if reasons:
         refused = Refused(run=offer.run, epoch=offer.epoch, reason=reasons[0])
         return Decision(tuple(events), OfferTaken(reports=(refused,)))
+    if quote is not None:
+        events.append(QuoteChanged(quote=replace(quote, state="accepted", job=job.id)))
     return Decision((*events, JobSubmitted(job=job)), OfferTaken(run=offer.run, job=job.id))
 
 
@@ -105,7 +109,34 @@ def _older_fenced(view: View, guest: Guest, offer: Offer, now_ms: int) -> list[E
     return fence(view, older, now_ms) if older is not None and older.epoch < offer.epoch else []
 
 
-def _asked_for(view: View, peer: Peer, offer: Offer, now_ms: int, ids: Ids) -> Job:
+def quote_for(view: View, peer: Peer, offer: Offer, now_ms: int) -> Quote | None:
+    """The open quote that an offer is made on, where it keeps to it: user, pool, price, units, and how long."""
+    if not offer.quote:
+        return None
+    quote = next((q for q in view.quotes.values() if (q.origin, q.origin_quote) == (peer.id, offer.quote)), None)
+    if quote is None or quote.state != "open" or now_ms >= quote.expires_ms:
+        return None
+    units = offer.accelerator_count or offer.core_count
+    agreed = (quote.user, quote.pool, quote.price_micro_cny_per_unit_hour, quote.unit_count)
+    offered = (f"{offer.user}@{peer.prefix}", offer.pool, offer.price_micro_cny_per_unit_hour, units)
+    is_in_time = not quote.duration_s or 0 < offer.stop_after_s <= quote.duration_s
+    return quote if agreed == offered and is_in_time else None
+
+
+def hosted_task(task: Task, alternative: int, max_duration_s: int) -> Task:
+    """A peer's task as one of ours: that alternative alone, without what its own exchange sees to."""
+    return replace(
+        task,
+        resources=(task.resources[alternative],),
+        retry=Retry(),
+        priority=min(task.priority, 0),
+        deadline_s=0,
+        budget_micro_cny=0,
+        max_duration_s=max_duration_s,
+    )
+
+
+def _asked_for(view: View, peer: Peer, offer: Offer, quote: Quote | None, now_ms: int, ids: Ids) -> Job:
     """The job that an offer becomes. Raises TielineError when it cannot be read or is not proved by its token."""
     assert view.exchange is not None
     token = opened_token(offer.token, peer.public, by=peer.id, to=view.exchange.id, now_s=now_ms // 1_000)
@@ -122,15 +153,7 @@ def _asked_for(view: View, peer: Peer, offer: Offer, now_ms: int, ids: Ids) -> J
         raise TielineError("invalid_request", "a number in the offer is out of range, or its checkpoint is no hash")
     if not (token.job and token.run and token.pool) or not 0 <= offer.alternative < len(offer.task.resources):
         raise TielineError("invalid_request", "the offer names no run of its own, or no alternative of its task")
-    task = replace(
-        offer.task,
-        resources=(offer.task.resources[offer.alternative],),
-        retry=Retry(),
-        priority=min(offer.task.priority, 0),
-        deadline_s=0,
-        budget_micro_cny=0,
-        max_duration_s=offer.stop_after_s,  # the peer has reckoned its limits into this
-    )
+    task = hosted_task(offer.task, offer.alternative, offer.stop_after_s)  # the peer's limits are reckoned into this
     origin = Origin(
         peer=peer.id,
         run=offer.run,
@@ -150,6 +173,8 @@ def _asked_for(view: View, peer: Peer, offer: Offer, now_ms: int, ids: Ids) -> J
     return replace(
         new_job(view, actor, task, now_ms, ids),
         origin=origin,
+        quote=quote.id if quote is not None else "",
+        eligible_ms=max(now_ms, quote.start_ms) if quote is not None else now_ms,
         quote_pool=offer.pool,
         quote_price_micro_cny=offer.price_micro_cny_per_unit_hour,
         checkpoint=offer.checkpoint,
@@ -159,7 +184,7 @@ def _asked_for(view: View, peer: Peer, offer: Offer, now_ms: int, ids: Ids) -> J
 def _refusals(view: View, peer: Peer, guest: Guest, offer: Offer, job: Job, now_ms: int) -> tuple[Reason, ...]:
     """Why it is not taken; the peer's rights first, then its quota, then the pool itself."""
     return (
-        _way(view, peer, offer)
+        way_wrong(view, peer, offer.path)
         or _sealed(offer)
         or _rights(view, peer, guest)
         or _quota(view, peer, guest, offer, now_ms)
@@ -167,16 +192,16 @@ def _refusals(view: View, peer: Peer, guest: Guest, offer: Offer, job: Job, now_
     )
 
 
-def _way(view: View, peer: Peer, offer: Offer) -> tuple[Reason, ...]:
-    """The way of an offer ends with the peer, never comes here twice, and is bounded."""
+def way_wrong(view: View, peer: Peer, path: tuple[str, ...]) -> tuple[Reason, ...]:
+    """The way of an offer or a question ends with the peer, never comes here twice, and is bounded."""
     assert view.exchange is not None
-    shown = " > ".join(offer.path)[:400]
-    if not offer.path or offer.path[-1] != peer.id:
+    shown = " > ".join(path)[:400]
+    if not path or path[-1] != peer.id:
         return (Reason(code="path_wrong", values={"path": shown}),)
-    if view.exchange.id in offer.path or len(set(offer.path)) < len(offer.path):
+    if view.exchange.id in path or len(set(path)) < len(path):
         return (Reason(code="path_loops", values={"path": shown}),)
-    if len(offer.path) > MOST_HOPS:
-        return (Reason(code="path_long", values={"hops": len(offer.path), "most": MOST_HOPS}),)
+    if len(path) > MOST_HOPS:
+        return (Reason(code="path_long", values={"hops": len(path), "most": MOST_HOPS}),)
     return ()
 
 
@@ -245,7 +270,9 @@ def _room(view: View, offer: Offer, job: Job, now_ms: int) -> tuple[Reason, ...]
     if row is None:
         return (Reason(code="pool_not_here", values={"pool": offer.pool}),)
     listed = row.price_micro_cny_per_unit_hour
-    if offer.price_micro_cny_per_unit_hour < listed:
+    if offer.price_micro_cny_per_unit_hour < listed and offer.quote and not job.quote:
+        return (Reason(code="quote_not_open", values={"quote": offer.quote[:MOST_NAME], "pool": offer.pool}),)
+    if offer.price_micro_cny_per_unit_hour < listed and not job.quote:
         values: dict[str, Value] = {
             "pool": offer.pool,
             "listed_micro_cny": listed,

@@ -40,6 +40,7 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         project=job.project,
         path=path,
         token=token_of(view, run, job, now_ms) if run.via else "",
+        quote=job.quote if run.via else "",
         offered_ms=run.offered_ms,
         state=run.state.value,
     )
@@ -84,13 +85,14 @@ def live_orders(view: View, site: str, now_ms: int) -> tuple[Orders, ...]:
         if run.is_stop_requested:
             orders.append(Stop(run=run.id, epoch=run.epoch, why="stop requested"))
     orders.extend(
-        ask_of(view, quote) for quote in view.quotes.values() if quote.site == site and quote.state == "asked"
+        ask_of(view, quote) for quote in view.quotes.values() if quote.station == site and quote.state == "asked"
     )
     return tuple(orders)
 
 
 def ask_of(view: View, quote: Quote) -> Ask:
     """The question behind a quote."""
+    assert view.exchange is not None
     return Ask(
         quote=quote.id,
         pool=quote.pool,
@@ -102,8 +104,9 @@ def ask_of(view: View, quote: Quote) -> Ask:
         price_micro_cny_per_unit_hour=quote.listed_price_micro_cny_per_unit_hour,
         asked_price_micro_cny_per_unit_hour=quote.asked_price_micro_cny_per_unit_hour,
         duration_s=quote.asked_duration_s,
-        data_class=data_classes(view, quote.task),
-        residency=residencies(view, quote.task),
+        data_class=_merged(data_classes(view, quote.task), quote.data_class),
+        residency=_merged(residencies(view, quote.task), quote.residency),
+        path=(*quote.path, view.exchange.id) if quote.via else (),
     )
 
 
@@ -132,7 +135,7 @@ def order_of(event: fact.Event, view: View, now_ms: int) -> tuple[str, Orders] |
         run = view.runs.get(event.run)
         return (run.station, Stop(run=run.id, epoch=run.epoch, why=event.why)) if run is not None else None
     if isinstance(event, fact.QuoteChanged) and event.quote.state == "asked":
-        return event.quote.site, ask_of(view, event.quote)
+        return event.quote.station, ask_of(view, event.quote)
     if isinstance(event, fact.SiteChanged):
         if event.site.has_left or event.why.startswith("accept"):
             return event.site.id, Resync(why=event.why)

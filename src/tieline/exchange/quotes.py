@@ -13,14 +13,17 @@ from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import Events, JobSubmitted, QuoteChanged
 from tieline.model.party import Role
+from tieline.model.peer import PeerState
 from tieline.model.plan import Quote
 from tieline.model.protocol import Outcome, Quoted
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, sentence
 from tieline.ports import Ids
 
 replace = msgspec.structs.replace
 MOST_OPEN = 10_000
 ANSWER_MS = 10_000  # how long an owner has to answer
+ANSWER_FAR_MS = 15_000  # behind a peer
+MOST_ASKED_FAR = 100  # questions that wait for the answer of one peer
 
 
 def ask_quote(view: View, command: AskQuote, now_ms: int, ids: Ids) -> Decision:
@@ -30,11 +33,7 @@ def ask_quote(view: View, command: AskQuote, now_ms: int, ids: Ids) -> Decision:
         raise TielineError("overloaded", f"{MOST_OPEN:,} quotes are open")
     check_possible(view, command.actor, command.task, now_ms)
     plan = plan_task(view, command.actor, command.task, now_ms)
-    candidates = [
-        found
-        for found in plan.candidates
-        if not view.way_to(found.site) and (not command.pool or found.pool == command.pool)  # our own
-    ]
+    candidates = [found for found in plan.candidates if not command.pool or found.pool == command.pool]
     if not candidates:
         raise TielineError(
             "unplaceable",
@@ -42,6 +41,9 @@ def ask_quote(view: View, command: AskQuote, now_ms: int, ids: Ids) -> Decision:
             reasons=plan.reasons,
         )
     best = candidates[0]
+    via = view.way_to(best.site)
+    if via and sum(quote.via == via and quote.state == "asked" for quote in view.quotes.values()) >= MOST_ASKED_FAR:
+        raise TielineError("overloaded", f"{MOST_ASKED_FAR} questions wait for the answer of `{via}`")
     quote = Quote(
         id=ids.new("quote"),
         user=command.actor.name,
@@ -59,15 +61,16 @@ def ask_quote(view: View, command: AskQuote, now_ms: int, ids: Ids) -> Decision:
         asked_duration_s=command.duration_s or command.task.max_duration_s,
         alternative=best.alternative,
         created_ms=now_ms,
-        expires_ms=now_ms + ANSWER_MS,
+        expires_ms=now_ms + (ANSWER_FAR_MS if via else ANSWER_MS),
+        via=via,
     )
     return Decision((QuoteChanged(quote=quote),), quote)
 
 
-def take_quoted(view: View, site: str, report: Quoted, now_ms: int) -> tuple[list[Events], Outcome]:
-    """The owner's answer opens the quote or refuses it."""
+def take_quoted(view: View, station: str, report: Quoted, now_ms: int) -> tuple[list[Events], Outcome]:
+    """The owner's answer, from its site or from the peer behind which that is, opens the quote or refuses it."""
     quote = view.quotes.get(report.quote)
-    if quote is None or quote.site != site:
+    if quote is None or quote.station != station:
         return [], Outcome(is_ok=False, what="unknown")
     if quote.state != "asked":
         return [], Outcome(is_ok=True)
@@ -80,6 +83,9 @@ def take_quoted(view: View, site: str, report: Quoted, now_ms: int) -> tuple[lis
         or (report.duration_s != quote.asked_duration_s and bool(quote.asked_duration_s))
         or bool(report.start_after_s)
     )
+    ttl_s = min(max(report.ttl_s, 1), view.limits.quote_ttl_s)
+    if quote.origin:  # the peer offers when it may begin, not when it accepts
+        ttl_s += report.start_after_s
     opened = replace(
         quote,
         state="open",
@@ -87,7 +93,7 @@ def take_quoted(view: View, site: str, report: Quoted, now_ms: int) -> tuple[lis
         duration_s=report.duration_s,
         start_ms=now_ms + report.start_after_s * 1000 if report.start_after_s else 0,
         is_countered=is_countered,
-        expires_ms=now_ms + min(max(report.ttl_s, 1), view.limits.quote_ttl_s) * 1000,
+        expires_ms=now_ms + ttl_s * 1000,
         reasons=(report.reason,) if report.reason else (),
     )
     return [QuoteChanged(quote=opened)], Outcome(is_ok=True)
@@ -107,6 +113,10 @@ def accept_quote(view: View, command: AcceptQuote, now_ms: int, ids: Ids) -> Dec
             hints=("tieline ask",),
         )
     project = project_for(view, command.actor, command.project, (quote.task,))
+    peer = view.peers.get(quote.via)
+    if quote.via and (peer is None or peer.state is not PeerState.ACTIVE or peer.fault is not None):
+        why = Reason(code="quote_peer_gone", values={"exchange": quote.via})
+        raise TielineError("unplaceable", sentence(why), reasons=(why,), hints=("tieline ask",))
     bound = {limit for limit in (quote.duration_s, quote.task.max_duration_s) if limit}
     task = replace(quote.task, max_duration_s=min(bound, default=0))
     job = replace(

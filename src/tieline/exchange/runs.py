@@ -112,6 +112,8 @@ def refuse_run(view: View, run: Run, reason: Reason, now_ms: int) -> list[Events
         )
     why = Reason(code="refused_by_owner", values={"why": reason.code, "site": run.site, **reason.values})
     over = RunEnded(run=run.id, state=RunState.REFUSED, at_ms=now_ms, reason=why)
+    if reason.code == "quote_not_open":  # at that price or not at all
+        return [over, *end_job(view, view.jobs[run.job], JobState.FAILED, (why,), now_ms)]
     return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
 
 

@@ -115,3 +115,14 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_ms: int = 0
     reasons: tuple[Reason, ...] = ()
     job: str = ""  # once accepted
+    via: str = ""  # the peer behind which the pool is: it asks the owner there
+    origin: str = ""  # the peer whose user asks, and what it calls this quote
+    origin_quote: str = ""
+    path: tuple[str, ...] = ()  # exchanges that the question passed, the first one first
+    data_class: tuple[str, ...] = ()  # of the task's data, as the peer knows it
+    residency: tuple[str, ...] = ()
+
+    @property
+    def station(self) -> str:
+        """Who answers: the peer behind which the pool is, or the owner's site."""
+        return self.via or self.site

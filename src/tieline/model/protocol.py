@@ -106,6 +106,7 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     project: str = ""
     path: tuple[str, ...] = ()  # exchanges that it passed through, the first one first
     token: str = ""  # to another exchange: the delegated token under which it may be carried out
+    quote: str = ""  # to another exchange: the quote that it was asked for before, as the asker calls it
     sealed: Sealed = ""  # to another exchange: the run's secrets, sealed to the site that the pool is of
     offered_ms: Ms = 0  # by the clock of the exchange that offers it
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
@@ -135,6 +136,7 @@ class Ask(Order, frozen=True, kw_only=True, tag="ask"):
     duration_s: int = 0
     data_class: tuple[str, ...] = ()  # of the datasets that the task names, as their records say
     residency: tuple[str, ...] = ()
+    path: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)] = ()  # exchanges that it passed, the first one first
 
 
 class Drain(Order, frozen=True, kw_only=True, tag="drain"):

@@ -20,6 +20,7 @@ from tieline.drivers.stores.draft import Committed, Ordered
 from tieline.drivers.stores.writer import Writer
 from tieline.exchange import commands as ask
 from tieline.exchange import line
+from tieline.exchange.asking import quoted_of
 from tieline.exchange.decide import decide
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.orders import order_of
@@ -33,8 +34,10 @@ from tieline.model.job import Usage
 from tieline.model.limits import Limits
 from tieline.model.party import Actor, Role
 from tieline.model.peer import PeerState
+from tieline.model.plan import Quote
 from tieline.model.protocol import (
     Accepted,
+    Ask,
     Beat,
     Hello,
     Outcomes,
@@ -60,6 +63,7 @@ from tieline.sim.using import Caller, inflated
 if TYPE_CHECKING:
     from tieline.sim.world import World
 
+LOOK_MS = 50  # between two looks whether an owner has answered
 TURN_MS = 1  # from the first command that waits to the decision on all that do
 TICK_MS = 500
 PASSING = ("storage_full", "overloaded", "internal", "forbidden")
@@ -464,6 +468,29 @@ class SimExchange:
         else:
             respond(PeerAnswers(answers=()))
 
+    def _question(self, source: str, asked: Ask, respond: Respond) -> None:
+        """A question for a quote: answered when the owner's site has answered."""
+
+        life = self.life
+
+        def look(quote: Quote) -> None:
+            if life != self.life or not self.is_up:
+                return
+            found = self.view.quotes.get(quote.id) or msgspec.structs.replace(quote, state="refused")
+            said = quoted_of(found, self.clock.now_ms())
+            if said is not None:
+                respond(said)
+            else:
+                self.world.timeline.after(LOOK_MS, lambda: look(quote))
+
+        def answer(reply: Any, error: TielineError | None) -> None:
+            if error is not None:
+                respond(error)
+            else:
+                look(reply)
+
+        self.command(ask.TakeAsk(peer=self.world.exchanges[source].id, ask=asked), answer)
+
     def _poll(self, source: str, what: tuple[str, int, int], respond: Respond) -> None:
         """Reports for a peer, as soon as there are any."""
         wait_ms = what[2]
@@ -542,6 +569,7 @@ HANDLERS: dict[str, Callable[[SimExchange, str, Any, Respond], None]] = {
     "logs": SimExchange._logs,
     "state": SimExchange._state,
     "orders": SimExchange._orders,
+    "asked": SimExchange._question,
     "told": SimExchange._poll,
     "paid": SimExchange._paid,
     "tail": SimExchange._tail,

@@ -15,7 +15,7 @@ from tieline.exchange.commands import ReadLive, TakeBranch, TakePeerReports
 from tieline.market import charge_of
 from tieline.model.error import TielineError
 from tieline.model.peer import CLAIM, BranchState, UsageClaim
-from tieline.model.protocol import Ended, Offer, PeerAnswers, ReportPage, Stop
+from tieline.model.protocol import Ask, Ended, Offer, Orders, PeerAnswers, PeerReport, Quoted, ReportPage, Stop
 from tieline.model.reason import Reason
 from tieline.registry import follow, open_statement, sign_statement
 
@@ -48,9 +48,26 @@ class Caller:
         if self.state is not None and self._is_ours:
             self._go_on(*line.step(self.state, what, self._now_ms()))
 
-    def order(self, order: Offer | Stop) -> None:
+    def order(self, order: Orders) -> None:
         """The log ordered something of the peer."""
-        self.feel(line.Ordered(order=order))
+        if isinstance(order, Offer | Stop):
+            self.feel(line.Ordered(order=order))
+        elif isinstance(order, Ask):
+            self._ask(order)
+
+    def _ask(self, asked: Ask) -> None:
+        """Pass a question for a quote on."""
+
+        def answered(reply: Any) -> None:
+            if not self._is_ours:
+                return
+            if not isinstance(reply, Quoted):
+                reason = follow.reason_of(reply) if isinstance(reply, TielineError) else _silent()
+                reply = Quoted(quote=asked.quote, is_refused=True, reason=reason)
+            report = PeerReport(serial=0, report=msgspec.structs.replace(reply, quote=asked.quote))
+            self.exchange.command(TakePeerReports(peer=self.other.id, reports=(report,)))
+
+        self.world.network.call(self.exchange.name, self.other.name, "asked", asked, answered, POLL_MS)
 
     @property
     def is_idle(self) -> bool:

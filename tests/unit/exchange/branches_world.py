@@ -47,7 +47,19 @@ from tieline.model.error import TielineError
 from tieline.model.job import Job, Run, RunState, Usage
 from tieline.model.limits import Limits
 from tieline.model.peer import METER, MeterReading, Peer, PeerRole, PeerState
-from tieline.model.protocol import PROTOCOL, Accepted, Beat, CheckpointKept, Ended, Hello, PeerAnswers, Refused, Started
+from tieline.model.protocol import (
+    PROTOCOL,
+    Accepted,
+    Beat,
+    CheckpointKept,
+    Ended,
+    Hello,
+    Offer,
+    PeerAnswers,
+    Refused,
+    Started,
+    Stop,
+)
 from tieline.model.reason import Reason
 from tieline.model.record import Record
 from tieline.model.task import Task
@@ -104,7 +116,7 @@ class Node:
             self.events.append(event)
             self._book(event)
             order = order_of(event, self.view, self.now_ms)
-            if order is not None and order[0] in self.lines:
+            if order is not None and order[0] in self.lines and isinstance(order[1], Offer | Stop):
                 self.step(order[0], line.Ordered(order=order[1]))
         for table, key, row in rows(self.view):
             if row is None:

@@ -11,7 +11,6 @@ from exchange_world import ADMIN, task
 
 from tieline.exchange.branches import clean
 from tieline.exchange.commands import (
-    AskQuote,
     BlamePeer,
     ChangePeer,
     ChangeSite,
@@ -330,15 +329,12 @@ def test_nothing_of_a_peer_at_fault_is_taken_until_it_is_cleared() -> None:
     assert a.ended(job).state is JobState.SUCCEEDED
 
 
-def test_bound_data_stays_and_quotes_are_asked_of_our_own_owners() -> None:
+def test_bound_data_stays() -> None:
     _, a, _ = pair()
     bound = task(data=(DataUse(id="", path="in", size_bytes=1, site="cn.b.lab/site/one", residency="exchange"),))
     with pytest.raises(TielineError) as refused:
         a.submit(bound)
     assert [reason.code for reason in refused.value.reasons] == ["residency"]
-    with pytest.raises(TielineError) as unasked:
-        a.do(AskQuote(actor=ADMIN, task=task()))
-    assert unasked.value.code == "unplaceable"
 
 
 # -- what is free -----------------------------------------------------------------------------------------------------

@@ -33,7 +33,18 @@ from tieline.model.error import TielineError
 from tieline.model.job import Output, RunState
 from tieline.model.peer import BranchState, Peer
 from tieline.model.peerlog import MOST_LOGS, LogMark, LogPieces, LogsWanted
-from tieline.model.protocol import CheckpointKept, Ended, Offer, Outcome, PeerAnswers, PeerReport, ReportPage, Stop
+from tieline.model.protocol import (
+    Ask,
+    CheckpointKept,
+    Ended,
+    Offer,
+    Outcome,
+    PeerAnswers,
+    PeerReport,
+    Quoted,
+    ReportPage,
+    Stop,
+)
 from tieline.model.reason import Reason
 
 if TYPE_CHECKING:
@@ -46,6 +57,7 @@ STATE_BYTES = 64 * 2**20
 STATE_S = 10.0
 FRESH_S = 0.25  # no peer is asked more often, however many look for something
 ORDERS_S = 30.0
+ASK_S = 20.0
 LEAST_WAIT_S = 0.005
 MOST_WAIT_S = 3_600.0
 BOX_S = 60.0
@@ -158,6 +170,23 @@ class Use:
             for _, _, order in found:
                 if isinstance(order, Offer | Stop):
                     self._inputs.put_nowait(line.Ordered(order=order))
+                elif isinstance(order, Ask):
+                    self._begin(self._pass_on(order))
+
+    async def _pass_on(self, asked: Ask) -> None:
+        """Pass a question for a quote on; what comes of it is an answer. `exchange.quotes` bounds how many are open."""
+        try:
+            said = await self.client.call("POST", "/v1/peer/asks", Quoted, body=asked, key=None, total_s=ASK_S)
+            said = replace(said, quote=asked.quote)
+        except TielineError as error:
+            said = Quoted(quote=asked.quote, is_refused=True, reason=said_reason(error))
+        report = clean(said)
+        with contextlib.suppress(TielineError):  # then the question ends by itself
+            await self.host.ask(
+                TakePeerReports(
+                    peer=self.peer.id, reports=(PeerReport(serial=0, report=report),)
+                )
+            )
 
     def _now_ms(self) -> int:
         return self.host.clock.now_ms()
@@ -243,7 +272,9 @@ class Use:
             now = tuple(each for each, waits in zip(take.reports, late, strict=True) if not waits)
             taken: tuple[Outcome, ...] = ()
             if now:
-                taken = await self.host.ask(TakePeerReports(peer=self.peer.id, reports=now, session=take.session))
+                taken = await self.host.ask(
+                    TakePeerReports(peer=self.peer.id, reports=now, session=take.session)
+                )
         except TielineError as error:
             self._inputs.put_nowait(line.NotTaken(take=take.take, reason=said_reason(error)))
             return
@@ -308,7 +339,9 @@ class Use:
         waits = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S)
         while True:
             try:
-                found: tuple[Outcome, ...] = await self.host.ask(TakePeerReports(peer=self.peer.id, reports=(said,)))
+                found: tuple[Outcome, ...] = await self.host.ask(
+                    TakePeerReports(peer=self.peer.id, reports=(said,))
+                )
             except TielineError as error:
                 if not error.transient:  # it is no peer to be believed any more; the run's fate is decided elsewhere
                     return ()
