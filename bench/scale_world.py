@@ -16,12 +16,13 @@ from tieline.cli.compose import Exchange, identity_of
 from tieline.drivers.stores.store import Batch, Change, Store
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.projection import ROW
-from tieline.model.event import RecordStored
 from tieline.model.job import Job, JobState
 from tieline.model.party import Role, Site, Token
 from tieline.model.record import Record
 from tieline.model.task import Resources, Task
-from tieline.registry import Key, opened, sealing_public, sign
+from tieline.registry import Judged, Key, Outcome, opened, sealing_public, sign
+from tieline.registry.admission import held_of
+from tieline.registry.authority import Authority, named_key
 
 PREFIX = "cn.demo"
 USERS = 200
@@ -221,14 +222,6 @@ def _row(envelope: bytes, serials: dict[str, int]) -> Change:
     record = parcel.record
     prefix = record.id.partition("/")[0]
     serial = serials[prefix] = serials.get(prefix, 0) + 1
-    stored = RecordStored(
-        id=record.id,
-        kind=record.kind,
-        rev=record.rev,
-        sha256=parcel.sha256.hex(),
-        exp=record.exp,
-        status=record.status.value,
-        kid=parcel.parts.kid,
-        envelope=envelope.decode(),
-    )
-    return "record", record.id, ROW["record"](record.id, (stored, serial, record.nb, parcel.envelope_sha256))
+    held = held_of(parcel, named_key(parcel.parts.kid), Authority(prefix, None))
+    judged = Judged(Outcome.STORED, record.id, held, record, None, envelope)
+    return "record", record.id, ROW["record"](record.id, (judged, serial))

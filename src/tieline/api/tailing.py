@@ -60,8 +60,8 @@ class Tail:
             if isinstance(event, fact.RecordStored):
                 self._grown[event.id.partition("/")[0]] = None
             elif isinstance(event, fact.RecordsTaken):
-                for stored in event.records:
-                    self._grown[stored.id.partition("/")[0]] = None
+                if event.page:
+                    self._grown[event.cursor.prefix] = None
             elif isinstance(event, fact.SessionRenewed):
                 self._end()
         if self._grown:

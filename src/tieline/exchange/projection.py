@@ -12,6 +12,7 @@ import msgspec
 
 from tieline.exchange.guests import GuestRun, load_guests
 from tieline.exchange.jobrow import JobRow, brief_of, row_again
+from tieline.exchange.supply import PLACEABLE
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
@@ -19,10 +20,11 @@ from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
-from tieline.registry import Head
+from tieline.model.record import Status
+from tieline.registry import Head, Judged
 from tieline.registry.authority import GIVING
 
-PLACEABLE = ("dataset", "site", "pool")  # kinds of records that placing reads
+_STATUS = {status: status.value for status in Status}  # reading an enum's value takes longer
 _encode = msgspec.json.Encoder().encode
 Row = Mapping[str, Any]
 
@@ -31,21 +33,22 @@ def _token(key: str, token: Token) -> Row:
     return {"sha256": key, "id": token.id, "doc": _encode(token)}
 
 
-def _record(key: str, kept: tuple[RecordStored, int, int, bytes]) -> Row:
-    event, serial, nb, envelope_sha256 = kept
+def _record(key: str, kept: tuple[Judged, int]) -> Row:
+    judged, serial = kept
+    held = judged.held
     return {
         "id": key,
-        "prefix": key.split("/", 1)[0],
-        "kind": event.kind,
-        "rev": event.rev,
-        "sha256": event.sha256,
-        "exp": event.exp,
-        "status": event.status,
-        "kid": event.kid,
-        "envelope": event.envelope.encode(),
+        "prefix": held.authority.prefix,
+        "kind": held.kind,
+        "rev": held.rev,
+        "sha256": held.sha256.hex(),
+        "exp": held.exp,
+        "status": _STATUS[held.status],
+        "kid": held.key.kid,
+        "envelope": judged.envelope,
         "serial": serial,
-        "nb": nb,
-        "envelope_sha256": envelope_sha256.hex(),
+        "nb": held.nb,
+        "envelope_sha256": held.envelope_sha256.hex(),
     }
 
 

@@ -8,16 +8,14 @@ from tieline.exchange.commands import Decision, PageTaken, TakePage
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
-from tieline.model.event import EquivocationSeen, Events, RecordsTaken, RecordStored
+from tieline.model.event import EquivocationSeen, Events, RecordsTaken
 from tieline.model.party import Role
 from tieline.model.peer import Cursor, PeerState
-from tieline.model.record import Status
 from tieline.ports import Ids
 from tieline.registry import Intake, Judged, Outcome, Silence
-from tieline.registry.pages import check_page, is_proved
+from tieline.registry.pages import check_page, is_proved, page_of
 
 replace = msgspec.structs.replace
-_STATUS = {status: status.value for status in Status}  # reading an enum's value takes longer
 
 
 def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
@@ -69,9 +67,9 @@ def take_page(view: View, command: TakePage, now_ms: int, ids: Ids) -> Decision:
     )
     if not kept and not proofs and _is_known(view, cursor):
         return Decision((), taken)
-    records = tuple([_stored(each) for each in kept])
-    view.catalogue.expect(records, kept)
-    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, records=records), *proofs.values())
+    page = page_of([each.envelope for each in kept]).decode()
+    view.catalogue.expect(page, kept)
+    events: tuple[Events, ...] = (RecordsTaken(cursor=cursor, page=page), *proofs.values())
     return Decision(events, taken)
 
 
@@ -135,20 +133,6 @@ def _is_known(view: View, cursor: Cursor) -> bool:
     """Whether the cursor stands there already: a repeated page leaves no trace in the log."""
     held = view.cursors.get((cursor.peer, cursor.prefix))
     return held is not None and (held.session, held.serial) == (cursor.session, cursor.serial)
-
-
-def _stored(judged: Judged) -> RecordStored:
-    held = judged.held
-    return RecordStored(
-        id=judged.id,
-        kind=held.kind,
-        rev=held.rev,
-        sha256=held.sha256.hex(),
-        exp=held.exp,
-        status=_STATUS[held.status],
-        kid=held.key.kid,
-        envelope=judged.envelope.decode(),
-    )
 
 
 def _proof(judged: Judged) -> EquivocationSeen:

@@ -12,6 +12,7 @@ from tieline.place import Amount, DataFact, Demand, Pools, SiteFlags, pool_row
 from tieline.place.pools import OPEN_SITE
 from tieline.registry import Kept, opened
 
+PLACEABLE = ("dataset", "site", "pool")  # kinds of records that placing reads
 MOST_DEMANDS = 20_000
 
 
@@ -38,8 +39,8 @@ class Supply:
     # -- records ------------------------------------------------------------------------------------------------------
 
     def put_record(self, event: RecordStored, sites: dict[str, Site], kept: Kept | None = None) -> None:
-        """Let a stored record of a site, a pool or a dataset take effect; ``kept``: what it says, if that is known."""
-        if event.kind not in ("site", "pool", "dataset"):
+        """Let a stored record of a kind in `PLACEABLE` take effect; ``kept``: what it says, if that is known."""
+        if event.kind not in PLACEABLE:
             return
         self.version += 1
         kept = kept or Kept(opened(event.envelope.encode()).record, None)

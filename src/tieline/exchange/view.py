@@ -21,7 +21,7 @@ from tieline.exchange.membership import Membership
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.showing import Showing
-from tieline.exchange.supply import Supply, amount_of
+from tieline.exchange.supply import PLACEABLE, Supply, amount_of
 from tieline.exchange.yielding import Yielding
 from tieline.model import event as fact
 from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState, Usage
@@ -35,7 +35,7 @@ from tieline.model.task import Mount
 from tieline.place import Amount
 from tieline.place.share import Shares
 from tieline.ports import ConstantDistances, Distances
-from tieline.registry import Catalogue, Silence
+from tieline.registry import Catalogue, Judged, Kept, Silence
 
 replace = msgspec.structs.replace
 MOST_RECENT = 20_000
@@ -309,11 +309,11 @@ def _token_revoked(view: View, event: fact.TokenRevoked, now_ms: int) -> None:
 
 def _record_stored(view: View, event: fact.RecordStored, now_ms: int) -> None:
     kept = view.catalogue.keep(event.envelope.encode())
-    view.supply.put_record(event, view.sites, kept)
+    view.supply.put_record(event, view.sites, Kept(kept.record, kept.spec))
     prefix = event.id.partition("/")[0]
     serial = view.serials[prefix] = view.serials.get(prefix, 0) + 1
     view.touch("serial", prefix, serial)
-    view.touch("record", event.id, (event, serial, kept.record.nb, kept.envelope_sha256))
+    view.touch("record", event.id, (kept, serial))
 
 
 def _equivocation_seen(view: View, event: fact.EquivocationSeen, now_ms: int) -> None:
@@ -468,14 +468,30 @@ def _peer_changed(view: View, event: fact.PeerChanged, now_ms: int) -> None:
     view.put_peer(event.peer)
 
 
+def _stored_again(kept: Judged) -> fact.RecordStored:
+    held = kept.held
+    return fact.RecordStored(
+        id=kept.id,
+        kind=held.kind,
+        rev=held.rev,
+        sha256=held.sha256.hex(),
+        exp=held.exp,
+        status=held.status.value,
+        kid=held.key.kid,
+        envelope=kept.envelope.decode(),
+    )
+
+
 def _records_taken(view: View, event: fact.RecordsTaken, now_ms: int) -> None:
     prefix = event.cursor.prefix
     serial = view.serials.get(prefix, 0)
-    for stored, kept in zip(event.records, view.catalogue.take(event.records), strict=True):
+    touched, before = view.touched, serial
+    for kept in view.catalogue.take(event.page):
         serial += 1
-        view.supply.put_record(stored, view.sites, kept)
-        view.touch("record", stored.id, (stored, serial, kept.record.nb, kept.envelope_sha256))
-    if event.records:
+        if kept.held.kind in PLACEABLE:
+            view.supply.put_record(_stored_again(kept), view.sites, Kept(kept.record, kept.spec))
+        touched[("record", kept.id)] = (kept, serial)
+    if serial > before:
         view.serials[prefix] = serial
         view.touch("serial", prefix, serial)
     view.put_cursor(event.cursor)

@@ -6,6 +6,9 @@ State tables are projections of these, written in the same transaction.
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode
+from hashlib import sha256
+
 import msgspec
 
 from tieline.model.job import Job, JobState, Output, Run, RunState, Usage
@@ -14,6 +17,7 @@ from tieline.model.peer import Cursor, Peer
 from tieline.model.plan import Quote
 from tieline.model.project import Project
 from tieline.model.reason import Reason
+from tieline.model.record import Envelope
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
@@ -333,12 +337,53 @@ class RecordsTaken(Event, frozen=True, kw_only=True, tag="records_taken"):
     """
 
     cursor: Cursor
-    records: tuple[RecordStored, ...] = ()
+    page: str = ""  # NDJSON of envelopes: of what was kept, in the order in which it came
+
+    @property
+    def records(self) -> tuple[RecordStored, ...]:
+        """What was kept, record by record. Read anew each time: some microseconds for each."""
+        return tuple([_stored(line) for line in self.page.splitlines()])
 
     @property
     def subject(self) -> str:
         """The prefix whose log it is."""
         return self.cursor.prefix
+
+
+class _Head(msgspec.Struct):
+    """What a log says of a record beside its envelope."""
+
+    id: str
+    kind: str
+    rev: int
+    exp: int
+    status: str = "active"
+
+
+class _Signer(msgspec.Struct):
+    kid: str
+
+
+_envelope = msgspec.json.Decoder(Envelope).decode
+_head = msgspec.json.Decoder(_Head).decode
+_signer = msgspec.json.Decoder(_Signer).decode
+
+
+def _stored(envelope: str) -> RecordStored:
+    """The fact that one line of a page stands for; it was verified before it was written."""
+    parts = _envelope(envelope)
+    payload = urlsafe_b64decode(parts.payload + "==")
+    head = _head(payload)
+    return RecordStored(
+        id=head.id,
+        kind=head.kind,
+        rev=head.rev,
+        sha256=sha256(payload).hexdigest(),
+        exp=head.exp,
+        status=head.status,
+        kid=_signer(urlsafe_b64decode(parts.protected + "==")).kid,
+        envelope=envelope,
+    )
 
 
 class ReportsTaken(Event, frozen=True, kw_only=True, tag="reports_taken"):

@@ -21,7 +21,6 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from tieline.model.error import TielineError
-from tieline.model.event import RecordStored
 from tieline.model.identifier import Identifier
 from tieline.model.kinds import KINDS
 from tieline.model.reason import Reason
@@ -64,7 +63,6 @@ class Kept(NamedTuple):
 
     record: Record
     spec: Spec | None
-    envelope_sha256: bytes = b""
 
     def says(self, shape: type[S]) -> S:
         """Its spec, which is known to have that shape."""
@@ -80,7 +78,7 @@ class Catalogue:
         self._keys: dict[tuple[str, str], TrustedKey] = {}  # of restored rows, shared
         self._proofs: dict[str, Proof] = {}
         self._parking = Parking()
-        self._expected: tuple[Sequence[RecordStored], Sequence[Judged]] = ((), ())
+        self._expected: tuple[str, Sequence[Judged]] = ("", ())
         self._noted: dict[tuple[str, int], None] = {}
         self._frozen: dict[str, tuple[int, int]] = {}  # prefix -> since and until when its leases do not end
         for root in roots:
@@ -144,9 +142,9 @@ class Catalogue:
         """For deciding about a peer's copies of the log of ``prefix``, in any order; changes nothing."""
         return Intake(self._held, self._trust, prefix, now_s)
 
-    def expect(self, records: Sequence[RecordStored], judged: Sequence[Judged]) -> None:
-        """Note of what ``records`` were just made, so that `take` need not read them again. It decides nothing."""
-        self._expected = (records, judged)
+    def expect(self, page: str, judged: Sequence[Judged]) -> None:
+        """Note of what ``page`` was just made, so that `take` need not read it again. It decides nothing."""
+        self._expected = (page, judged)
 
     def admit(self, envelope: bytes, now_s: int) -> Admission:
         """Decide about ``envelope`` and remember the decision; what waited for it is decided too (`released`)."""
@@ -167,10 +165,10 @@ class Catalogue:
 
     def restore(self, envelope: bytes) -> Head:
         """Remember an envelope that was judged before, without judging again; what does not prevail changes nothing."""
-        name = self.keep(envelope).record.id
+        name = self.keep(envelope).id
         return head_of(Identifier.parse(name), self._held[name])
 
-    def keep(self, envelope: bytes) -> Kept:
+    def keep(self, envelope: bytes) -> Judged:
         """The same, and what it says."""
         parcel = opened(envelope)
         record = parcel.record
@@ -181,14 +179,13 @@ class Catalogue:
         held = self._held.get(record.id)
         if held is None or prevails(fresh, held):
             self._keep(record.id, fresh, envelope, record)
-        return Kept(record, None, parcel.envelope_sha256)
+        return Judged(Outcome.STORED, record.id, fresh, record, None, envelope)
 
-    def take(self, records: Sequence[RecordStored]) -> list[Kept]:
-        """The same for records of one log; quick for those that were just judged (`expect`)."""
-        (expected, judged), self._expected = self._expected, ((), ())
-        if expected is not records or not records:
-            return [self.keep(record.envelope.encode()) for record in records]
-        kept: list[Kept] = []
+    def take(self, page: str) -> Sequence[Judged]:
+        """The same for the records of a page of one log; quick for what was just judged (`expect`)."""
+        (expected, judged), self._expected = self._expected, ("", ())
+        if expected is not page or not judged:
+            return [self.keep(line.encode()) for line in page.splitlines()]
         known, added = self._held, 0
         for each in judged:
             name, held = each.id, each.held
@@ -198,10 +195,9 @@ class Catalogue:
                 added += 1
             elif before is None or prevails(held, before):
                 self._keep(name, held, each.envelope, each.record)
-            kept.append(Kept(each.record, each.spec, held.envelope_sha256))
         for authority in judged[0].held.authority.upwards():
             authority.count += added
-        return kept
+        return judged
 
     # -- answering ----------------------------------------------------------------------------------------------------
 

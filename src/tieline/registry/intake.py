@@ -22,12 +22,11 @@ from tieline.model.spec import CheckpointSpec, Spec
 from tieline.registry.admission import Judged, Outcome, check_kid, check_lease, check_newer, checked_identity, prevails
 from tieline.registry.authority import Authority, Held, TrustedKey, check_quota, signing_key
 from tieline.registry.delegation import check_delegation
-from tieline.registry.envelope import opened
 from tieline.registry.keys import check_signature
 from tieline.registry.pages import CHECKPOINT_NAME
 from tieline.registry.rules import refused
 from tieline.registry.specs import check_spec, checked_spec
-from tieline.registry.swift import Read, read
+from tieline.registry.swift import Read, read_anyhow
 from tieline.registry.trust import Trust
 from tieline.registry.usual import Ground, usual
 
@@ -120,7 +119,7 @@ class Intake:
     def _look(self, envelope: bytes) -> Judged | Candidate | TielineError:
         """Everything about a copy that neither its signature nor its neighbours can change."""
         try:
-            found = read(envelope) or _read_slowly(envelope)
+            found = read_anyhow(envelope)
             record = found.record
             if not record.id.startswith(self._begin):
                 return refused("log_foreign", record.id[:200], prefix=self._prefix)
@@ -173,7 +172,7 @@ class Intake:
 
         Raises TielineError `record_refused` for anything that is not this owner's checkpoint.
         """
-        found = read(envelope) or _read_slowly(envelope)
+        found = read_anyhow(envelope)
         record = found.record
         if record.id != f"{self._prefix}/{CHECKPOINT_NAME}" or record.status is Status.WITHDRAWN:
             raise refused("checkpoint_other", record.id[:200], prefix=self._prefix)
@@ -265,8 +264,3 @@ def _room(authority: Authority | None) -> int:
     """How many more identifiers the prefix may hold, as every level above allows."""
     levels = authority.upwards() if authority is not None else ()
     return min((level.max_records - level.count for level in levels), default=0)
-
-
-def _read_slowly(envelope: bytes) -> Read:
-    parcel = opened(envelope)
-    return Read(parcel.record, None, parcel.parts.kid, parcel.sha256, parcel.envelope_sha256, parcel.parts.signed)

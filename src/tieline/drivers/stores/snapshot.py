@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Select, func, select, text, union
 
 from tieline.drivers.stores import tables as t
 from tieline.drivers.stores.log import GENESIS
-from tieline.exchange.projection import PLACEABLE
+from tieline.exchange.supply import PLACEABLE
 from tieline.model.error import TielineError
 from tieline.registry.authority import GIVING
 
