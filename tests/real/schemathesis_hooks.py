@@ -6,6 +6,9 @@ SEMANTIC = {"invalid_expression", "invalid_task", "invalid_cursor"}  # 400 for w
 MEANT = {  # fields whose values mean something only together, or by a table that grows
     "create_token": ("roles", "owner", "uses"),
     "delegate_token": ("scopes", "ttl_s", "job"),
+    "create_project": ("title", "members"),  # names and titles are printable, and nobody is named twice
+    "set_project": ("title",),
+    "change_members": ("put", "remove"),
     "rekey_owner": ("owner",),
 }
 

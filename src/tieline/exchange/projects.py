@@ -64,7 +64,7 @@ def _create(view: View, command: ChangeProject, now_ms: int) -> Decision:
     if len(view.projects) >= MOST_PROJECTS:
         raise TielineError("overloaded", f"there are {len(view.projects):,} projects here, no more are made")
     made = _with_terms(Project(id=command.project, created_ms=now_ms), command)
-    made = replace(made, members=_with_members(made, command.put, command.remove))
+    made = replace(made, members=_with_members(made, command.put, (), "members"))
     return _changed(made, f"created by {command.actor.name}", now_ms)
 
 
@@ -80,11 +80,16 @@ def _with_terms(project: Project, command: ChangeProject) -> Project:
     return replace(project, **stated)
 
 
-def _with_members(project: Project, put: Sequence[Member], remove: Sequence[Member]) -> tuple[Member, ...]:
-    """The members in order of name, users first. Refuses who is named twice, and to remove who is not there."""
+def _with_members(
+    project: Project, put: Sequence[Member], remove: Sequence[Member], put_where: str = "put"
+) -> tuple[Member, ...]:
+    """The members in order of name, users first. Refuses who is named twice, and to remove who is not there.
+
+    ``put_where`` is what the caller calls those who come in.
+    """
     members = {(member.is_group, member.name): member for member in project.members}
     seen: set[tuple[bool, str]] = set()
-    for where, given in (("remove", remove), ("put", put)):
+    for where, given in (("remove", remove), (put_where, put)):
         for member in given:
             named = (member.is_group, member.name)
             if named in seen:
@@ -92,14 +97,14 @@ def _with_members(project: Project, put: Sequence[Member], remove: Sequence[Memb
             if not member.name.isprintable() or member.name != member.name.strip():
                 raise TielineError("invalid_request", "a name is not one word or line that can be shown", where=where)
             seen.add(named)
-            if where == "put":
+            if where == put_where:
                 members[named] = member
             elif members.pop(named, None) is None:
                 kind = "group" if member.is_group else "user"
                 raise TielineError("not_found", f"project `{project.id}` has no {kind} `{member.name}`", where=where)
     if len(members) > MOST_MEMBERS:
         raise TielineError(
-            "invalid_request", f"{len(members):,} members are over the limit of {MOST_MEMBERS:,}", where="put"
+            "invalid_request", f"{len(members):,} members are over the limit of {MOST_MEMBERS:,}", where=put_where
         )
     return tuple(members[named] for named in sorted(members))
 
