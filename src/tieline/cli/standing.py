@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tieline.api.app import OPERATIONS, api_document, make_app
+from tieline.api.following.available import Available, available_at
 from tieline.api.following.forwarding import Forwarder
 from tieline.api.following.front import Following, Front, Leading
 from tieline.api.following.local import Routes
@@ -227,11 +228,12 @@ class Process:
                 lease,
                 self.clock,
                 lambda: exchange.writer.position[0],
+                lambda: available_at(platform.view),
                 platform.closing,
                 peers_from_ms=first_ms,
             )
             tasks = [asyncio.create_task(self._beat(exchange, term, lease)), asyncio.create_task(sweeper.run())]
-            while not lease.holds and exchange.writer.alive:
+            while not lease.holds and exchange.writer.alive:  # noqa: ASYNC110 - for one beat, once
                 await asyncio.sleep(BEGIN_S)
             self.front.part = part
             self._announce()
@@ -351,6 +353,7 @@ class _Followed:
             self.platform,
             self.trail,
             self.forwarder,
+            Available(self.forwarder.ask, self.trail, self.platform.indexing.heard),
             has_files=process.shared is not None,
         )
 

@@ -40,6 +40,8 @@ CONNECT_S = 2.0
 STALL_S = 60.0  # a part of a body must come by then
 KEPT_BYTES = 2 * 2**20  # a body up to this is kept, so that it can be sent again; a larger one is streamed once
 REFUSAL_BYTES = 65_536
+ASK_S = 2.0
+ASKED_BYTES = 64 * 2**20
 MOST_WAITING = 2_000  # requests that wait for a leader
 MOST_OPEN = 12_000  # requests that are passed on at once, streams included
 HOP = frozenset(
@@ -141,6 +143,25 @@ class Forwarder:
             await request.answer()
         finally:
             self.open -= 1
+
+    async def ask(self, path: str) -> bytes:
+        """What the leader says to a sibling alone. Raises LeaderGoneError, and what breaks on the way."""
+        leader = self.leader
+        if leader is None:
+            raise LeaderGoneError("nobody leads", is_sent=False)
+        stated = self._siblings.stated("", "GET", path.encode(), self._clock.now_ms())
+        async with asyncio.timeout(ASK_S):
+            async with self.session.get(
+                leader.url + path, headers={HEADER.decode(): stated.decode()}, ssl=tls_of(leader), allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise LeaderGoneError(f"it answers with {response.status}", is_sent=True)
+                said = bytearray()
+                async for piece in response.content.iter_any():
+                    said += piece
+                    if len(said) > ASKED_BYTES:
+                        raise LeaderGoneError(f"it says more than {ASKED_BYTES:,} bytes", is_sent=True)
+                return bytes(said)
 
     async def await_leader(self, until_s: float) -> Leader:
         """The leader, waiting for one. Raises ThrottledError `not_leader`."""
@@ -268,9 +289,6 @@ class _Request:
         import aiohttp
         from yarl import URL
 
-        tls: aiohttp.Fingerprint | bool = True
-        if leader.certificate:
-            tls = aiohttp.Fingerprint(bytes.fromhex(leader.certificate))
         headers = self.forwarder.head(self.scope, self.target)
         data: Any = self.body
         if self.body is None:
@@ -284,7 +302,7 @@ class _Request:
                 URL(leader.url + self.target.decode("latin-1"), encoded=True),
                 headers=headers,
                 data=data or None,
-                ssl=tls,
+                ssl=tls_of(leader),
                 allow_redirects=False,
             ).__aenter__()
         )
@@ -387,6 +405,13 @@ async def _refusal(response: aiohttp.ClientResponse) -> bytes:
             while len(said) < REFUSAL_BYTES and (piece := await response.content.readany()):
                 said += piece
     return said
+
+
+def tls_of(leader: Leader) -> aiohttp.Fingerprint | bool:
+    """How the leader's certificate is checked: it is the one that its row names, or signed by an authority."""
+    import aiohttp
+
+    return aiohttp.Fingerprint(bytes.fromhex(leader.certificate)) if leader.certificate else True
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

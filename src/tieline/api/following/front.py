@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from tieline.api.answer import GoneError, ThrottledError, refusal_answer
+from tieline.api.answer import Answer, GoneError, ThrottledError, refusal_answer
+from tieline.api.following.available import PATH as AVAILABLE
+from tieline.api.following.available import Available
 from tieline.api.following.forwarding import AS_OF, KEPT_BYTES, STALL_S, UNTAKEN, Forwarder
 from tieline.api.following.local import FILES, LOCAL, OWN, SIGNED, Routes
 from tieline.api.following.platform import FollowingPlatform
@@ -105,20 +107,28 @@ class Leading:
         lease: Lease,
         clock: Clock,
         position: Callable[[], int],
+        available: Callable[[], bytes],
         close: Callable[[], None],
         *,
         peers_from_ms: int = 0,
     ) -> None:
-        """``peers_from_ms``: peers' requests are taken from then on; a leader before may have taken older ones."""
+        """``available`` is what siblings are told of heartbeats (`available.py`).
+
+        ``peers_from_ms``: peers' requests are taken from then on; a leader before may have taken older ones.
+        """
         self._app, self._siblings = app, siblings
-        self._lease, self._clock, self._position, self._close = lease, clock, position, close
+        self._lease, self._clock, self._position = lease, clock, position
+        self._available, self._close = available, close
         self._peers_from_ms = peers_from_ms
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Hand it to the exchange, as long as this process may speak for it."""
-        forwarded(scope, self._siblings, self._clock.now_ms())
+        is_sibling = forwarded(scope, self._siblings, self._clock.now_ms())
         if not self._lease.holds and target_of(scope)[0] != ALIVE:
             raise NoLeaderError("this process has not been able to say that it leads for a while")
+        if is_sibling and target_of(scope)[0] == AVAILABLE:
+            await Answer(self._available())(scope, receive, send)
+            return
         wait_ms = self._peers_from_ms - self._clock.now_ms()
         if wait_ms > 0 and value_of(scope, SIGNED):
             wait_s = math.ceil(wait_ms / 1000)
@@ -146,12 +156,13 @@ class Following:
         platform: FollowingPlatform,
         trail: Trail,
         forwarder: Forwarder,
+        available: Available,
         *,
         has_files: bool,
     ) -> None:
         """``has_files``: blobs and logs lie in a folder that the processes share."""
         self._app, self._routes, self._platform, self._trail = app, routes, platform, trail
-        self._forwarder = forwarder
+        self._forwarder, self._available = forwarder, available
         self._local = LOCAL if has_files else LOCAL - FILES
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -164,6 +175,8 @@ class Following:
         if operation is None or not self._is_local(operation.id):
             await self._forwarder.forward(scope, receive, send, operation, reached)
             return
+        if operation.id == "find":
+            await self._available.refresh()
         if operation.id in OWN:
             await self._app(scope, receive, send)
             return
@@ -192,6 +205,7 @@ class Following:
 
     def closing(self) -> None:
         """End streams and waits."""
+        self._available.close()
         self._forwarder.closing()
         self._platform.closing()
 
@@ -250,16 +264,20 @@ async def kept_body(scope: HTTPScope, receive: Receive) -> tuple[bytes, Receive]
     return body, again
 
 
-def forwarded(scope: HTTPScope, siblings: Siblings, now_ms: int) -> None:
-    """Let a request that a sibling passed on come from where it came from. Raises `unauthenticated` for a false one."""
+def forwarded(scope: HTTPScope, siblings: Siblings, now_ms: int) -> bool:
+    """Let a request that a sibling passed on come from where it came from; False: nobody says that one did.
+
+    Raises `unauthenticated` for a false claim.
+    """
     stated = value_of(scope, HEADER)
     if not stated:
-        return
+        return False
     path, query = target_of(scope)
     target = path.encode("latin-1") + (b"?" + query if query else b"")
     address = siblings.address(stated, scope["method"], target, now_ms)
     scope["client"] = (address, 0)
     scope["headers"] = [(name, value) for name, value in scope["headers"] if name != HEADER]
+    return True
 
 
 def target_of(scope: HTTPScope) -> tuple[str, bytes]:

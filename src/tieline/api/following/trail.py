@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any, NoReturn
 
 from tieline.drivers.garbage import uncollected
@@ -57,6 +57,7 @@ class Trail:
         self._seq, self._head = 0, b""  # up to which entry everybody was told
         self._heard_s = 0.0
         self._subscribers: list[Callable[[list[Committed]], None]] = []
+        self._changing = Lock()  # of the view
         self._is_over = Event()
         self._thread: Thread | None = None
         self.as_of_ms = 0  # when the position was seen to be the newest
@@ -79,6 +80,11 @@ class Trail:
         if self._thread is not None:
             self._thread.join(30)
         self._follower.close()
+
+    def change(self, change: Callable[[View], None]) -> None:
+        """Let ``change`` of last values take effect, between two pages of entries. Blocks: not for the event loop."""
+        with self._changing:
+            change(self._view)
 
     def look(self) -> None:
         """Look who leads as soon as possible: somebody did not answer."""
@@ -173,11 +179,12 @@ class Trail:
 
     def _take(self, rows: Sequence[LogRow]) -> None:
         entries = [Committed(*row, row.entry().event) for row in rows]
-        for entry in entries:
-            if entry.seq > self._applied:
-                self._apply(entry)
-        self._view.touched.clear()
-        self._view.jobs.settle()
+        with self._changing:
+            for entry in entries:
+                if entry.seq > self._applied:
+                    self._apply(entry)
+            self._view.touched.clear()
+            self._view.jobs.settle()
         self._seq, self._head = entries[-1].seq, entries[-1].hash
         for callback in self._subscribers:
             callback(entries)

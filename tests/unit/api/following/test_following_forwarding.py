@@ -350,3 +350,23 @@ def test_a_large_body_is_streamed_and_so_is_not_said_twice(monkeypatch: pytest.M
                 await forwarder.forward(request, caller.receive, caller.send, operation("store_blob"))
 
     run(story)
+
+
+def test_what_is_asked_for_this_process_itself_is_signed_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        answers = [web.Response(body=b"[1]"), web.Response(status=503), web.Response(body=b"x" * 100)]
+        leader = LeaderStub(lambda _: asyncio.sleep(0, answers.pop(0)))
+        async with leader.running() as led, forwarding() as (forwarder, _):
+            with pytest.raises(module.LeaderGoneError):
+                await forwarder.ask("/siblings/available")
+            forwarder.turn(led)
+            assert await forwarder.ask("/siblings/available") == b"[1]"
+            stated = leader.asked[0].headers["tieline-forwarded"].encode()
+            assert SIBLINGS.address(stated, "GET", b"/siblings/available", NOW_MS) == ""
+            with pytest.raises(module.LeaderGoneError, match="503"):
+                await forwarder.ask("/siblings/available")
+            monkeypatch.setattr(module, "ASKED_BYTES", 99)
+            with pytest.raises(module.LeaderGoneError, match="more than 99"):
+                await forwarder.ask("/siblings/available")
+
+    run(story)

@@ -40,6 +40,7 @@ class Led:
             self.lease,
             FakeClock(at_ms=NOW_MS),
             lambda: 41,
+            lambda: b"[]",
             self.close,
             peers_from_ms=peers_from_ms,
         )
@@ -92,6 +93,14 @@ def test_nobody_else_says_from_where_a_request_came(stated: str) -> None:
     caller = led.ask(scope(tieline_forwarded=stated))
     assert (caller.status, led.app.seen) == (401, [])
     assert b"unauthenticated" in caller.body
+
+
+def test_only_a_sibling_is_told_what_heartbeats_say() -> None:
+    led = Led()
+    stated = SIBLINGS.stated("", "GET", b"/siblings/available", NOW_MS).decode()
+    assert led.ask(scope("GET", "/siblings/available", tieline_forwarded=stated)).body == b"[]"
+    assert led.app.seen == []
+    assert led.ask(scope("GET", "/siblings/available")).body == b"exchange"
 
 
 def test_signed_requests_of_peers_wait_for_a_new_leader() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from following_parts import SIBLINGS, WAIT_S
 
 from postgres import store_url
 from tieline.api.app import OPERATIONS, api_document, make_app
+from tieline.api.following.available import PATH, Available, available_at
 from tieline.api.following.forwarding import Forwarder
 from tieline.api.following.front import Following, Front
 from tieline.api.following.local import Routes
@@ -33,6 +35,7 @@ from tieline.exchange.projection import load
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.party import SYSTEM, Role
+from tieline.model.protocol import PoolBeat
 
 DOCUMENT = api_document()
 
@@ -51,6 +54,8 @@ class Followed:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.is_leader_near = True
+        self.ticks = itertools.count(10.0, 10.0)  # every question asks anew
         self.told: list[tuple[Standing, Seen]] = []
         self.follower = Follower(world.address).open()
         self.trail = Trail(self.follower, self.view, load, world.clock, lambda *said: self.told.append(said))
@@ -158,9 +163,22 @@ async def following(followed: Followed, *, has_files: bool = True) -> Any:
     forwarder = Forwarder(SIBLINGS, world.clock, followed.trail.look)
     forwarder.turn(Leader(term=1, url=world.url))
     await platform.start(DOCUMENT)
+
+    async def ask(path: str) -> bytes:
+        assert path == PATH
+        if not followed.is_leader_near:
+            raise ConnectionError
+        return available_at(world.writer.view)
+
     front = Front()
     front.part = Following(
-        make_app(platform), Routes(OPERATIONS), platform, followed.trail, forwarder, has_files=has_files
+        make_app(platform),
+        Routes(OPERATIONS),
+        platform,
+        followed.trail,
+        forwarder,
+        Available(ask, followed.trail, platform.indexing.heard, timer=lambda: next(followed.ticks)),
+        has_files=has_files,
     )
     headers = {"Authorization": f"Bearer {ADMIN}"}
     try:
@@ -204,6 +222,28 @@ def test_questions_are_answered_here_and_all_else_by_the_leader(leader: World, f
             assert (await client.post("/v1/jobs", **sent)).json() == made.json()
             seen = await client.get(f"/v1/jobs/{made.json()['jobs'][0]['id'].rpartition('/')[2]}")
             assert (seen.status_code, is_local(seen)) == (200, True)
+
+    asyncio.run(story())
+
+
+def test_what_heartbeats_say_is_known_here_as_long_as_the_leader_is_near(leader: World, followed: Followed) -> None:
+    site = leader.site()
+    asked = {"query": "cores >= 1", "kind": "pool", "limit": 5}
+
+    async def free(client: httpx.AsyncClient) -> int:
+        (offer,) = (await client.post("/v1/find", json=asked)).json()["offers"]
+        return int(offer["attributes"]["cores_free"])
+
+    async def story() -> None:
+        async with following(followed) as (client, _):
+            assert await free(client) == 8
+            for cores in (3, 5):
+                beat = PoolBeat(pool=site.pool, cores=cores, memory_bytes=16 * 10**9)
+                leader.writer.view.supply.limit(site.id, beat)
+                assert await free(client) == cores
+            followed.is_leader_near = False
+            leader.writer.view.supply.limit(site.id, PoolBeat(pool=site.pool, cores=1, memory_bytes=16 * 10**9))
+            assert await free(client) == 5
 
     asyncio.run(story())
 
