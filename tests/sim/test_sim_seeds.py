@@ -30,6 +30,7 @@ CENTRAL = (
     "catalogues converge",
     "both sides of a bill agree",
     "a bill proves itself",
+    "a project keeps its quotas",
     "everything settles",
 )
 

@@ -43,6 +43,8 @@ class Standing(NamedTuple):
     guaranteed: int  # cards
     borrowed: int  # cards held beyond them
     share: Fraction  # dominant share / weight, at most 1
+    pledged_card_ms: int  # to live runs
+    pledged_micro_cny: int
 
 
 class Use(NamedTuple):
@@ -149,7 +151,8 @@ class Shares:
         account = self._known(project)
         share = min(Fraction(1), max((Fraction(has, of) for has, of in self._parts(account)), default=Fraction(0)))
         weighted = share / account.project.weight
-        return Standing(project, account.held, account.project.quota.card_count, account.borrowed, weighted)
+        pledged = account.pledged_card_ms, account.pledged_micro_cny
+        return Standing(project, account.held, account.project.quota.card_count, account.borrowed, weighted, *pledged)
 
     def borrowed(self, project: str) -> int:
         """Cards that the project holds beyond its guaranteed share."""

@@ -15,6 +15,7 @@ from tieline.drivers.stores.log import LogRow, decode_event
 from tieline.model import event as fact
 from tieline.model.job import Job, JobState, Run, RunState, Usage
 from tieline.model.peer import Origin
+from tieline.sim.sharing import Ledger
 from tieline.sim.truth import Truth, payload_of
 from tieline.sim.violation import Checks
 
@@ -42,6 +43,7 @@ class Books:
         self.held: dict[str, Amount] = {}
         self.usages: dict[str, Usage] = {}
         self.charged: Counter[str] = Counter()  # by job
+        self.ledger = Ledger(self._hold)  # of projects
         self.revisions: dict[str, int] = {}
         self.withdrawn: dict[str, int] = {}
         self.revoked: dict[str, int] = {}  # kid -> from when its delegation, as stored here, gives it no word
@@ -58,7 +60,9 @@ class Books:
         while self.seq < len(rows):
             row = rows[self.seq]
             self.seq += 1
-            self._take(decode_event(row.body), row.time_ms)
+            event = decode_event(row.body)
+            self._take(event, row.time_ms)
+            self.ledger.take(event, row.time_ms)
 
     def _hold(self, invariant: str, is_so: bool, *what: object) -> None:
         self.checks.hold(invariant, is_so, self.name, *what)

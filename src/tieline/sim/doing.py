@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tieline.exchange.commands import ChangeProject
 from tieline.model.error import TielineError
+from tieline.model.project import Member, Quota
 from tieline.model.protocol import Ended
 from tieline.registry import sign_statement
 from tieline.sim.books import LIE
-from tieline.sim.exchange import SimExchange
+from tieline.sim.exchange import ADMIN, SimExchange
 from tieline.sim.lying import Liar
 from tieline.sim.network import WEATHERS
 from tieline.sim.owner import STRANGER, SimOwner
@@ -57,6 +59,37 @@ def _submit(world: World, happening: Happening) -> None:
 def _ask(world: World, happening: Happening) -> None:
     assert happening.shape is not None
     world.users[happening.node].ask_for(happening.shape)
+
+
+def _project(world: World, happening: Happening) -> None:
+    """One of two projects of an exchange, with terms that follow from a number; all users there are in it."""
+    exchange = _exchange(world, happening)
+    if not exchange.is_up:
+        return
+    number, name = happening.number, f"p{happening.number % 2 + 1}"
+    known = world.projects.setdefault(exchange.name, [])
+    quota = Quota(
+        card_count=number // 2 % 4,
+        core_count=(0, 0, 0, 3)[number // 8 % 4],
+        card_hours=(0, 0, 0, 0, 1)[number // 32 % 5],
+        micro_cny=(0, 0, 0, 0, 900_000)[number // 160 % 5],
+    )
+    users = [user.name for user in world.users.values() if user.exchange == exchange.name]
+    command = ChangeProject(
+        actor=ADMIN,
+        project=name,
+        what="set" if name in exchange.view.projects else "create",
+        quota=quota,
+        weight=1 + number // 800 % 3,
+        may_borrow=number // 2_400 % 4 > 0,
+        put=() if name in exchange.view.projects else tuple(Member(name=user) for user in users),
+    )
+
+    def made(_: Any, error: TielineError | None) -> None:
+        if error is None and name not in known:
+            known.append(name)
+
+    exchange.command(command, made)
 
 
 def _drain(world: World, happening: Happening) -> None:
@@ -215,6 +248,7 @@ DOING: dict[str, Do] = {
     "submit": _submit,
     "stop": lambda world, happening: world.users[happening.node].stop(happening.number),
     "ask": _ask,
+    "project": _project,
     "revise": _of_owner(SimOwner.revise),
     "withdraw": _of_owner(SimOwner.withdraw),
     "drain": _drain,

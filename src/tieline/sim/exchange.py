@@ -26,6 +26,7 @@ from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.orders import order_of
 from tieline.exchange.placing import schedule
 from tieline.exchange.projection import load, rows
+from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Shelf
 from tieline.exchange.view import View
 from tieline.model import event as fact
@@ -171,6 +172,7 @@ class SimExchange:
     def _fresh_view(self) -> View:
         view = View(self.keys, self.limits)
         view.jobs = Shelf(self.disk.jobs_named, SHELF_BYTES)
+        view.waiting = Queue(view.jobs.rows)
         return view
 
     def crash(self, down_ms: int) -> None:

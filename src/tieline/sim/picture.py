@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from tieline.exchange.view import View
+
+NOT_KEPT = Fraction(0)  # what a share is of follows from the pools, which the pass looks at
 
 
 def picture(view: View) -> dict[str, Any]:
@@ -24,5 +27,16 @@ def picture(view: View) -> dict[str, Any]:
         "records": sorted((head.id, head.rev, head.sha256) for head in view.catalogue.rows()),
         "charged": view.charged_micro_cny,
         "waiting": sorted(view.waiting),
+        "projects": dict(view.projects),
+        "spent": dict(view.spent),
+        "shares": _shares(view),
         "holds": {pool: tuple(view.supply.pools.held(pool)) for pool in pools},
     }
+
+
+def _shares(view: View) -> dict[str, Any]:
+    """What the runs of each project hold, and what is pledged to them."""
+    if view.shares is None:
+        return {}
+    names = sorted({run.project for run in view.runs.values()} | set(view.projects))
+    return {name: view.shares.standing(name)._replace(share=NOT_KEPT) for name in names}

@@ -13,13 +13,14 @@ import msgspec
 
 from tieline.drivers.stores import writer as writing
 from tieline.drivers.stores.inbox import deliver
-from tieline.exchange import jobs, line, placing, runs, sites, supply, ticking, view
+from tieline.exchange import jobs, line, placing, preempting, runs, sites, supply, ticking, view
 from tieline.exchange.supply import amount_of
 from tieline.market import usage_of
 from tieline.model.error import TielineError
 from tieline.model.event import RunOffered
 from tieline.model.job import JobState, Run
 from tieline.model.protocol import Accepted, Ended
+from tieline.place import share
 from tieline.registry import admission, authority, catalogue, envelope, intake
 from tieline.sim import exchange as sim_exchange
 from tieline.sim import site as sim_site
@@ -244,7 +245,32 @@ def _forget_ends(patch: Patch) -> None:
     before = patch.put(sim_site, "step", step)
 
 
+# -- projects ----------------------------------------------------------------------------------------------------------
+
+
+def _lend_for_ever(patch: Patch) -> None:
+    patch.put(preempting.Preempting, "make_way", lambda _self, _row, _demand: [])
+
+
+def _blame_who_gave_way(patch: Patch) -> None:
+    def again(*given: Any, **more: Any) -> Any:
+        return before(*given, **{**more, "is_preempted": False})
+
+    before = patch.put(runs, "again_or_end", again)
+
+
+def _forget_quotas(patch: Patch) -> None:
+    patch.put(share.Shares, "refusal", _nothing)
+
+
 MISTAKES: dict[str, Mistake] = {
+    "lend-for-ever": Mistake(
+        "borrowers give nothing back", ("nobody below its share waits for a borrower",), _lend_for_ever
+    ),
+    "blame-who-gave-way": Mistake(
+        "giving way counts as an attempt", ("who gives way loses nothing",), _blame_who_gave_way
+    ),
+    "forget-quotas": Mistake("no quota of a project is looked at", ("a project keeps its quotas",), _forget_quotas),
     "answer-first": Mistake(
         "the writer answers before it keeps",
         ("what is acknowledged is kept", "no acknowledged job is lost"),

@@ -12,6 +12,8 @@ import msgspec
 
 from tieline.sim.chance import Chance
 
+BURST_MS = 25_000  # within which a project has more work than usual
+FILLING = 8  # jobs of it that take what cards there are
 HORIZON_MS = 90_000  # everything of a story begins before this; then the faults end
 
 
@@ -32,6 +34,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     has_checkpoint: bool = False
     has_outputs: bool = False
+    project: int = 1  # of those that its user is in, in the order in which they were made
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +106,8 @@ HAPPENINGS: dict[str, Kind] = {
     "drain": Kind(8, "site", "{node} drains for {for_s}", is_fault=False, for_ms=(2_000, 20_000)),
     "reclaim": Kind(10, "site", "the owner of {node} wants a card back", is_fault=False, number=(0, 1_000)),
     "backup": Kind(20, "exchange", "{node} is backed up", is_fault=False),
+    "project": Kind(0, "exchange", "the admin of {node} makes or changes a project ({number})", is_fault=False,
+                    number=(0, 10_000)),
     # wires
     "loss": Kind(14, "any", "{number} of 1000 messages around {node} are lost for {for_s}",
                  for_ms=(2_000, 20_000), number=(50, 600)),
@@ -160,8 +165,34 @@ def story_of(seed: int, size: Size, faults: tuple[str, ...] = FAULTS, horizon_ms
     weights = [HAPPENINGS[what].weight for what in kinds]
     drawn = pick.choices(kinds, weights, k=size.steps)
     happenings = [_happening(what, empty, pick) for what in drawn]
+    happenings += _sharing(empty, Chance(seed).of("projects"))
     happenings.sort(key=lambda each: each.at_ms)
     return msgspec.structs.replace(empty, happenings=tuple(happenings))
+
+
+def _sharing(story: Story, pick: Random) -> list[Happening]:
+    """In every third story one exchange has projects, and its users more work than it has cards."""
+    if pick.random() < 2 / 3 or not story.users or story.horizon_ms < HORIZON_MS:
+        return []
+    user = pick.choice(story.user_names)
+    exchange = story.exchange_names[story.user_names.index(user) % story.exchanges]
+    terms = [(100, 8 * pick.randrange(1_250) + pick.choice((4, 6))), (200, 2 * pick.randrange(5_000) + 1)]
+    terms.append((pick.randrange(story.horizon_ms), pick.randrange(10_000)))
+    found = [Happening(at_ms=at_ms, what="project", node=exchange, number=number) for at_ms, number in terms]
+    begin_ms = pick.randrange(1_000, story.horizon_ms - BURST_MS)
+    for number in range(pick.randint(FILLING + 1, FILLING + 3)):
+        borrows = number < FILLING
+        shape = Shape(
+            cards=2 if number < FILLING // 2 else 1 if borrows else pick.choice((1, 1, 2)),
+            duration_ms=40_000 if borrows else pick.choice((1_000, 3_000, 20_000)),
+            priority=0 if borrows else pick.choice((0, 0, 5, 20)),
+            max_duration_s=pick.choice((0, 0, 0, 30)),
+            has_checkpoint=pick.random() < 0.8,
+            project=1 if borrows else 0,
+        )
+        at_ms = begin_ms + pick.randrange(5_000) + (0 if borrows else 8_000)
+        found.append(Happening(at_ms=at_ms, what="submit", node=user, shape=shape))
+    return found
 
 
 def _happening(what: str, story: Story, pick: Random) -> Happening:

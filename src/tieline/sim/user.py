@@ -38,7 +38,8 @@ class SimUser:
         """A job, or a pipeline of several."""
         key = self._key()
         tasks = tuple(task_of(shape, key, step) for step in range(shape.steps))
-        self._send(ask.SubmitJobs(actor=self.actor, key=key, digest=key, tasks=tasks), self._remember)
+        project = self._project(shape)
+        self._send(ask.SubmitJobs(actor=self.actor, key=key, digest=key, tasks=tasks, project=project), self._remember)
 
     def ask_for(self, shape: Shape) -> None:
         """A quote, taken as soon as the owner has answered."""
@@ -50,7 +51,10 @@ class SimUser:
 
             def accept() -> None:
                 taken = self._key()
-                self._send(ask.AcceptQuote(actor=self.actor, key=taken, digest=taken, quote=name), self._remember)
+                accepted = ask.AcceptQuote(
+                    actor=self.actor, key=taken, digest=taken, quote=name, project=self._project(shape)
+                )
+                self._send(accepted, self._remember)
 
             self.world.timeline.after(1_500, accept)
 
@@ -66,6 +70,11 @@ class SimUser:
     def _remember(self, reply: Any) -> None:
         for job in reply if isinstance(reply, tuple) else (reply,):
             self.jobs.append(job.id)
+
+    def _project(self, shape: Shape) -> str:
+        """The project that its work is for, of those that it was told of."""
+        known = self.world.projects.get(self.exchange, [])
+        return known[shape.project % len(known)] if known else ""
 
     def _key(self) -> str:
         self.requests += 1

@@ -23,6 +23,7 @@ from tieline.sim.network import Network, Stream
 from tieline.sim.owner import SimOwner
 from tieline.sim.revocation import revoke
 from tieline.sim.settling import hold_bills
+from tieline.sim.sharing import Waits
 from tieline.sim.site import SimSite
 from tieline.sim.story import Story
 from tieline.sim.timeline import START_MS, Chronicle, Timeline
@@ -56,6 +57,8 @@ class World:
         self.network = Network(self.timeline, self.chance, self.chronicle, self.faults)
         self._expected: dict[str, tuple[Callable[[Any], None], Callable[[], None]]] = {}
         self._turns = 0
+        self.projects: dict[str, list[str]] = {}  # exchange -> those that were made there
+        self._waits: dict[str, Waits] = {}
         self.exchanges: dict[str, SimExchange] = {}
         self.sites: dict[str, SimSite] = {}
         self.users: dict[str, SimUser] = {}
@@ -237,6 +240,7 @@ class World:
             after = view.jobs[job].after
             hold("no job waits for what is over", not after or after not in books.ended, name, job, after)
             self.explained(exchange, job)
+        self._waits.setdefault(name, Waits()).look(exchange, hold, self.timeline.now_ms)
 
     def explained(self, exchange: SimExchange, job: str) -> None:
         """Whoever asks why a job is where it is hears a reason."""
