@@ -80,11 +80,11 @@ def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> P
 
 def _coming(view: View, job: str) -> tuple[Reason, ...]:
     """That room is kept for a job, and how many have still to leave there."""
-    claim = view.yielding.claims.get(job)
-    if claim is None:
+    room = view.yielding.kept.get(job)
+    if room is None:
         return ()
-    runs = sum(run.pool == claim.pool for run in view.yielding.stopping.values())
-    return (Reason(code="waiting_for_room", count=0, values={"pool": claim.pool, "runs": runs}),)
+    runs = sum(run.pool == room.pool for run in view.yielding.stopping.values())
+    return (Reason(code="waiting_for_room", count=0, values={"pool": room.pool, "runs": runs}),)
 
 
 def caller_of(name: str, owner: str) -> Caller:

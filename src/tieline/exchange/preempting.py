@@ -21,7 +21,7 @@ from tieline.exchange.jobrow import JobRow
 from tieline.exchange.sharing import Sharing
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
-from tieline.exchange.yielding import ACTIVE, Claim
+from tieline.exchange.yielding import ACTIVE, KeptRoom
 from tieline.model.event import StopRequested
 from tieline.model.job import Run
 from tieline.place import Amount, Demand, Pools
@@ -50,8 +50,8 @@ class Preempting:
     def forget(self, row: JobRow) -> None:
         """Nothing is kept any more for jobs of a shape that was refused, where nobody is leaving for them."""
         pools = dict.fromkeys(run.pool for run in self._leaving())
-        for name, claim in tuple(self._view.yielding.claims.items()):
-            if claim.shape == row.shape and claim.pool not in pools:
+        for name, room in tuple(self._view.yielding.kept.items()):
+            if room.shape == row.shape and room.pool not in pools:
                 self._sharing.let_go(name)
 
     def make_way(self, row: JobRow, demand: Demand) -> list[StopRequested]:
@@ -60,7 +60,7 @@ class Preempting:
         if not row.project or not self._may_ask(row, demand):
             return events
         for name in dict.fromkeys(self._view.waiting.near(row, MOST_SIBLINGS)):
-            if name in self._view.yielding.claims:
+            if name in self._view.yielding.kept:
                 continue
             if not self._may_ask_for(name):
                 break
@@ -100,7 +100,7 @@ class Preempting:
             if answer is None:
                 continue
             self._view.yielding.asked_ms.pop(job, None)
-            self._sharing.keep(job, Claim(answer.pool, project, need.amount, row.shape))
+            self._sharing.keep(job, KeptRoom(answer.pool, project, need.amount, row.shape))
             self._stops -= len(answer.runs)
             for live in answer.runs:
                 self._stopped[live.id] = self._view.runs[live.id]

@@ -23,7 +23,7 @@ import msgspec
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View, month_of
-from tieline.exchange.yielding import Claim
+from tieline.exchange.yielding import KeptRoom
 from tieline.market.rating import ROUNDING_S
 from tieline.model.job import Job, Run
 from tieline.model.reason import Reason
@@ -45,13 +45,13 @@ class Sharing:
         self._month = month_of(now_ms)
         self._told: dict[str, None] = {}  # projects whose spending of the month was said
         self._taken: list[Run] = []
-        self._reserved: dict[str, Claim] = {}
+        self._reserved: dict[str, KeptRoom] = {}
         self._shapes: dict[int, None] = {}  # for which room is or was kept in this pass
 
     def __enter__(self) -> Self:
         """Hold what is kept for those who wait for it."""
         self.shares.capacity = capacity_of(self.view.supply.pools)
-        for job in tuple(self.view.yielding.claims):
+        for job in tuple(self.view.yielding.kept):
             self._reserve(job)
         return self
 
@@ -90,7 +90,7 @@ class Sharing:
             yield
         finally:
             for name in names:
-                if name in self.view.yielding.claims:
+                if name in self.view.yielding.kept:
                     self._reserve(name)
 
     def allowed(self, project: str, demand: Demand) -> Demand | None:
@@ -117,28 +117,28 @@ class Sharing:
         """A run is about to be booked; what was kept there is taken, and nothing more is kept for its job."""
         self.shares.hold(run.project, amount_of(run), run.pledged_card_ms, run.pledged_micro_cny)
         self._taken.append(run)
-        claims = self.view.yielding.claims
-        mine = claims.pop(row.id, None)
+        kept = self.view.yielding.kept
+        mine = kept.pop(row.id, None)
         if mine is not None and mine.pool == run.pool:
             return
-        other = next((name for name, claim in claims.items() if (claim.pool, claim.shape) == (run.pool, row.shape)), "")
+        other = next((name for name, room in kept.items() if (room.pool, room.shape) == (run.pool, row.shape)), "")
         if other and mine is not None:
-            claims[other] = mine  # they ask for the same
+            kept[other] = mine  # they ask for the same
         elif other:
-            del claims[other]
+            del kept[other]
         elif mine is not None:
             self.view.supply.version += 1
 
     # -- room that is kept --------------------------------------------------------------------------------------------
 
-    def keep(self, job: str, claim: Claim) -> None:
+    def keep(self, job: str, room: KeptRoom) -> None:
         """Keep room for a job until it takes it."""
-        self.view.yielding.claims[job] = claim
+        self.view.yielding.kept[job] = room
         self._reserve(job)
 
     def let_go(self, job: str) -> None:
         """Keep nothing for a job any more; others may look again."""
-        if self.view.yielding.claims.pop(job, None) is not None:
+        if self.view.yielding.kept.pop(job, None) is not None:
             self.view.supply.version += 1
         if job in self._reserved:
             self._give_back(job)
@@ -164,21 +164,21 @@ class Sharing:
     def _same(self, row: JobRow | None) -> list[str]:
         if row is None or row.shape not in self._shapes:
             return []
-        return [name for name, claim in self._reserved.items() if claim.shape == row.shape]
+        return [name for name, room in self._reserved.items() if room.shape == row.shape]
 
     def _reserve(self, job: str) -> None:
-        claim = self.view.yielding.claims[job]
-        if not self.view.supply.pools.hold_again(claim.pool, claim.amount):
-            del self.view.yielding.claims[job]  # the pool is gone
+        room = self.view.yielding.kept[job]
+        if not self.view.supply.pools.hold_again(room.pool, room.amount):
+            del self.view.yielding.kept[job]  # the pool is gone
             return
-        self.shares.hold(claim.project, claim.amount)
-        self._reserved[job] = claim
-        self._shapes[claim.shape] = None
+        self.shares.hold(room.project, room.amount)
+        self._reserved[job] = room
+        self._shapes[room.shape] = None
 
     def _give_back(self, job: str) -> None:
-        claim = self._reserved.pop(job)
-        self.view.supply.pools.release(claim.pool, claim.amount)
-        self.shares.release(claim.project, claim.amount)
+        room = self._reserved.pop(job)
+        self.view.supply.pools.release(room.pool, room.amount)
+        self.shares.release(room.project, room.amount)
 
 
 def month_reasons(view: View, job: Job, run: Run, now_ms: int) -> tuple[Reason, ...]:

@@ -226,7 +226,7 @@ class View:
     def _waits_no_more(self, row: JobRow) -> None:
         """A job leaves the queue, and what was held back for it is held back no more."""
         self.waiting.remove(row)
-        if self.yielding.claims.pop(row.id, None) is not None:
+        if self.yielding.kept.pop(row.id, None) is not None:
             self.supply.version += 1
         if row.id in self.held_back.values():
             self.held_back = {pool: job for pool, job in self.held_back.items() if job != row.id}

@@ -14,7 +14,7 @@ from tieline.place import Amount
 ACTIVE = (RunState.ACCEPTED, RunState.RUNNING)
 
 
-class Claim(NamedTuple):
+class KeptRoom(NamedTuple):
     """Room that is kept for a job that waits, from when others were asked to give way until it takes the room."""
 
     pool: str
@@ -24,13 +24,13 @@ class Claim(NamedTuple):
 
 
 class Yielding:
-    """Live runs that keep checkpoints, and those that were asked to stop, by pool. Last value only: `claims`, asks."""
+    """Live runs that keep checkpoints, and those that were asked to stop, by pool. Last value only: `kept`, asks."""
 
     def __init__(self) -> None:
         self.pools: dict[str, dict[str, None]] = {}
         self.stopping: dict[str, Run] = {}
         self.priorities: Counter[int] = Counter()  # of those that may be asked
-        self.claims: dict[str, Claim] = {}  # job that waits -> what is kept for it
+        self.kept: dict[str, KeptRoom] = {}  # job that waits -> what is kept for it
         self.asked_ms: dict[str, int] = {}  # job -> when it was last asked in vain who may give way for it
         self.is_wanted = False  # somebody waits who would take the cards of others
         self.look_ms = 0  # then everybody is looked at again; 0: nothing was left out

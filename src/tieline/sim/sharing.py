@@ -184,7 +184,7 @@ def _would_fit(exchange: SimExchange, job: Job, run: Run) -> bool:
     at = pools.index(run.pool)
     if row is None or at is None or not pools.flags["site_open"][at] or run.pool in view.held_back:
         return False
-    if any(claim.pool == run.pool for claim in view.yielding.claims.values()):
+    if any(room.pool == run.pool for room in view.yielding.kept.values()):
         return False
     asked = task.resources[0]
     needs = (asked.accelerator_count * task.nodes, asked.core_count * task.nodes, asked.memory_bytes * task.nodes)

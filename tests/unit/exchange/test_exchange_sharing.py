@@ -231,7 +231,7 @@ def test_nobody_takes_the_room_that_was_made_for_another() -> None:
     assert found.run_of(wanted).accelerator_count == 6
     assert sum(found.job(job).state is JobState.BOOKED for job in sneaking) == 1, "two cards were left over"
     assert found.job(sneaking[3]).state is JobState.BOOKED, "by right before those who are in no project"
-    assert not found.view.yielding.claims
+    assert not found.view.yielding.kept
 
 
 def test_several_of_one_shape_have_room_made_for_them_at_once_and_within_their_share() -> None:
@@ -321,7 +321,7 @@ def test_a_job_that_was_cancelled_keeps_no_room() -> None:
     victim = found.started("a", cards(8, keeps=True))
     wanted = found.run("b", cards(6))
     found.do(StopJob(actor=ADMIN, job=wanted.id))
-    assert not found.view.yielding.claims
+    assert not found.view.yielding.kept
     found.stopped(victim)
     assert found.view.jobs[victim.job].state is JobState.BOOKED, "it goes on at once"
 
@@ -334,7 +334,7 @@ def test_room_that_did_not_come_is_kept_no_longer() -> None:
     found.beat(found.site, pools=(pool,))
     found.stopped(victim)
     assert found.job(wanted).state is JobState.QUEUED
-    assert not found.view.yielding.claims
+    assert not found.view.yielding.kept
     small = found.run("", cards(3))
     assert found.job(small).state is JobState.BOOKED
 
@@ -399,7 +399,7 @@ def test_a_restart_gives_the_same_shares_and_room_is_kept_again() -> None:
     assert fresh.yielding.pools == found.view.yielding.pools
     found.view = fresh
     found.beat(found.site)
-    assert list(fresh.yielding.claims) == [wanted.id]
+    assert list(fresh.yielding.kept) == [wanted.id]
     assert list(found.stops()) == [victim.id], "nobody is asked twice"
     found.run("", cards(7))
     found.stopped(victim)
