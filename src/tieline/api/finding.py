@@ -38,7 +38,7 @@ async def find(call: Call, body: FindBody) -> Answer:
     found = platform.indexing.find(body)
     return replace(
         found,
-        offers=tuple(with_way(platform, offer, asked_ms // 1000) for offer in found.offers),
+        offers=tuple(with_way(platform, offer) for offer in found.offers),
         branches=branches,
         unreachable=tuple(branch.exchange for branch in branches if not branch.is_reached),
         is_partial=any(not branch.is_reached or branch.as_of_ms + FRESH_MS < asked_ms for branch in branches),
@@ -69,7 +69,7 @@ def branches_at(platform: Platform) -> tuple[BranchAnswer, ...]:
     return tuple(found)
 
 
-def with_way(platform: Platform, offer: Offer, now_s: int) -> Offer:
+def with_way(platform: Platform, offer: Offer) -> Offer:
     """``offer`` with the exchange that leads there, how old what is known of it is, and whether its lease is over."""
     view, site = platform.view, ""
     if offer.kind == "site":
@@ -78,7 +78,7 @@ def with_way(platform: Platform, offer: Offer, now_s: int) -> Offer:
         row = view.supply.pools.get(offer.id)
         site = row.site if row is not None else ""
     via = view.way_to(site) if site else ""
-    is_stale = view.catalogue.is_stale(offer.id, now_s)
+    is_stale = platform.indexing.index.is_over(offer.id)
     return replace(offer, via=via, as_of_ms=heard_ms(view, via), is_stale=is_stale) if via or is_stale else offer
 
 

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from tieline.drivers.stores.draft import Committed
+from tieline.exchange.ways import is_ours
 from tieline.find import Index, find
 from tieline.language import Context
 from tieline.model import event as fact
@@ -27,6 +28,7 @@ from tieline.model.party import Site
 from tieline.model.plan import Answer
 from tieline.model.record import Status
 from tieline.registry import opened
+from tieline.registry.silence import FROZEN_MOST_S
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 PAGE = 200
 FEW_RECORDS = 20_000
 GIVE_WAY_S = 0.25
+JUDGE_MS = 3_600_000  # how often leases that do not end are looked at again
 log = logging.getLogger("tieline.api")
 
 
@@ -50,6 +53,9 @@ class Indexing:
         self._came: list[Committed] = []  # while it was loaded
         self._dirty: dict[str, None] = {}  # pools whose free capacity changed
         self._branches: dict[str, int] = {}  # peer -> when it said what was taken in last
+        self._silences: dict[str, int] = {}  # peers that are not heard -> since when (s), as was looked at last
+        self._silent: dict[str, None] = {}  # prefixes of logs that come from nobody who is heard
+        self._judged_ms = 0
 
     # -- keeping in step ----------------------------------------------------------------------------------------------
 
@@ -195,7 +201,8 @@ class Indexing:
         if not self.is_loaded:
             raise TielineError("overloaded", f"the index is being built, {len(self.index):,} records so far; ask again")
         now_ms = self.platform.clock.now_ms()
-        self.index.expire(now_ms)
+        self._listen(now_ms)
+        self.index.expire(now_ms, self._is_silent)
         self._refresh()
         return find(
             self.index,
@@ -207,6 +214,22 @@ class Indexing:
             context=Context(sets={"partners": body.partners}, readings=self._readings),
             as_of_ms=now_ms,
         )
+
+    def _listen(self, now_ms: int) -> None:
+        """Whose leases do not end now, because nobody can tell whether they were renewed (`registry/silence.py`)."""
+        view = self.platform.view
+        silences = {peer: silence.since_s for peer, silence in view.silences.copy().items()}
+        if silences == self._silences and now_ms < self._judged_ms + JUDGE_MS:
+            return
+        self._silences, self._judged_ms = silences, now_ms
+        lately = {peer: None for peer, since_s in silences.items() if now_ms // 1000 < since_s + FROZEN_MOST_S}
+        cursors = [name for name in list(view.cursors) if not is_ours(view, name[1])]
+        heard = {prefix: None for peer, prefix in cursors if peer not in silences}
+        self._silent = {prefix: None for peer, prefix in cursors if peer in lately and prefix not in heard}
+        self.index.judge_again()
+
+    def _is_silent(self, key: str) -> bool:
+        return key.partition("/")[0] in self._silent
 
     def _readings(self, function: str, point: str, sites: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Readings from ``point`` to each of ``sites``; where there is none it is unknown."""

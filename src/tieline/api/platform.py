@@ -308,7 +308,7 @@ def freshness_of(branch: BranchView, is_heard: bool) -> str:
         return ""
     if branch.silence is not None:
         return "frozen" if branch.silence.is_frozen else "silent"
-    return "fresh" if is_heard else "stale"
+    return "fresh" if is_heard or branch.is_listening else "stale"
 
 
 def with_puller(branch: BranchView, standing: Standing | None, error: Reason | None, now_ms: int) -> BranchView:

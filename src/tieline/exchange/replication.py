@@ -7,6 +7,7 @@ import msgspec
 from tieline.exchange.commands import Decision, PageTaken, TakePage
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
+from tieline.exchange.ways import is_ours
 from tieline.model.error import TielineError
 from tieline.model.event import EquivocationSeen, Events, RecordsTaken
 from tieline.model.party import Role
@@ -77,9 +78,9 @@ def guard_branch(view: View, peer: str, heard_ms: int, now_ms: int, *, is_silent
     """Freeze the leases of what came from a peer that is not heard, when too many would end at once; else let them end.
 
     ``heard_ms``: when it was last heard. Last value only, like all that is known of branches; a log that another peer
-    serves too, and who is heard, is not frozen.
+    serves too, and who is heard, is not frozen. Nor is what is written here.
     """
-    prefixes = [prefix for name, prefix in view.cursors if name == peer]
+    prefixes = [prefix for name, prefix in view.cursors if name == peer and not is_ours(view, prefix)]
     silence = view.silences.get(peer)
     if not is_silent:
         if silence is not None:

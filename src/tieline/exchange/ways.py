@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from tieline.exchange.view import View
+from tieline.model.identifier import is_under
+from tieline.model.peer import PeerState
 from tieline.model.plan import Candidate, Plan
 
 replace = msgspec.structs.replace
@@ -14,6 +16,17 @@ def heard_ms(view: View, via: str) -> int:
     """When what is free behind a peer was heard, by our clock; 0: it is ours, or was never heard."""
     branch = view.branches.get(via)
     return branch.heard_ms if branch is not None else 0
+
+
+def is_ours(view: View, prefix: str) -> bool:
+    """Whether whoever writes under a prefix talks to us, so that no peer's silence says anything about it."""
+    if not is_under(prefix, view.prefix):
+        return False
+    return not any(
+        is_under(prefix, peer.prefix) and is_under(peer.prefix, view.prefix)
+        for peer in list(view.peers.values())
+        if peer.state is PeerState.ACTIVE
+    )
 
 
 def with_ways(view: View, plan: Plan) -> Plan:

@@ -8,7 +8,7 @@ it answers the same.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Index:
         self._pools_of: dict[str, dict[str, None]] = {}  # site -> its pools, in the order in which they came
         self._expiry: list[tuple[int, str]] = []
         self._expires: dict[str, int] = {}
+        self._over: dict[str, int] = {}  # rows that stay although their lease has ended -> when it did
 
     def __len__(self) -> int:
         return len(self.table)
@@ -122,14 +123,29 @@ class Index:
             held.pop(key, None)
         return True
 
-    def expire(self, now_ms: int) -> tuple[str, ...]:
-        """Remove every row whose lease has ended, and say which."""
+    def expire(self, now_ms: int, is_kept: Callable[[str], bool] | None = None) -> tuple[str, ...]:
+        """Remove every row whose lease has ended, and say which. What ``is_kept`` stays until it is judged again."""
         ended = []
         while self._expiry and self._expiry[0][0] <= now_ms:
             at, key = heapq.heappop(self._expiry)
-            if self._expires.get(key) == at and self.remove(key):
+            if self._expires.get(key) != at:
+                continue
+            if is_kept is not None and is_kept(key):
+                self._over[key] = at
+            elif self.remove(key):
                 ended.append(key)
         return tuple(ended)
+
+    def judge_again(self) -> None:
+        """Let the next `expire` decide anew about what stayed."""
+        for key, at in self._over.items():
+            if self._expires.get(key) == at:
+                heapq.heappush(self._expiry, (at, key))
+        self._over.clear()
+
+    def is_over(self, key: str) -> bool:
+        """Whether a row is here although its lease has ended."""
+        return key in self._over and self._over[key] == self._expires.get(key)
 
     # -- what changes by the minute -----------------------------------------------------------------------------------
 

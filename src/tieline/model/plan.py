@@ -22,7 +22,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float = 0.0
     via: str = ""  # the exchange that leads there; empty: it is behind none, or no way is known
     as_of_ms: int = 0  # when what is free behind that exchange was heard, by the clock of the one that answers
-    is_stale: bool = False  # its lease is over, and counts only because its branch is silent and frozen
+    is_stale: bool = False  # its lease is over; it is shown because its branch is silent, and nobody can tell
 
 
 class BranchAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -227,3 +227,18 @@ def test_hostile_variety_of_accelerators_leaves_nothing_behind():
     for number in range(300):
         index.put_record("cn.a/pool/p", pool(1, f"kind-{number}"))
     assert len(index.postings) == 1
+
+
+def test_what_stays_after_its_lease_is_told_apart_and_judged_again():
+    index = Index()
+    for number in range(3):
+        index.put_record(f"cn.a/pool/p{number}", pool(number), expires_ms=100 + number)
+    assert index.expire(101, lambda key: key.endswith("p0")) == ("cn.a/pool/p1",)
+    assert ids(index, "price >= 0") == ["cn.a/pool/p0", "cn.a/pool/p2"]
+    assert [index.is_over(f"cn.a/pool/p{number}") for number in range(3)] == [True, False, False]
+    assert index.expire(102, lambda key: True) == ()
+    index.put_record("cn.a/pool/p2", pool(2), expires_ms=900)  # renewed while nobody could tell
+    assert not index.is_over("cn.a/pool/p2")
+    index.judge_again()
+    assert index.expire(200) == ("cn.a/pool/p0",)
+    assert ids(index, "price >= 0") == ["cn.a/pool/p2"]

@@ -185,10 +185,11 @@ def test_a_signed_request_that_is_sent_again_is_refused_and_shown(pair):
         again = plain.get(path, headers=headers)
     assert again.json()["reasons"][0]["code"] == "peer_replayed"
     assert up.branch(down)["calls"]["unproved"] == 1
+    assert up.branch(down)["rejected"] == {"peer_replayed": 1}
 
 
 def test_a_body_that_was_changed_on_the_way_does_not_reach_its_handler(pair):
-    up, _ = pair
+    up, down = pair
     body = json.dumps({"buckets": [1]}).encode()
     changed = json.dumps({"buckets": [2]}).encode()
     path, headers = signed_request(pair, "POST", "/v1/logs/cn/buckets", body, **{"Content-Type": "application/json"})
@@ -200,6 +201,7 @@ def test_a_body_that_was_changed_on_the_way_does_not_reach_its_handler(pair):
             pair, "POST", "/v1/logs/cn/buckets", None, **{"Content-Type": "application/json"}
         )
         assert plain.post(path, content=body, headers=headers).json()["reasons"][0]["code"] == "peer_body"
+    assert up.branch(down)["rejected"] == {"peer_body": 2}
 
 
 def test_a_peer_that_floods_is_slowed_and_shown_and_others_are_not(exchange):
@@ -220,6 +222,7 @@ def test_a_peer_that_floods_is_slowed_and_shown_and_others_are_not(exchange):
     counts = up.platform.peer_calls.of(down.id)
     assert counts["limited"] >= 1
     assert counts["calls"] > counts["limited"]
+    assert up.platform.peer_calls.tally(down.id).rejected == {"rate_limited": counts["limited"]}
     assert httpx.get(up.url + "/v1/exchange").status_code == 200
 
 
