@@ -119,8 +119,10 @@ def show(face: Face, name: str, as_json: bool) -> None:
     if found.title:
         rows.append((words.say("project_title"), found.title))
     rows.append((words.say("project_terms"), said))
-    rows += [(words.say(f"project_{key}", month=found.month), text) for key, text in _amounts(found).items()]
-    rows.append((words.say("project_runs"), f"{found.run_count:,}"))
+    pledged = _pledged(found)
+    for key, text in _amounts(found).items():
+        more = words.say("project_pledged", amount=pledged[key]) if pledged.get(key) else ""
+        rows.append((words.say(f"project_{key}", month=found.month), text + more))
     for member in found.members:
         kind = words.word("group" if member.is_group else "user")
         rows.append((words.say("project_member"), f"{member.name} ({kind}, {words.word(member.role.value)})"))
@@ -241,6 +243,16 @@ def _amounts(found: ProjectView) -> dict[str, str]:
         "cores": _of(f"{found.held_core_count:,}", f"{quota.core_count:,}", bool(quota.core_count)),
         "card_hours": _of(_hours(found.card_ms), f"{quota.card_hours:,}", bool(quota.card_hours)),
         "cny": _of(show_money(found.charge_micro_cny), show_money(quota.micro_cny), bool(quota.micro_cny)),
+    }
+
+
+def _pledged(found: ProjectView) -> dict[str, str]:
+    """What live runs may still use up of the month, where there is a bound that makes it matter."""
+    from tieline.model.quantity import show_money
+
+    return {
+        "card_hours": _hours(found.pledged_card_ms) if found.quota.card_hours and found.pledged_card_ms else "",
+        "cny": show_money(found.pledged_micro_cny) if found.quota.micro_cny and found.pledged_micro_cny else "",
     }
 
 

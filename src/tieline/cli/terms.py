@@ -76,7 +76,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "project_cny": ("CNY in {month}", "{month} 元"),
     "project_of": ("{used} of {bound}", "{used} / {bound}"),
     "project_unbounded": ("{used}, no bound", "{used}，不限"),
-    "project_runs": ("runs now", "当前运行"),
+    "project_pledged": (", and {amount} pledged to live runs", "，另有 {amount} 已预留给在途运行"),
     "project_member": ("member", "成员"),
     "project_is": ("project {project} is {state}; members: {members:,}", "项目 {project}：{state}；成员 {members:,} 人"),
     "close_it": ("let {project} take no new jobs?", "确定让 {project} 不再接受新任务？"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -112,24 +112,15 @@ def _with_members(
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-class Held(NamedTuple):
-    """What the live runs of a project hold."""
-
-    cards: int = 0
-    cores: int = 0  # of runs without cards
-    runs: int = 0
-
-
 def read_projects(view: View, command: ReadProjects, now_ms: int, ids: Ids) -> Decision:
     """Projects in order of name, with what they used and hold: all for admins and auditors, else the caller's own."""
     actor, month = command.actor, month_of(now_ms)
-    held = _held(view)
     if command.project:
         known = _known(view, actor, command.project)
-        return Decision((), (_view(view, actor, known, held, month, is_whole=True),))
+        return Decision((), (_view(view, actor, known, month, is_whole=True),))
     sees_all = actor.has(Role.ADMIN, Role.AUDITOR) and not actor.project
     names = sorted(view.projects) if sees_all else view.members.of(actor)
-    return Decision((), tuple(_view(view, actor, view.projects[name], held, month) for name in names))
+    return Decision((), tuple(_view(view, actor, view.projects[name], month) for name in names))
 
 
 def _known(view: View, actor: Actor, name: str) -> Project:
@@ -142,21 +133,10 @@ def _known(view: View, actor: Actor, name: str) -> Project:
     return project
 
 
-def _held(view: View) -> dict[str, Held]:
-    found: dict[str, Held] = {}
-    for run in view.runs.values():
-        if run.project:
-            cards, cores, runs = found.get(run.project, Held())
-            bare = 0 if run.accelerator_count else run.core_count
-            found[run.project] = Held(cards + run.accelerator_count, cores + bare, runs + 1)
-    return found
-
-
-def _view(
-    view: View, actor: Actor, project: Project, held: dict[str, Held], month: str, *, is_whole: bool = False
-) -> ProjectView:
+def _view(view: View, actor: Actor, project: Project, month: str, *, is_whole: bool = False) -> ProjectView:
+    assert view.shares is not None  # there is a project
     spent = view.spent.get((project.id, month)) or Spending(project=project.id, month=month)
-    holds = held.get(project.id, Held())
+    standing = view.shares.standing(project.id)
     role = view.members.role(actor, project.id)
     return ProjectView(
         id=project.id,
@@ -174,9 +154,10 @@ def _view(
         month=month,
         card_ms=spent.card_ms,
         charge_micro_cny=spent.charge_micro_cny,
-        held_card_count=holds.cards,
-        held_core_count=holds.cores,
-        run_count=holds.runs,
+        held_card_count=standing.held.accelerators,
+        held_core_count=standing.bare_cores,
+        pledged_card_ms=standing.pledged_card_ms,
+        pledged_micro_cny=standing.pledged_micro_cny,
     )
 
 

@@ -311,7 +311,8 @@ class ProjectView(View, frozen=True, kw_only=True):
     charge_micro_cny: int
     held_card_count: int  # by its live runs
     held_core_count: int  # of pools without accelerators
-    run_count: int
+    pledged_card_ms: int  # what they may still use up
+    pledged_micro_cny: int
 
 
 class ProjectPage(View, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ class Standing(NamedTuple):
     share: Fraction  # dominant share / weight, at most 1
     pledged_card_ms: int  # to live runs
     pledged_micro_cny: int
+    bare_cores: int  # held, of pools without accelerators
 
 
 class Use(NamedTuple):
@@ -152,7 +153,8 @@ class Shares:
         share = min(Fraction(1), max((Fraction(has, of) for has, of in self._parts(account)), default=Fraction(0)))
         weighted = share / account.project.weight
         pledged = account.pledged_card_ms, account.pledged_micro_cny
-        return Standing(project, account.held, account.project.quota.card_count, account.borrowed, weighted, *pledged)
+        cards = account.project.quota.card_count
+        return Standing(project, account.held, cards, account.borrowed, weighted, *pledged, account.bare_cores)
 
     def borrowed(self, project: str) -> int:
         """Cards that the project holds beyond its guaranteed share."""

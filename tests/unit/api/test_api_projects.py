@@ -21,6 +21,12 @@ def shared(fresh):
     return world
 
 
+def lines_of(client):
+    lines = client.get("/v1/usage?project=vision").json()["lines"]
+    assert lines
+    return lines
+
+
 def names(answer):
     assert answer.status_code == 200, answer.text
     return [short(job) for job in answer.json()["jobs"]]
@@ -76,6 +82,8 @@ def test_members_see_everything_of_their_projects_jobs_and_others_nothing(shared
         bills = client.get("/v1/bills?project=vision").json()["bills"]
         assert (len(lines), len(bills)) == (seen, seen)
         assert all(line["project"] == "vision" and line["run"] == run["id"] for line in lines)
+    view = shared.bob.get("/v1/projects/vision").json()
+    assert view["charge_micro_cny"] == sum(line["charge_micro_cny"] for line in lines_of(shared.bob))
     assert shared.bob.get("/v1/usage").json()["lines"] == []
     seen = [event["kind"] for event in shared.bob.get("/v1/events?limit=1000").json()["events"]]
     assert {"project_changed", "job_submitted", "job_ended"} <= set(seen)

@@ -40,7 +40,7 @@ def test_a_project_from_its_beginning_to_its_end(people):
     assert data(ran)[0]["job"]["project"] == "lens"
     shown = people("ann", "project", "show", "lens").stdout
     for line in ("cards now\t0 of 4", "terms\tweight 1, may borrow, priority at most 50", "title\tLenses",
-                 "member\tann (user, manager)", "member\tcorp:optics (group, member)", "runs now\t0"):  # fmt: skip
+                 "member\tann (user, manager)", "member\tcorp:optics (group, member)"):  # fmt: skip
         assert line in shown
     view = data(people("ann", "project", "show", "lens", "--json"))
     assert view["quota"] == {"card_count": 4, "micro_cny": 100_500_000}

@@ -267,14 +267,14 @@ def test_what_runs_used_is_counted_for_the_project_in_the_month_of_its_end(world
     world.start(run)
     world.start(world.run_of(bare))
     (shown,) = read(world, "vision")
-    assert (shown.held_card_count, shown.held_core_count, shown.run_count) == (2, 3, 2)
+    assert (shown.held_card_count, shown.held_core_count) == (2, 3)
     world.pass_ms(10_000, world.site, site)
     world.end(run, duration_ms=10_000)
     month = month_of(world.clock.now_ms())
     spent = world.view.spent[("vision", month)]
     assert (spent.card_ms, spent.charge_micro_cny) == (20_000, 20)
     (shown,) = read(world, "vision")
-    assert (shown.held_card_count, shown.run_count, shown.month) == (0, 1, month)
+    assert (shown.held_card_count, shown.held_core_count, shown.month) == (0, 3, month)
     assert (shown.card_ms, shown.charge_micro_cny) == (20_000, 20)
     world.end(world.run_of(bare), duration_ms=4_000)
     assert world.view.spent[("vision", month)].charge_micro_cny == 20 + 12
