@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tieline.api.platform import Platform
 
 EXCHANGE, TOKEN = "TIELINE_EXCHANGE", "TIELINE_TOKEN"  # what the SDK and the command line read
+JOB = "TIELINE_JOB_ID"  # behind a peer a run has another job's name, that of its own exchange's guest
 
 
 def run_token(platform: Platform, job: Job, run: Run) -> dict[str, str]:
@@ -40,4 +41,5 @@ def run_token(platform: Platform, job: Job, run: Run) -> dict[str, str]:
         run=run.id,
         roles=(Role.USER,),
     )
-    return {EXCHANGE: platform.url, TOKEN: sealed_token(token, platform.keys.key, platform.keys.kid)}
+    sealed = sealed_token(token, platform.keys.key, platform.keys.kid)
+    return {EXCHANGE: platform.url, TOKEN: sealed, JOB: job.id}

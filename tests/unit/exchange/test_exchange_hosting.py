@@ -102,6 +102,9 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("no checkpoint", {"checkpoint": "../x"}, "offer_wrong"),
     ("no alternative", {"alternative": 1}, "offer_wrong"),
     ("negative alternative", {"alternative": -1}, "offer_wrong"),
+    ("secrets that its task does not name", {"sealed": "AAAA"}, "secrets_missing"),
+    ("no secrets with a task that has some", {"task": task(secrets=("KEY",))}, "secrets_missing"),
+    ("no token with a task that has one", {"task": task(token=("stop",))}, "secrets_missing"),
 ]
 
 

@@ -18,7 +18,8 @@ RUN = """\
 printf '%s' "$API_KEY" | sha256sum | cut -c1-64
 tr '\\0' ' ' < /proc/$$/cmdline | grep -c "$API_KEY"
 printf '%s' "$TIELINE_TOKEN" > bearer
-printf '%s' "$TIELINE_EXCHANGE"
+echo "$TIELINE_EXCHANGE"
+"$TIELINE_PYTHON" -m tieline.cli why "$TIELINE_JOB_ID" --json > part 2>&1; mv part shown
 until [ -e go ]; do sleep 0.1; done
 """
 
@@ -57,34 +58,32 @@ def test_a_run_elsewhere_has_its_secrets_and_a_token_of_its_own_and_no_exchange_
         bearer = until(work.read_text)
         (guest,) = b.view.jobs
         assert b.store.secret(guest) is not None
-        until(lambda: a.url in log(a, made.id), why=lambda: log(a, made.id))
-        a.stop()  # and comes back: nothing of it is asked of anybody again
-        a.start()
-        until(lambda: job(a, made.id)["job"]["state"] == "running")
-        assert a.store.secret(made.id) is not None
+        shown = work.parent / "shown"
+        until(shown.exists, why=lambda: log(a, made.id))
+        assert made.id in shown.read_text(), shown.read_text()  # the run calls A itself
 
         def as_run(path, method="GET"):
             return httpx.request(method, a.url + path, headers={"Authorization": f"Bearer {bearer}"}, timeout=30)
 
         name = made.id.replace("/", "~")
-        assert as_run(f"/v1/jobs/{name}").json()["job"]["state"] == "running"
+        assert as_run(f"/v1/jobs/{name}").json()["job"]["state"] in ("staging", "running")
         assert as_run("/v1/me").json()["scopes"] == ["read:job", "read:log"]
         assert as_run(f"/v1/jobs/{name}/stop", "POST").status_code == 403
         assert as_run("/v1/jobs").status_code == 403
         assert as_run("/v1/jobs", "POST").status_code == 403
-        assert as_run("/v1/exchange").status_code == 200
         headers = {"Authorization": f"Bearer {bearer}"}
         assert httpx.get(f"{b.url}/v1/jobs", headers=headers, timeout=30).status_code == 401
 
+        a.stop()  # the run ends while A is away
         (work.parent / "go").touch()
+        until(lambda: b.store.secret(guest) is None)
+        a.start()
         assert ended(a, made.id)["job"]["state"] == "succeeded"
-        shown = log(a, made.id).split()
-        assert shown[0] == hashlib.sha256(VALUE.encode()).hexdigest()
-        assert shown[1] == "0"
+        assert log(a, made.id).split() == [hashlib.sha256(VALUE.encode()).hexdigest(), "0", a.url]
         refused = as_run(f"/v1/jobs/{name}")
         assert refused.status_code == 401
         assert refused.json()["reasons"][0]["code"] in ("token_job_ended", "token_run_ended")
-        until(lambda: a.store.secret(made.id) is None and b.store.secret(guest) is None)
+        until(lambda: a.store.secret(made.id) is None)
         events = json.dumps([each.http.get("/v1/events", params={"limit": 1000}).json() for each in (a, b)])
         assert VALUE not in events
         assert bearer not in events

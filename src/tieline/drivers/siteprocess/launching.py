@@ -17,7 +17,7 @@ from tieline.registry.sealed import opened_for
 from tieline.site import Held, Pool
 from tieline.site.configuration import SiteLimits
 
-RUN_TOKEN = ("TIELINE_EXCHANGE", "TIELINE_TOKEN")  # what the SDK and the command line read
+RUN_TOKEN = ("TIELINE_EXCHANGE", "TIELINE_TOKEN", "TIELINE_JOB_ID")  # what the SDK and the command line read
 PYTHON = os.path.dirname(sys.executable)  # noqa: PTH120 - text, as PATH wants it; links of a venv are kept
 INTERPRETERS = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))  # seen read-only in a sandbox: tasks run on them
 LATE_S = 1  # the engine's own time limit comes after the site's, which takes a checkpoint first
