@@ -4,8 +4,11 @@ import pytest
 from test_api_delegated import delegated, reason_of
 from test_api_gate import refused
 from test_api_jobs import HELLO, finish, run_of, short, submit
+from test_api_oidc import process, provider, trusting
 
 from tieline.model.party import Role
+
+__all__ = ["process", "provider", "trusting"]
 
 
 @pytest.fixture
@@ -164,3 +167,17 @@ def test_a_delegated_token_of_a_project_reaches_nothing_of_another(shared):
     assert not any(short(other) in name for name in jobs), made
     assert run_of(shared, job)["project"] == "vision"
     refused(bound.post("/v1/projects/vision/members", json={"put": [{"name": "eve"}]}), "forbidden")
+
+
+def test_people_of_a_group_of_the_identity_provider_are_members(trusting, provider):
+    trusting.site("lab7", "gz1")
+    put = [{"name": "corp:hpc-users", "is_group": True}]
+    assert trusting.admin.post("/v1/projects", json={"id": "vision", "members": put}).status_code == 201
+    alice = trusting.bearer(provider.mint("alice"))
+    (job,) = submit(alice)
+    assert (job["user"], job["project"]) == ("corp:alice", "vision")
+    bound, _ = delegated(trusting, alice, "submit", "read:job", project="vision")
+    assert submit(bound)[0]["project"] == "vision"  # the groups of its giver go with a token
+    trusting.admin.post("/v1/projects/vision/members", json={"remove": put})
+    assert reason_of(bound.post("/v1/jobs", json=HELLO), "forbidden") == "project_not_member"
+    assert submit(alice)[0].get("project", "") == ""
