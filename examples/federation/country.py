@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from relay import Relay
+from fibre import Fibre
 
 from tieline.cli.processes import is_alive
 from tieline.cli.stage import Stage
@@ -82,7 +82,7 @@ class Country:
     folder: Path
     stages: dict[str, Stage] = field(default_factory=dict)
     clients: dict[str, AsyncClient] = field(default_factory=dict)
-    relays: dict[tuple[str, str], Relay] = field(default_factory=dict)  # by who dials, and whom
+    fibres: dict[tuple[str, str], Fibre] = field(default_factory=dict)  # by who dials, and whom
     keys: dict[str, str] = field(default_factory=dict)  # of exchanges, as their owners told them, not their peers
     commands: int = 0
 
@@ -105,7 +105,7 @@ class Country:
         self._remember()
         for pair in CUT_LINKS:
             for one, other in (pair, pair[::-1]):
-                self.relays[one, other] = await Relay(int(self.stages[other].url.rpartition(":")[2])).start()
+                self.fibres[one, other] = await Fibre(int(self.stages[other].url.rpartition(":")[2])).start()
 
     async def _joined(self, name: str, site: str) -> None:
         await self.stages[name].join(self.clients[name], self.stages[name].sites[site])
@@ -132,7 +132,7 @@ class Country:
 
     async def close(self) -> None:
         """End everything."""
-        await asyncio.gather(*(relay.close() for relay in self.relays.values()), return_exceptions=True)
+        await asyncio.gather(*(fibre.close() for fibre in self.fibres.values()), return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self.clients.values()), return_exceptions=True)
         await asyncio.gather(*(asyncio.to_thread(stage.close) for stage in self.stages.values()))
 
@@ -182,7 +182,7 @@ class Country:
 
     async def _named(self, child: str, parent: str) -> None:
         for one, other, role in ((child, parent, "parent"), (parent, child, "child")):
-            url = self.relays[one, other].url
+            url = self.fibres[one, other].url
             await self.tieline(one, "exchange", "peer", "add", url, "--role", role, "--elsewhere", *self._grants(one))
 
     @staticmethod
@@ -192,12 +192,12 @@ class Country:
 
     def cut(self) -> None:
         """Every line of the branch at once."""
-        for relay in self.relays.values():
-            relay.cut()
+        for fibre in self.fibres.values():
+            fibre.cut()
 
     async def mend(self) -> None:
-        for relay in self.relays.values():
-            await relay.mend()
+        for fibre in self.fibres.values():
+            await fibre.mend()
 
     async def branch(self, at: str, other: str) -> BranchView:
         """How ``other`` stands at ``at``."""

@@ -1,4 +1,4 @@
-"""Relay: a TCP line between two exchanges that can be cut and mended, as a digger and a repair team would do."""
+"""Fibre: a TCP line between two exchanges that can be cut and mended, as a digger and a repair team would do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextlib
 CHUNK_BYTES = 65_536
 
 
-class Relay:
+class Fibre:
     """Passes bytes on to ``target``. While it is cut, what is open hangs and what is new is refused."""
 
     def __init__(self, target: int) -> None:
@@ -23,7 +23,7 @@ class Relay:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self) -> Relay:
+    async def start(self) -> Fibre:
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
