@@ -1,5 +1,5 @@
-# Two commands: `make demo` runs the main job, `make test` passes the tests. Each first makes its own environment from
-# nothing but Python 3.11 (with venv) and make: uv into a private folder, no system pip, no downloaded interpreter.
+# Three commands: `make demo` and `make federation` run the main jobs, `make test` passes the tests. Each first makes its own
+# environment from nothing but Python 3.11 (with venv) and make: uv into a private folder, no system pip, no downloaded interpreter.
 PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
