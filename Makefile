@@ -1,5 +1,5 @@
-# Three commands: `make demo` and `make federation` run the main jobs, `make test` passes the tests. Each first makes its own
-# environment from nothing but Python 3.11 (with venv) and make: uv into a private folder, no system pip, no downloaded interpreter.
+# Three commands: `make demo` and `make federation` run the main jobs, `make test` passes the tests. Each first makes
+# its own environment from nothing but Python 3.11 (with venv) and make: uv into a private folder, no system pip.
 PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
