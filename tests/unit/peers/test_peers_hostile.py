@@ -3,15 +3,19 @@
 import asyncio
 import gzip
 import json
+import re
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from liar import Liar
 
 from peer_world import until
+from tieline.drivers.http.guard import check_address, why_refused
+from tieline.drivers.http.issuer import Issuer
 from tieline.drivers.peers import puller
-from tieline.drivers.peers.address import check_address, check_url, guarded_resolver, why_refused
+from tieline.drivers.peers.address import check_url, guarded_resolver
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.signing import Signer
 from tieline.model.error import TielineError
@@ -298,6 +302,79 @@ def test_a_name_that_leads_into_this_network_is_not_called(monkeypatch, where, w
         asyncio.run(story())
     assert caught.value.code == "address_refused"
     assert caught.value.reasons[0].values["why"] == why
+
+
+async def everything(chunks):
+    async for _ in chunks:
+        pass
+
+
+async def no_bytes():
+    yield b""
+
+
+SHA256 = "0" * 64
+WAYS = {
+    "a question": lambda client: client.raw("GET", "/v1/peer/state"),
+    "a page": lambda client: client.page("/v1/logs/cn/records"),
+    "the tail": lambda client: everything(client.listen("/v1/tail")),
+    "bytes of a run": lambda client: everything(client.download(f"/v1/peer/blobs/{SHA256}", limit_bytes=9)),
+    "bytes for a run": lambda client: client.upload(f"/v1/peer/blobs/{SHA256}", SHA256, no_bytes),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_a_peer_looks_where_its_name_leads(monkeypatch, way):
+    async def story():
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(type(loop), "getaddrinfo", resolving("169.254.169.254"))
+        async with client("https://exchange.example") as calling:
+            await WAYS[way](calling)
+
+    with pytest.raises(TielineError, match="metadata address") as caught:
+        asyncio.run(story())
+    assert caught.value.code == "address_refused"
+
+
+@pytest.mark.parametrize(
+    ("where", "is_called"),
+    [("169.254.169.254", False), ("127.0.0.1", False), ("224.0.0.1", False), ("10.1.2.3", True)],
+)
+@pytest.mark.parametrize("call", ["metadata", "form"])
+def test_an_identity_provider_may_be_in_a_private_network_and_nowhere_else_that_no_provider_is(
+    monkeypatch, where, is_called, call
+):
+    async def story():
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(type(loop), "getaddrinfo", resolving(where))
+        monkeypatch.setattr(type(loop), "sock_connect", refusing)
+        provider = Issuer("https://sso.example")
+        await (provider.metadata() if call == "metadata" else provider.form("https://sso.example/token", {}))
+
+    async def refusing(self, sock, address):
+        raise ConnectionRefusedError("called")
+
+    with pytest.raises(TielineError) as caught:
+        asyncio.run(story())
+    assert ("is not called" in caught.value.message) is not is_called, caught.value.message
+
+
+def test_there_is_no_other_way_out():
+    """Connections are made in these modules, each with a guard or to an address that its own operator stated."""
+    source = Path(puller.__file__).parents[2]
+    opening = re.compile(r"TCPConnector|ClientSession\(|open_connection|create_connection|urlopen|import http\.client")
+    found = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if any(opening.search(line) for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
+    }
+    assert found <= {
+        "drivers/peers/client.py",  # guarded
+        "drivers/http/issuer.py",  # guarded
+        "drivers/http/client.py",  # of clients and sites, to the exchange that they pinned
+        "cli/oneshot.py",  # the same
+        "api/following/forwarding.py",  # to the process that holds the lock of our own database
+    }
 
 
 def test_a_name_that_changes_between_two_connections_is_looked_at_each_time(monkeypatch):

@@ -2,7 +2,8 @@
 
 Every address is on the host of the configured issuer, or on one that was configured beside it; https, unless the host
 is this machine; no redirect is followed; answers are bounded and timed. What a document or a token names (`jku`, `x5u`,
-another host) is never called.
+another host) is never called. An admin's provider may be in a private network, but no name leads to addresses where no
+provider is (cloud metadata, link-local ...), and to this machine only where the URL says so.
 
 Sources: OpenID Connect Discovery 1.0 (section 4), RFC 8414, RFC 7517, RFC 8628.
 """
@@ -19,6 +20,7 @@ import msgspec
 
 from tieline import __version__
 from tieline.drivers.http.client import is_loopback, whole_answer
+from tieline.drivers.http.guard import Address, check_address, checking_resolver
 from tieline.model.error import TielineError
 
 DOCUMENT_BYTES = 262_144
@@ -78,7 +80,9 @@ class Issuer:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(ssl=self._tls()),
+                    connector=aiohttp.TCPConnector(
+                        ssl=self._tls(), use_dns_cache=False, resolver=checking_resolver(self._check_address)
+                    ),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
                     trust_env=not is_loopback(url),
@@ -95,6 +99,10 @@ class Issuer:
                 if status >= 500 or (method == "GET" and status != 200):
                     raise self._unreachable(f"{what}: status {status}")
                 return status, await whole_answer(response, DOCUMENT_BYTES, what)
+        except TielineError as error:
+            if error.code == "address_refused":
+                raise self._unreachable(error.message) from None
+            raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unreachable(f"{what}: {str(error)[:200] or type(error).__name__}") from None
 
@@ -111,6 +119,14 @@ class Issuer:
             raise self._wrong(f"its {name} is on `{authority}`, not on {', '.join(self.hosts)}")
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(url)):
             raise self._wrong(f"its {name} is not https")
+
+    def _check_address(self, host: str, address: Address) -> None:
+        """Refuse what the name of an endpoint leads to, where no provider can be."""
+        if all(host != known.rpartition(":")[0] and host != known for known in self.hosts):
+            return  # the proxy that the environment of this process states
+        if address.is_loopback and not is_loopback(self.url):
+            check_address(self.url, address, is_private_stated=False)
+        check_address(self.url, address, is_private_stated=True)
 
     def _tls(self) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else True
