@@ -307,7 +307,7 @@ def _snapshot(archive: Archive, request: AskSnapshot, grant: Grant, session: str
     taken = _as_far_as_a_page(rows[:MAX_PAGE_RECORDS])
     if len(taken) < len(rows):
         raise TielineError("not_found", f"the checkpoint of `{prefix}` is too old to help; take its log instead")
-    body = page_of(row.envelope for row in taken)
+    body = page_of([row.envelope for row in taken])
     return SnapshotAnswer(
         session=session,
         prefix=prefix,
@@ -371,7 +371,7 @@ def _as_far_as_a_page(rows: Sequence[Logged]) -> Sequence[Logged]:
 
 
 def _page(session: str, prefix: str, serial: int, rows: Sequence[Logged], is_last: bool) -> PageAnswer:
-    body = page_of(row.envelope for row in rows)
+    body = page_of([row.envelope for row in rows])
     return PageAnswer(
         session=session,
         prefix=prefix,

@@ -136,7 +136,7 @@ def is_plain(form: Form, record: Any, payload: bytes) -> bool:
     for field in form.anything:
         if getattr(spec, field):
             return False
-    return payload.isascii() or "".join(chain.from_iterable(form.maps(spec))).isascii()
+    return payload.isascii() or "".join(chain(*form.maps(spec))).isascii()
 
 
 @lru_cache(maxsize=1)

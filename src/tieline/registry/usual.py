@@ -10,7 +10,6 @@ Usual is a record that is new here or newer than what is held, of a kind that gi
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -25,8 +24,9 @@ from tieline.model.kinds import KINDS, Writer
 from tieline.model.record import MAX_LEASE_S, MAX_RECORD_BYTES, Record, Status
 from tieline.registry.admission import Judged, Outcome
 from tieline.registry.authority import Authority, Held, TrustedKey
+from tieline.registry.base64url import BASE64URL, decoded_all
 from tieline.registry.envelope import RECORD_TYPE, header
-from tieline.registry.keys import _LAST, _PADDING, _STANDARD, SIGNATURE_BYTES
+from tieline.registry.keys import _STANDARD, SIGNATURE_BYTES
 from tieline.registry.rules import SKEW_S
 from tieline.registry.specs import check_spec
 from tieline.registry.swift import Form, form_of, is_canonical, is_plain
@@ -80,37 +80,32 @@ class _Parts:
     """Envelopes taken apart; an empty payload stands for one that has to be taken apart with care."""
 
     def __init__(self, envelopes: Sequence[bytes], is_proved: bool) -> None:
-        self.payloads: list[bytes] = []
-        self.signed: list[bytes] = [b""] * len(envelopes)
         self.kids: list[str] = []
-        middle, kid = b"", ""  # of the one before: the same for all records of one key
+        self.signed: list[bytes] = [b""] * len(envelopes)
+        bodies: list[bytes] = []
+        middle, kid, end = b"", "", 0  # of the one before: the same for all records of one key
         for at, envelope in enumerate(envelopes):
-            if not middle or not envelope.startswith(middle, -_END_BYTES - len(middle)):
+            if not middle or not envelope.startswith(middle, end):
                 middle, kid = _middle(envelope)
-            body = envelope[_HEAD_BYTES : -_END_BYTES - len(middle)]
-            tail = len(body) & 3
-            payload = b""
+                end = -_END_BYTES - len(middle)
+                protected = middle[len(_PROTECTED) : -len(_SIGNATURE)]
+            body = envelope[_HEAD_BYTES:end]
+            digits = envelope[-_END_BYTES:-2]
             if (
-                middle
-                and body
-                and len(envelope) <= MAX_RECORD_BYTES
-                and envelope.startswith(_HEAD)
-                and envelope.endswith(b'"}')
-                and (not tail or body[-1] in _LAST[tail])
-                and envelope[-3] in b"AQgw"
+                not middle
+                or len(envelope) > MAX_RECORD_BYTES
+                or not envelope.startswith(_HEAD)
+                or not envelope.endswith(b'"}')
+                or digits[-1] not in b"AQgw"
+                or digits.translate(None, BASE64URL)
             ):
-                digits = envelope[-_END_BYTES:-2].translate(_STANDARD)
-                try:
-                    payload = a2b_base64(body.translate(_STANDARD) + _PADDING[tail], strict_mode=True)
-                    signature = a2b_base64(digits + b"==", strict_mode=True)
-                except Base64Error:
-                    payload = b""
-                else:
-                    if not is_proved:
-                        protected = middle[len(_PROTECTED) : -len(_SIGNATURE)]
-                        self.signed[at] = b"%b%b.%b" % (signature, protected, body)
-            self.payloads.append(payload)
+                body = b""
+            elif not is_proved:
+                signature = a2b_base64(digits.translate(_STANDARD) + b"==")
+                self.signed[at] = b"%b%b.%b" % (signature, protected, body)
+            bodies.append(body)
             self.kids.append(kid)
+        self.payloads = decoded_all(bodies)
 
 
 def _middle(envelope: bytes) -> tuple[bytes, str]:
@@ -136,21 +131,19 @@ def _judge(
 ) -> None:
     """Judge the copies at ``places``, which are of one kind; what is usual is put into ``judged``."""
     decode, kind, row = form.decode, form.kind, KINDS[form.kind]
-    begin = f"{ground.prefix}/{kind}/"
-    begin_count, now_s = len(begin), ground.now_s
+    prefix, authority, now_s = ground.prefix, ground.authority, ground.now_s
+    begin = f"{prefix}/{kind}/"
+    begin_count = len(begin)
     is_referring = bool(row.references or row.keys or row.writer is Writer.OBSERVER)
-    prefix, authority, kids, payloads = ground.prefix, ground.authority, parts.kids, parts.payloads
-    held_of = ground.held.get
+    kids, payloads, held_of = parts.kids, parts.payloads, ground.held.get
     kid, key = "", None  # of the one before
     for at in places:
-        payload = payloads[at]
+        payload, envelope = payloads[at], envelopes[at]
         try:
             record = decode(payload)
-            if not is_canonical(record, payload) or not is_plain(form, record, payload):
+            if not is_canonical(record, payload) or not is_plain(form, record, payload) or record.kind != kind:
                 continue
-            name, rev, nb, exp, spec = record.id, record.rev, record.nb, record.exp, record.spec
-            if record.kind != kind:
-                continue
+            name, rev, nb, exp, status = record.id, record.rev, record.nb, record.exp, record.status
             if kids[at] != kid or key is None or key.revoked_from:  # then its dates matter
                 kid, key = kids[at], ground.key_of(kids[at], record)
             held = held_of(name)
@@ -162,18 +155,18 @@ def _judge(
                 or (rev == 1) is not (not record.prev)
                 or not nb < exp <= nb + MAX_LEASE_S
                 or not nb - SKEW_S <= now_s < exp + SKEW_S
-                or record.status is _WITHDRAWN
+                or status is _WITHDRAWN
                 or (held is not None and (held.rev >= rev or held.status is _WITHDRAWN))
             ):
                 continue
             if is_referring or record.links:
-                check_spec(Identifier(prefix, kind, name[begin_count:]), record.links, spec, row)
+                check_spec(Identifier(prefix, kind, name[begin_count:]), record.links, record.spec, row)
         except _DEFLECTED:
             continue
-        envelope = envelopes[at]
-        sha, whole = sha256(payload).digest(), sha256(envelope).digest()
-        fresh = Held(rev, sha, whole, nb, exp, record.status, kind, key, authority)
-        judged[at] = Judged(Outcome.STORED, name, fresh, record, spec, envelope)
+        fresh = Held(
+            rev, sha256(payload).digest(), sha256(envelope).digest(), nb, exp, status, kind, key, authority
+        )  # fmt: skip
+        judged[at] = Judged(Outcome.STORED, name, fresh, record, record.spec, envelope)
 
 
 assert SIGNATURE_BYTES * 4 // 3 + 1 == _SIGNATURE_DIGITS
