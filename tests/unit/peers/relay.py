@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
 
 from peer_world import Exchange
 
@@ -17,10 +16,12 @@ class Relay:
         self.cuts = 0  # so often an answer to a marked request is cut ...
         self.after_bytes = 0  # ... after so many bytes
         self.is_held = False  # nothing of such an answer comes through
+        self.is_cut = False  # nobody is reached through it
         self.heads: list[bytes] = []  # of marked requests
         self.down_bytes = 0  # of their answers
         self.loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
+        self._serving: dict[asyncio.Task[None], None] = {}
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: self.loop.run_until_complete(self._live(ready)), name="relay")
         self._thread.start()
@@ -30,6 +31,11 @@ class Relay:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """End every connection, and take no other."""
+        self.is_cut = True
+        self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._serving])
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self._stopping.set)
@@ -42,24 +48,34 @@ class Relay:
         ready.set()
         await self._stopping.wait()
         server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # aborted transports are closed on the next turn
+        while tasks := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.05)  # aborted transports are closed on the next turns
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        link, ends = _Link(self, writer), [writer]
+        pumps: list[asyncio.Task[None]] = []
+        this = asyncio.current_task()
+        assert this is not None
+        self._serving[this] = None
+        try:
+            if self.is_cut:
+                return
             there, back = await asyncio.open_connection("127.0.0.1", self.real.port)
-            link = _Link(self, writer)
+            ends.append(back)
             pumps = [asyncio.create_task(link.up(reader, back)), asyncio.create_task(link.down(there))]
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in pumps:
-                    task.cancel()
-                for each in (back, writer):
-                    each.transport.abort()
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:  # nobody is there
+            pass
+        finally:
+            del self._serving[this]
+            for task in pumps:
+                task.cancel()
+            for each in ends:
+                each.transport.abort()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
 
 class _Link:

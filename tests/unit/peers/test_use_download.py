@@ -9,6 +9,7 @@ from relay import Relay
 from use_world import LIMITS, MAKERS, Site, ended, job, placeable, submit
 
 from peer_world import ADMIN, until
+from tieline.drivers.peers.use import Use
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,9 @@ def test_what_is_large_delays_no_other_report_and_is_asked_for_again_after_a_res
     a.start()
     until(lambda: len(relay.heads) > 1, why=lambda: str(job(a, large)))
     assert job(a, large)["job"]["state"] == "running"
-    relay.is_held = False
+    relay.cut()
+    (use,) = [duty for duty in a.platform.federation.branches[b.id].duties if isinstance(duty, Use)]
+    until(lambda: not use._is_heard)
+    relay.is_held = relay.is_cut = False
     assert len(fetched(a, ended(a, large))) == 8 * MIB
     until(lambda: not b.view.guests[a.id].unanswered)

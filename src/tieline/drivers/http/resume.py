@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.http.client import HttpClient
@@ -23,12 +23,13 @@ async def resumed(
     limit_bytes: int,
     params: Mapping[str, str | int] | None = None,
     tries: int = TRIES,
+    counts: Callable[[], bool] = lambda: True,
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of ``path``, whose ETag is their ``sha256``, over as many connections as it takes.
 
     Each asks for what is still missing (RFC 9110, sections 13.1.5 and 14.2). Raises TielineError: what is final at
-    once, what is passing after ``tries`` connections in a row that brought less than `PROGRESS_BYTES`. The hash is not
-    checked here.
+    once, what is passing after ``tries`` connections in a row that brought less than `PROGRESS_BYTES`, of those for
+    which ``counts()``. The hash is not checked here.
     """
     at, left = 0, tries
     waits = Backoff(first_s=0.2, most_s=MOST_WAIT_S)
@@ -48,7 +49,7 @@ async def resumed(
             if at - began >= PROGRESS_BYTES:
                 left = tries
                 waits.reset()
-            left -= 1
+            left -= counts()
             if left <= 0:
                 raise
         else:

@@ -23,6 +23,7 @@ import msgspec
 
 from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.http.resume import resumed
+from tieline.drivers.peers.acting import told_by
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.federation import Host, Orders, said_reason
 from tieline.exchange import line
@@ -95,6 +96,7 @@ class Use:
         self._late: dict[str, list[PeerReport]] = {}  # by run: reports that wait for their bytes, in order
         self._waking: asyncio.Queue[str] = asyncio.Queue()  # runs whose reports began to wait
         self._room = asyncio.Event()  # for more of them
+        self._is_heard = True  # it answered when it was asked last
         self._full: dict[tuple[str, int], None] = {}  # logs that we keep no more of
 
     # -- told by the federation ---------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class Use:
         with contextlib.suppress(TielineError):  # then the question ends by itself
             await self.host.ask(
                 TakePeerReports(
-                    peer=self.peer.id, reports=(PeerReport(serial=0, report=report),)
+                    actor=told_by(self.peer), peer=self.peer.id, reports=(PeerReport(serial=0, report=report),)
                 )
             )
 
@@ -273,7 +275,7 @@ class Use:
             taken: tuple[Outcome, ...] = ()
             if now:
                 taken = await self.host.ask(
-                    TakePeerReports(peer=self.peer.id, reports=now, session=take.session)
+                    TakePeerReports(actor=told_by(self.peer), peer=self.peer.id, reports=now, session=take.session)
                 )
         except TielineError as error:
             self._inputs.put_nowait(line.NotTaken(take=take.take, reason=said_reason(error)))
@@ -324,23 +326,28 @@ class Use:
 
     async def _bring(self, run: str, said: PeerReport) -> None:
         """Fetch what a report names; what cannot be had after `MOST_FETCHES` tries is left out."""
-        waits = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S)
-        for _ in range(MOST_FETCHES):
+        waits, left = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S), MOST_FETCHES
+        while left > 0:
             try:
                 await self._brought(run, said)
             except TielineError as error:
                 if not error.transient:
                     return
+                left -= self._counts(run)
                 await asyncio.sleep(waits.next_s())
             else:
                 return
+
+    def _counts(self, run: str) -> bool:
+        """Whether a try in vain counts: not while the peer is silent, until its runs are given up."""
+        return self._is_heard or run not in self.host.view.runs
 
     async def _taken_late(self, said: PeerReport) -> tuple[Outcome, ...]:
         waits = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S)
         while True:
             try:
                 found: tuple[Outcome, ...] = await self.host.ask(
-                    TakePeerReports(peer=self.peer.id, reports=(said,))
+                    TakePeerReports(actor=told_by(self.peer), peer=self.peer.id, reports=(said,))
                 )
             except TielineError as error:
                 if not error.transient:  # it is no peer to be believed any more; the run's fate is decided elsewhere
@@ -372,12 +379,20 @@ class Use:
         """Fetch one file, going on where it was cut. One that the peer does not give, or not as named, is left out."""
         limit_bytes = min(file.size_bytes, self.host.view.limits.blob_bytes) or 1
         path = f"/v1/peer/blobs/{file.sha256}"
-        chunks = resumed(self.client, path, file.sha256, limit_bytes=limit_bytes, params={"run": run}, tries=tries)
+        chunks = resumed(
+            self.client,
+            path,
+            file.sha256,
+            limit_bytes=limit_bytes,
+            params={"run": run},
+            tries=tries,
+            counts=lambda: tries == 1 or self._counts(run),
+        )
         try:
             async with contextlib.aclosing(chunks):
                 await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes)
         except TielineError as error:
-            if error.transient:
+            if error.transient and tries == 1:
                 raise
 
     # -- logs ---------------------------------------------------------------------------------------------------------
@@ -499,11 +514,12 @@ class Use:
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
             self.client.tally.reject("peer_garbled")
             command = TakeBranch(peer=self.peer.id, state=None, error=f"its answer cannot be read: {error}"[:400])
+        self._is_heard = command.state is not None
         try:
             await self.host.ask(command)
         except TielineError:
             return False
-        return command.state is not None
+        return self._is_heard
 
 
 def _in_turn(late: list[bool], taken: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
