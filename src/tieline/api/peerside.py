@@ -91,7 +91,7 @@ async def take_peer_orders(call: Call, body: PeerOrders) -> PeerAnswers:
     platform, peer = call.platform, await active_peer(call)
     refusals = {order.run: why for order in body.orders if (why := await _unsent(platform, peer.id, order))}
     asked = tuple(order for order in body.orders if order.run not in refusals)
-    commands = commands_of(peer.id, PeerOrders(orders=asked, roll=body.roll))
+    commands = in_its_name(call, commands_of(peer.id, PeerOrders(orders=asked, roll=body.roll)))
     keep = guest_secrets([order for order in asked if isinstance(order, Offer)])
     replies = (
         await asyncio.gather(*platform.writer.ask_many(commands, keep), return_exceptions=True) if commands else []
@@ -184,11 +184,16 @@ def _serial(platform: Platform, peer: str) -> int:
     return guest.serial if guest is not None else 0
 
 
+def in_its_name(call: Call, commands: Sequence[Command]) -> list[Command]:
+    """Commands that follow from what a peer says, with the peer as who asked, for the audit."""
+    return [msgspec.structs.replace(command, actor=call.actor) for command in commands]
+
+
 @operation("POST", "/v1/peer/answers", tag="peers", errors=("forbidden", "overloaded"), example={"answers": []})
 async def take_peer_answers(call: Call, body: PaidClaims) -> PaidAnswer:
     """What the peer signed of our claims. One that is not sound is left out, and the claim stays unanswered."""
     platform, peer = call.platform, await active_peer(call)
-    commands = payments_of(peer.id, body)
+    commands = in_its_name(call, payments_of(peer.id, body))
     replies = await asyncio.gather(*platform.writer.ask_many(commands), return_exceptions=True) if commands else []
     for reply in replies:
         if isinstance(reply, BaseException) and not (isinstance(reply, TielineError) and not reply.transient):
