@@ -21,6 +21,7 @@ import hashlib
 import logging
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +61,7 @@ from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.registry import Key
 
+Gauges = Mapping[str, tuple[str, str, Mapping[str, float]]]
 RETRY_S = 0.2
 BEGIN_S = 0.01
 FIRST_S = 120.0  # so long a new process waits for another one to make the store
@@ -219,6 +221,7 @@ class Process:
             first_ms = first_s(began_ms) * 1000
         else:
             platform.peer_calls.nonces = LedNonces(began_ms // 1000)
+        platform.metrics.watch(lambda: _gauges(is_leading=True, term=term))
         try:
             await platform.start(self.document)
             lease = Lease()
@@ -299,6 +302,7 @@ class _Followed:
         self.is_over = False
         self._loop = asyncio.get_running_loop()
         self._shown = ""
+        self._term = 0
 
     async def start(self) -> None:
         """Fill a view, and begin. Raises `not_found` while there is no store, or no exchange in it."""
@@ -346,6 +350,7 @@ class _Followed:
             scope=process.identity.scope,
             issuers=issuers_of(process.folder, process.identity.prefix),
         )
+        self.platform.metrics.watch(lambda: _gauges(is_leading=False, term=self._term, passed_on=self.forwarder.open))
         await self.platform.start(process.document)
         self.part = Following(
             cast(Any, make_app(self.platform)),
@@ -367,6 +372,7 @@ class _Followed:
             self._loop.call_soon_threadsafe(self._turn, leader, standing)
 
     def _turn(self, leader: Leader | None, standing: Standing) -> None:
+        self._term = leader.term if leader is not None else 0
         shown = f"{leader.url}, writer {leader.term}" if leader is not None else standing.value
         if shown != self._shown:
             self._shown = shown
@@ -393,6 +399,14 @@ class _Followed:
         self.platform.close()
         await asyncio.to_thread(self.trail.close)
         gc.unfreeze()  # its view may go
+
+
+def _gauges(*, is_leading: bool, term: int, passed_on: int = 0) -> Gauges:
+    return {
+        "leading": ("1 while this process writes", "", {"": float(is_leading)}),
+        "term": ("number of the writer that leads; 0: none does", "", {"": term}),
+        "passed_on": ("requests that are with the leader now", "", {"": passed_on}),
+    }
 
 
 def _fingerprint(certificate: Path) -> str:

@@ -82,15 +82,15 @@ class Forwarder:
 
     def turn(self, leader: Leader | None) -> None:
         """``leader`` leads from now on; None: nobody does. What another one has not answered yet is taken back."""
-        before = self.leader
-        self.leader = leader
-        if before is None or leader is None or (before.term, before.url) != (leader.term, leader.url):
+        before, self.leader = self.leader, leader
+        if _name(before) != _name(leader):
             self._wake()
 
     def closing(self) -> None:
         """The process is about to end: nobody waits any more, and streams end."""
         self.is_closed = True
-        self.turn(None)
+        self.leader = None
+        self._wake()
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -405,6 +405,10 @@ async def _refusal(response: aiohttp.ClientResponse) -> bytes:
             while len(said) < REFUSAL_BYTES and (piece := await response.content.readany()):
                 said += piece
     return said
+
+
+def _name(leader: Leader | None) -> tuple[int, str] | None:
+    return (leader.term, leader.url) if leader is not None else None
 
 
 def tls_of(leader: Leader) -> aiohttp.Fingerprint | bool:
