@@ -176,6 +176,8 @@ def status(face: Face, as_json: bool) -> None:
             note(words.say("peer_paused", exchange=each.exchange, prefix=prefix))
         for rule, count in each.refused.items():
             note(words.say("peer_refused_records", exchange=each.exchange, count=count, rule=rule))
+        if each.equivocations:
+            note(words.say("peer_equivocations", exchange=each.exchange, count=each.equivocations))
         for rule, count in each.rejected.items():
             note(words.say("peer_rejected", exchange=each.exchange, count=count, rule=rule))
     if not known:

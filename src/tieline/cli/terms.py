@@ -28,6 +28,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "freshness_frozen": ("frozen", "已冻结"),
     "peer_silent": ("{exchange} is silent for {age}: of its {alive:,} leases {stale:,} would have ended since, and end", "{exchange} 已失联 {age}：其 {alive:,} 个租约中有 {stale:,} 个到期并结束"),
     "peer_frozen": ("{exchange} is silent for {age}: of its {alive:,} leases {stale:,} would have ended since; they are frozen until {until}", "{exchange} 已失联 {age}：其 {alive:,} 个租约中有 {stale:,} 个本应到期；冻结至 {until}"),
+    "peer_equivocations": ("{exchange}: {count:,} records came of which an owner had signed another payload as the same revision", "{exchange}：有 {count:,} 条记录，其提供主体在同一版本签署了不同内容"),
     "peer_rejected": ("{exchange}: refused {count:,} times: {rule}", "{exchange}：已拒绝 {count:,} 次：{rule}"),
     "peer_refused_records": ("{exchange}: {count:,} records refused: {rule}", "{exchange}：拒绝 {count:,} 条记录：{rule}"),
     "word_queued": ("queued", "排队"),
