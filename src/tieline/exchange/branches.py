@@ -182,11 +182,14 @@ def _leads(view: View, peer: str, site: SiteState) -> bool:
 
 
 def _direct(view: View, site: str) -> str:
-    """The peer that leads to a site now, and remember it; a site without any way is closed. Empty: none."""
+    """The peer that leads to a site now, and remember it; a site without any way is closed. Empty: none.
+
+    Such a site stays another exchange's: who may use it is asked there, and a job that fits it alone waits.
+    """
     found = min(((ways[site], peer) for peer, ways in view.ways.items() if site in ways), default=None)
     if found is None:
         if view.way_to(site):
-            view.supply.pools.forget_site(site)
+            view.supply.pools.set_site(site, SiteFlags(is_remote=True))
             view.supply.touch(site)
         view.remote_sites.pop(site, None)
         view.said.pop(site, None)

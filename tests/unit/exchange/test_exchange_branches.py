@@ -401,6 +401,21 @@ def test_the_shortest_way_wins_and_the_next_one_when_it_falls_silent() -> None:
     assert a.view.remote_sites == {"cn.b.lab/site/one": b.id}
 
 
+def test_a_job_waits_for_a_site_to_which_no_way_leads_any_more_and_its_owner_is_asked_over_there() -> None:
+    """Here alice is nobody to that owner; over there she is a user of this exchange, whatever leads there just now."""
+    world = Federation()
+    a, b = world.add("a"), world.add("b")
+    b.join("lab", "one", policy='user_owner == "cn.a"')
+    world.join_up(a, b)
+    a.do(TakeBranch(peer=b.id, state=BranchState(exchange=b.id, at_ms=world.clock.now_ms(), head=0)))
+    assert a.view.remote_sites == {}
+    (job,) = a.submit(task())
+    assert a.view.jobs[job.id].state is JobState.QUEUED
+    assert [reason.code for reason in a.do(WhyJob(actor=ADMIN, job=job.id)).reasons] == ["site_not_admitted"]
+    a.look(b)
+    assert a.run_of(job).via == b.id
+
+
 def test_what_is_behind_the_asker_is_not_told_to_it_and_loops_lead_nowhere() -> None:
     world = Federation()
     a, b = world.add("a"), world.add("b")
