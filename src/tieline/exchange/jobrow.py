@@ -72,7 +72,7 @@ class JobRow(msgspec.Struct, kw_only=True, order=True, gc=False):
 def row_of(job: Job, seq: int) -> JobRow:
     """The row of a live job."""
     is_queued = job.state is JobState.QUEUED
-    cards, cores = least_of(job.task)
+    cards, cores = least_of(job.task) if is_queued else (0, 0)
     turn = turn_ms(job.task.priority, job.submitted_ms)
     return JobRow(
         submitted_ms=job.submitted_ms,
@@ -132,6 +132,11 @@ def deadline_ms(job: Job) -> int:
 
 def least_of(task: Task) -> tuple[int, int]:
     """The fewest cards, and the fewest cores where no alternative has cards, that the task asks for over its nodes."""
+    if len(task.resources) == 1:
+        only = task.resources[0]
+        if only.accelerator or only.accelerator_count:
+            return max(1, only.accelerator_count) * task.nodes, 0
+        return 0, max(1, only.core_count) * task.nodes
     cards = [
         max(1, each.accelerator_count) if each.accelerator or each.accelerator_count else 0 for each in task.resources
     ]

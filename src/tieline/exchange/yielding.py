@@ -39,6 +39,8 @@ class Yielding:
 
     def put(self, run: Run) -> bool:
         """A run, new, changed or ended. True where somebody may be asked who could not be before, and is wanted."""
+        if not run.is_preemptible and not run.is_stop_requested and run.pool not in self.pools:
+            return False  # nearly always
         is_live = run.state not in RUN_ENDED
         is_stopping = is_live and run.is_stop_requested
         is_askable = run.is_preemptible and run.state in ACTIVE and not is_stopping
@@ -46,8 +48,6 @@ class Yielding:
             self.stopping[run.id] = run
         elif run.id in self.stopping:
             del self.stopping[run.id]
-        if not is_askable and not is_stopping and run.id not in self._askable and run.pool not in self.pools:
-            return False
         before = self._askable.pop(run.id, None)
         if before is not None:
             self.priorities[before] -= 1
