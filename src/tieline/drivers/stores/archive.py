@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ _DELTA = (
     .limit(bindparam("limit"))
 )
 _NAMED = select(*_LOGGED).where(_record.id.in_(bindparam("names", expanding=True)))
+_made = partial(tuple.__new__, Logged)  # as `Logged._make`, which counts the columns of each row
 _exchange = msgspec.json.Decoder(ExchangeRow).decode
 
 
@@ -124,7 +126,7 @@ class StoredArchive:
         """The rows as the driver gives them, who gives plain tuples of plain values."""
         with self._engine.connect() as connection:
             rows = connection.execute(query, values).cursor.fetchall()
-        return [Logged(*row) for row in rows if row[3]]
+        return [_made(row) for row in rows if row[3]]
 
     def _bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
         """The column, ordered byte by byte as identifiers are everywhere."""
