@@ -127,6 +127,12 @@ def test_a_store_that_was_rolled_back_without_a_word_is_proof_and_shown(exchange
     fault = until(lambda: up.branch(down)["fault"])
     assert fault["code"] == "peer_rolled_back"
     assert up.counts(late)
+    name = down.own("new").publish("d")
+    up.change(down, "clear")
+    up.stop()
+    up.start()  # that it was cleared counts for good
+    until(lambda: up.counts(name), why=lambda: str(up.branch(down)))
+    assert up.branch(down)["fault"] is None
 
 
 def test_a_peer_that_is_removed_is_followed_no_more(exchange):

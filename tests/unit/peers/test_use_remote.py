@@ -82,6 +82,28 @@ def audited(exchange):
     return found
 
 
+def shown_through(a, b, tieline, name, said):
+    """That the run went through B, and by how old a state its place was chosen, wherever a user looks."""
+    assert re.search(rf"state of {b.id} \d+ s old", said)
+    assert re.search(rf"through {b.id}, by its state of \d+ s before", said)
+    short = name.rpartition("/")[2]
+    (plan,) = json.loads(tieline(a, "plan", "--json", "--", "true").partition("\nplan for")[0])
+    (candidate,) = plan["candidates"]
+    assert candidate["via"] == b.id
+    assert 0 < candidate["as_of_ms"] <= plan["as_of_ms"]
+    (row,) = tieline(a, "ps").splitlines()
+    assert row.split("\t")[-1] == b.id
+    (listed,) = json.loads(tieline(a, "ps", "--json"))
+    assert listed["via"] == b.id
+    why = tieline(a, "why", short)
+    assert f"  through {b.id}\n" in why
+    assert re.search(rf"run_offered\t.*cn.b.lab/pool/cpu; through {b.id}, by its state of \d+ s before", why)
+    told = json.loads(tieline(a, "why", short, "--json"))
+    assert (told["via"], told["as_of_ms"] > 0) == (b.id, True)
+    (offer,) = json.loads(tieline(a, "find", "--json", "--kind", "pool", "cores >= 1"))["offers"]
+    assert (offer["via"], offer["as_of_ms"] > 0) == (b.id, True)
+
+
 def test_run_at_one_exchange_runs_on_a_site_of_another(pair, tieline, tmp_path):
     a, b, site = pair
     folder = tmp_path / "work"
@@ -94,6 +116,8 @@ def test_run_at_one_exchange_runs_on_a_site_of_another(pair, tieline, tmp_path):
     view = job(a, found["id"])
     run = view["runs"][-1]
     assert (run["via"], run["site"], run["state"]) == (b.id, site.id, "succeeded")
+    assert 0 < run["as_of_ms"] <= run["offered_ms"]
+    shown_through(a, b, tieline, found["id"], said)
     assert log(a, found["id"]).strip() == "hello from afar"
     ours, theirs = settled(a, b, run["id"])
     assert ours["charge_micro_cny"] == theirs["charge_micro_cny"] > 0
