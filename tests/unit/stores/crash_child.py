@@ -1,11 +1,13 @@
-"""A process that is going to be killed: it appends jobs and prints the name of each one that was acknowledged.
+"""Processes that are going to be killed: each appends jobs and prints the name of each one that was acknowledged.
 
-Usage: ``crash_child.py URL SEED [BUG]``. BUG plants a mistake that the test must catch: ``answer_early``
-acknowledges before the commit, ``no_transaction`` writes projections and log in two transactions.
+Each line on stdin, ``PIPE URL SEED [BUG]``, forks one, which writes to the named pipe; its process id is printed, and
+when it is gone how it ended. So none has to import everything anew. BUG plants a mistake that the test must catch:
+``answer_early`` acknowledges before the commit, ``no_transaction`` writes projections and log in two transactions.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from concurrent.futures import Future
@@ -69,14 +71,22 @@ def work(writer: Writer[ToyView], seed: str, is_honest: bool) -> None:
             say(word, reply.id)
 
 
-def main() -> None:
-    url, seed = sys.argv[1], sys.argv[2]
-    bug = sys.argv[3] if len(sys.argv) > 3 else ""
+def run(pipe: str, url: str, seed: str, bug: str = "") -> None:
+    os.dup2(os.open(pipe, os.O_WRONLY), 1)
     store = Store(url).open()
     plant(bug, store)
     say("opened", seed)
     writer = toy_writer(store, SystemClock(), ids=SystemIds(), batch=64, tick_ms=5)
     work(writer.start(), seed, bug != "answer_early")
+
+
+def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            run(*line.split())
+        say("forked", str(child))
+        say("ended", str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 
 
 main()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,28 +38,55 @@ class Found(NamedTuple):
         return not (self.lost or self.not_stopped or self.chain or self.differs)
 
 
-def killed_after(url: str, lines: int, seed: int, bug: str = "") -> list[tuple[str, str]]:
-    """Start the child, read ``lines`` acknowledgements, kill it, and return every one that came through."""
-    child = subprocess.Popen(
-        [sys.executable, str(CHILD), url, str(seed), *([bug] if bug else [])],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=CHILD.parent,
-    )
-    assert child.stdout is not None
-    said: list[str] = []
-    try:
-        for line in child.stdout:
-            said.append(line)
-            if len(said) > lines:
-                break
-    finally:
-        child.send_signal(signal.SIGKILL)
-        said.extend(child.stdout.readlines())
-        child.stdout.close()
-        assert child.wait(30) == -signal.SIGKILL
-    whole = [line.split() for line in said if line.endswith("\n")]
-    return [(word, name) for word, name in whole if word != "opened"]
+class Children:
+    """Processes to be killed, forked one after the other by one that has imported everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pipe = folder / "said"
+        os.mkfifo(self._pipe)
+        self._parent = subprocess.Popen(
+            [sys.executable, str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHILD.parent
+        )
+
+    def killed_after(self, url: str, lines: int, seed: int, bug: str = "") -> list[tuple[str, str]]:
+        """Start a child, read ``lines`` acknowledgements, kill it, and return every one that came through."""
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(f"{self._pipe} {url} {seed} {bug}\n")
+        self._parent.stdin.flush()
+        child = int(self._heard("forked"))
+        said: list[str] = []
+        with self._pipe.open() as pipe:
+            try:
+                for line in pipe:
+                    said.append(line)
+                    if len(said) > lines:
+                        break
+            finally:
+                os.kill(child, signal.SIGKILL)
+            said.extend(pipe.readlines())
+        assert int(self._heard("ended")) == -signal.SIGKILL
+        whole = [line.split() for line in said if line.endswith("\n")]
+        return [(word, name) for word, name in whole if word != "opened"]
+
+    def _heard(self, word: str) -> str:
+        assert self._parent.stdout is not None
+        said = self._parent.stdout.readline().split()
+        assert said[:1] == [word], said
+        return said[1]
+
+    def close(self) -> None:
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.close()
+        assert self._parent.wait(30) == 0
+        self._parent.stdout.close()
+
+
+@pytest.fixture
+def children(tmp_path: Path) -> Iterator[Children]:
+    made = Children(tmp_path)
+    yield made
+    made.close()
 
 
 def replayed(store: Store) -> dict[str, bytes]:
@@ -105,11 +134,11 @@ def examined(url: str, acknowledged: list[tuple[str, str]]) -> Found:
 
 
 @pytest.mark.slow
-def test_nothing_that_was_acknowledged_is_lost_by_twenty_kills(address: str) -> None:
+def test_nothing_that_was_acknowledged_is_lost_by_twenty_kills(address: str, children: Children) -> None:
     source = random.Random(20)
     acknowledged: list[tuple[str, str]] = []
     for seed in range(KILLS):
-        acknowledged += killed_after(address, source.randrange(1, 600), seed)
+        acknowledged += children.killed_after(address, source.randrange(1, 600), seed)
         found = examined(address, acknowledged)
         assert found.is_clean, (seed, found)
     assert len({name for word, name in acknowledged if word == "submitted"}) > 10 * KILLS
@@ -118,11 +147,13 @@ def test_nothing_that_was_acknowledged_is_lost_by_twenty_kills(address: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("bug", "what"), [("answer_early", "lost"), ("no_transaction", "differs")])
-def test_a_planted_mistake_is_caught_by_the_same_examination(tmp_path: Path, bug: str, what: str) -> None:
+def test_a_planted_mistake_is_caught_by_the_same_examination(
+    tmp_path: Path, children: Children, bug: str, what: str
+) -> None:
     source = random.Random(7)
     for seed in range(MOST_KILLS):
         url = url_of(tmp_path / str(seed))
-        found = examined(url, killed_after(url, source.randrange(1, 600), seed, bug))
+        found = examined(url, children.killed_after(url, source.randrange(1, 600), seed, bug))
         if getattr(found, what):
             return
     pytest.fail(f"{MOST_KILLS} kills did not show `{bug}`")
