@@ -7,6 +7,7 @@ from replica_world import START_MS, Exchange, Following, Owner
 
 from tieline.exchange.commands import TakeBranch, TakePage
 from tieline.model.error import TielineError
+from tieline.model.event import RecordsTaken
 from tieline.model.peer import BranchState
 from tieline.model.record import Status
 from tieline.ports import FakeClock
@@ -209,6 +210,38 @@ def test_a_digest_finds_what_a_cursor_has_passed(hub: Exchange, region: Exchange
     following.run(until_ms=clock.now_ms() + 1_300_000)
     assert region.heads("cn.lab0") == hub.heads("cn.lab0")
     assert following.counts["AskEnvelopes"] == 1
+
+
+def test_a_new_log_is_compared_only_where_something_of_it_is_here(
+    hub: Exchange, region: Exchange, clock: FakeClock
+) -> None:
+    (owner,) = filled(hub, labs=1, datasets=600)
+    following = Following(region, hub)
+    following.run()
+    assert following.counts["AskDigest"] == 1  # of what is here
+    other = Exchange("us", clock)  # has the same records, which came another way
+    other.know(hub)
+    Following(other, region).run()
+    again = Following(other, hub)
+    again.run()
+    assert again.counts["AskDigest"] == 2
+    assert "AskBuckets" not in again.counts
+    assert other.heads(owner.prefix) == hub.heads(owner.prefix)
+
+
+def test_what_a_page_of_the_log_says_of_its_records_is_what_is_held(hub: Exchange, region: Exchange) -> None:
+    (owner,) = filled(hub, labs=1)
+    hub.store(owner.write("dataset/d003", status=Status.WITHDRAWN), owner.write("pool/p", site="cn.lab0/site/s"))
+    Following(region, hub).run()
+    pages = [event for event in region.events if isinstance(event, RecordsTaken)]
+    told = {record.id: record for page in pages for record in page.records}
+    rows = {row.id: row for row in region.view.catalogue.rows()}
+    assert set(told) == {name for name in rows if name.startswith("cn")}
+    for name, record in told.items():
+        row = rows[name]
+        assert (record.kind, record.rev, record.sha256) == (row.kind, row.rev, row.sha256)
+        assert (record.exp, record.status, record.kid) == (row.exp, row.status, row.kid)
+        assert opened(record.envelope.encode()).sha256.hex() == row.sha256
 
 
 def test_a_renumbered_log_is_compared_and_not_taken_again(hub: Exchange, region: Exchange, clock: FakeClock) -> None:
