@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -46,6 +48,16 @@ def found_in(folder, *words):
     return [file for file in folder.rglob("*") if file.is_file() and any(word in file.read_bytes() for word in words)]
 
 
+def arguments(*words):
+    """How many processes of this machine have one of these words among their arguments; without words, all."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            said = process.read_bytes()
+            found += not words or any(word in said for word in words)
+    return found
+
+
 def test_a_run_elsewhere_has_its_secrets_and_a_token_of_its_own_and_no_exchange_between_does(exchange, tmp_path, said):
     a = exchange("cn.a", makers=MAKERS, limits=LIMITS)
     b = exchange("cn.b", makers=MAKERS, limits=LIMITS)
@@ -61,6 +73,9 @@ def test_a_run_elsewhere_has_its_secrets_and_a_token_of_its_own_and_no_exchange_
         shown = work.parent / "shown"
         until(shown.exists, why=lambda: log(a, made.id))
         assert made.id in shown.read_text(), shown.read_text()  # the run calls A itself
+
+        assert arguments() > 1
+        assert arguments(VALUE.encode(), bearer.encode()) == 0
 
         def as_run(path, method="GET"):
             return httpx.request(method, a.url + path, headers={"Authorization": f"Bearer {bearer}"}, timeout=30)
