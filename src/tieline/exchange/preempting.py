@@ -11,7 +11,6 @@ passed over for a second. Whoever is left out has another look at the next tick.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -24,15 +23,18 @@ from tieline.exchange.view import View
 from tieline.exchange.yielding import ACTIVE, KeptRoom
 from tieline.model.event import StopRequested
 from tieline.model.job import Run
-from tieline.place import Amount, Demand, Pools
+from tieline.place import Amount, Demand
+from tieline.place.coded import Rows
 from tieline.place.demand import Need as Alternative
 from tieline.place.preempt import MARGIN, MOST_RUNS, GiveWay, Live, Need, Room, give_way, why_stopped
 from tieline.place.room import would_fit
 
 MOST_ASKS: Final = 8  # in vain, of one pass
+MOST_WAYS: Final = 32  # jobs for which room is made, of one pass
 MOST_STOPS: Final = 64  # of one pass
 MOST_SIBLINGS: Final = 16  # of one shape, that are asked for together
-MOST_POOLS: Final = 1_000  # that are looked at for one job
+MOST_POOLS: Final = 64  # that are looked at together for one job
+MOST_LOOKS: Final = 4  # of so many pools each, until some can be cleared
 MOST_LIVE: Final = 256  # runs of one pool that are looked at
 ROUNDS: Final = 2_000  # of the search, for one job
 AGAIN_MS: Final = 1_000
@@ -44,12 +46,17 @@ class Preempting:
 
     def __init__(self, view: View, sharing: Sharing, now_ms: int) -> None:
         self._view, self._sharing, self._now_ms = view, sharing, now_ms
-        self._asks, self._stops = MOST_ASKS, MOST_STOPS
+        self._asks, self._ways, self._stops = MOST_ASKS, MOST_WAYS, MOST_STOPS
         self._stopped: dict[str, Run] = {}
+        self._leaving = Counter[str]()  # cards of runs that were asked to stop, by project
+        for run in view.yielding.stopping.values():
+            self._leaving[run.project] += run.accelerator_count
+        self._rows: Rows | None = None  # the pools where runs may end
 
     def forget(self, row: JobRow) -> None:
         """Nothing is kept any more for jobs of a shape that was refused, where nobody is leaving for them."""
-        pools = dict.fromkeys(run.pool for run in self._leaving())
+        leaving = [*self._view.yielding.stopping.values(), *self._stopped.values()]
+        pools = dict.fromkeys(run.pool for run in leaving)
         for name, room in tuple(self._view.yielding.kept.items()):
             if room.shape == row.shape and room.pool not in pools:
                 self._sharing.let_go(name)
@@ -85,7 +92,9 @@ class Preempting:
         """Whether it is its turn to ask; if not, everybody is looked at again soon."""
         yielding = self._view.yielding
         asked_ms = yielding.asked_ms.get(job)
-        if self._asks <= 0 or self._stops <= 0 or (asked_ms is not None and 0 <= self._now_ms - asked_ms < AGAIN_MS):
+        if min(self._asks, self._ways, self._stops) <= 0 or (
+            asked_ms is not None and 0 <= self._now_ms - asked_ms < AGAIN_MS
+        ):
             yielding.look_ms = yielding.look_ms or self._now_ms + AGAIN_MS
             return False
         return True
@@ -96,14 +105,16 @@ class Preempting:
         for need in demand.needs:
             right = self._sharing.shares.is_by_right(project, need.amount.accelerators)
             asker = Need(job, project, _priority(demand), right)
-            answer = self._answer(asker, demand, need)
+            answer = self._answer(asker, demand, need, row.seq + self._now_ms // AGAIN_MS)
             if answer is None:
                 continue
             self._view.yielding.asked_ms.pop(job, None)
             self._sharing.keep(job, KeptRoom(answer.pool, project, need.amount, row.shape))
+            self._ways -= 1
             self._stops -= len(answer.runs)
             for live in answer.runs:
                 self._stopped[live.id] = self._view.runs[live.id]
+                self._leaving[live.project] += live.amount.accelerators
             why = f"gives way to {job}"
             return [StopRequested(run=live.id, why=why, reason=why_stopped(asker, live)) for live in answer.runs]
         self._asks -= 1
@@ -113,29 +124,33 @@ class Preempting:
         asked[job] = self._now_ms
         return None
 
-    def _answer(self, asker: Need, demand: Demand, need: Alternative) -> GiveWay | None:
-        rooms = self._rooms(demand, need)
-        if not rooms or self._stops <= 0:
-            return None
-        leaving = Counter[str]()
-        for run in self._leaving():
-            leaving[run.project] += run.accelerator_count
-        names = sorted({live.project for room in rooms for live in room.runs})
-        borrowed = {name: max(0, self._sharing.shares.borrowed(name) - leaving[name]) for name in names}
+    def _answer(self, asker: Need, demand: Demand, need: Alternative, turn: int) -> GiveWay | None:
+        """Who gives way in one of the pools, the first of which is another one for each ``turn``."""
+        fit = self._fit(demand, need)
+        start = turn * MOST_POOLS % len(fit) if len(fit) > MOST_POOLS * MOST_LOOKS else 0
+        fit = np.concatenate([fit[start:], fit[:start]])
         most = min(MOST_RUNS, self._stops)
-        return give_way(asker, rooms, borrowed, now_ms=self._now_ms, most=most, rounds=ROUNDS)
+        for at in range(0, min(len(fit), MOST_POOLS * MOST_LOOKS), MOST_POOLS):
+            rooms = [self._room(row, need.amount) for row in fit[at : at + MOST_POOLS].tolist()]
+            names = sorted({live.project for room in rooms for live in room.runs})
+            borrowed = {name: max(0, self._sharing.shares.borrowed(name) - self._leaving[name]) for name in names}
+            found = give_way(asker, rooms, borrowed, now_ms=self._now_ms, most=most, rounds=ROUNDS)
+            if found is not None:
+                return found
+        return None
 
-    def _rooms(self, demand: Demand, need: Alternative) -> list[Room]:
+    def _fit(self, demand: Demand, need: Alternative) -> Rows:
         """The pools with runs that may end, which would fit if enough of them were free."""
         view = self._view
         pools = view.supply.pools
-        known = (pools.index(pool) for pool in islice(view.yielding.pools, MOST_POOLS))
-        rows = np.array(sorted(at for at in known if at is not None), np.int64)
+        if self._rows is None:
+            known = (pools.index(pool) for pool in view.yielding.pools)
+            self._rows = np.array(sorted(at for at in known if at is not None), np.int64)
         held_back = {pool: job for pool, job in view.held_back.items() if job != demand.id}
-        fit = would_fit(demand, need, pools, view.distances, rows, now_ms=self._now_ms, held_back=held_back)
-        return [self._room(pools, at, need.amount) for at in fit.tolist()]
+        return would_fit(demand, need, pools, view.distances, self._rows, now_ms=self._now_ms, held_back=held_back)
 
-    def _room(self, pools: Pools, at: int, needed: Amount) -> Room:
+    def _room(self, at: int, needed: Amount) -> Room:
+        pools = self._view.supply.pools
         pool = pools.at(at).id
         free = Amount(*(int(each.free[at]) for each in (pools.accelerators, pools.cores, pools.memory)))
         names = islice(self._view.yielding.pools[pool], MOST_LIVE)
@@ -153,10 +168,6 @@ class Preempting:
             is_stopping=is_stopping,
             preemptions=run.preemptions,
         )
-
-    def _leaving(self) -> Sequence[Run]:
-        """Runs that were asked to stop, before this pass and in it."""
-        return [*self._view.yielding.stopping.values(), *self._stopped.values()]
 
 
 def _priority(demand: Demand) -> int:
