@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import time
 from pathlib import Path
@@ -18,8 +19,12 @@ from tieline.model.job import JOB_ENDED, Job, JobState
 from tieline.model.task import Resources, Task
 
 KILLS = 3
+PLANTED_KILLS = 2
+STORIES = 4  # until the planted mistake shows; where a kill falls is chance
+SEED = 20_261_121
 SUBMITTERS = 3
 CARD = {"cores": 8, "memory_bytes": 8 * 10**9}
+PAUSE_S = 0.2
 GIVE_UP_S = 120.0
 MOST_JOBS = 1_000
 
@@ -51,7 +56,7 @@ class Load:
                             raise
                     else:
                         self.acknowledged[key] = page.jobs[0].id
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(PAUSE_S)
 
     async def read(self) -> None:
         """Processes that run and do not lead answer what they know, also while nobody leads."""
@@ -77,12 +82,12 @@ class Load:
                 await asyncio.sleep(0.05)
 
 
-async def played(world: FailoverWorld) -> Load:
+async def played(world: FailoverWorld, kills: int = KILLS, *, is_frozen: bool = True, seed: int = SEED) -> Load:
     """Kill the leader again and again, then freeze one until another leads."""
     async with world.client() as client:
         await world.add(client, "lab7", "gz1", **CARD)
         await world.await_sites(client)
-    load = Load(world)
+    load, pick = Load(world), random.Random(seed)
     tasks = [asyncio.create_task(load.submit(number)) for number in range(SUBMITTERS)]
     tasks.append(asyncio.create_task(load.read()))
 
@@ -98,25 +103,27 @@ async def played(world: FailoverWorld) -> Load:
             await asyncio.sleep(0.02)
 
     try:
-        for _ in range(KILLS):
+        for _ in range(kills):
             await gone_on()
             number, _ = await asyncio.to_thread(world.leader)
+            await asyncio.sleep(pick.uniform(0.15, 0.5))  # not in step with those who submit
             load.down.add(number)
             world.kill(number)
             await gone_on()
             await asyncio.to_thread(world.start, number)
             load.down.discard(number)
-        number, leader = await asyncio.to_thread(world.leader)
-        load.down.add(number)
-        world.signal(number, signal.SIGSTOP)
-        await gone_on()
-        frozen_term = leader.term
-        other, leader = await asyncio.to_thread(world.leader)
-        assert (other != number, leader.term > frozen_term) == (True, True)
-        world.signal(number, signal.SIGCONT)
-        await stepped_down(world, number)
-        load.down.discard(number)
-        await gone_on()
+        if is_frozen:
+            number, leader = await asyncio.to_thread(world.leader)
+            load.down.add(number)
+            world.signal(number, signal.SIGSTOP)
+            await gone_on()
+            frozen_term = leader.term
+            other, leader = await asyncio.to_thread(world.leader)
+            assert (other != number, leader.term > frozen_term) == (True, True)
+            world.signal(number, signal.SIGCONT)
+            await stepped_down(world, number)
+            load.down.discard(number)
+            await gone_on()
     finally:
         load.is_over = True
         await asyncio.gather(*tasks)
@@ -143,6 +150,17 @@ def settled(world: FailoverWorld) -> list[Job]:
         time.sleep(0.2)
 
 
+def check(load: Load, jobs: list[Job]) -> None:
+    """No acknowledged job is lost, and none was made twice, however often it was asked for."""
+    made = [job.task.name for job in jobs]
+    assert len(made) < MOST_JOBS
+    lost = set(load.acknowledged.values()) - {job.id for job in jobs}
+    assert not lost, f"lost: {lost}"
+    twice = [name for name in set(made) if made.count(name) > 1]
+    assert not twice, f"made twice: {twice}"
+    assert set(made) == set(load.acknowledged)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_or_frozen_writer_is_followed_by_another_and_nothing_is_lost_or_done_twice(
@@ -160,14 +178,31 @@ def test_a_killed_or_frozen_writer_is_followed_by_another_and_nothing_is_lost_or
     with capsys.disabled():
         reads = f"{load.reads} reads, {load.reads_alone} of them with a process down"
         print(f"\n{len(load.acknowledged)} jobs, {len(terms)} writers, {reads}")
-    # No acknowledged job is lost; none was made or billed twice, however often it was asked for.
+    check(load, jobs)
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
-    assert len(jobs) < MOST_JOBS
-    assert sorted(job.task.name for job in jobs) == sorted(load.acknowledged)
-    assert {job.id for job in jobs} == set(load.acknowledged.values())
     assert sorted(line.job for line in lines) == sorted(load.acknowledged.values())
     # One writer after the other, each in one process only.
     assert [term for _, term, _ in terms] == sorted({term for _, term, _ in terms})
     assert len(terms) >= 1 + KILLS + 1
     assert verified.is_verified
     assert load.reads_alone > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_writer_that_forgets_what_was_answered_is_found_by_the_same_books(tmp_path: Path) -> None:
+    for turn in range(STORIES):
+        folder = tmp_path / str(turn)
+        world = FailoverWorld(folder, exchange_command=("tests.real.failover_planted", "forgets-keys"), count=2)
+        try:
+            world.open()
+            load = asyncio.run(played(world, PLANTED_KILLS, is_frozen=False, seed=SEED + turn))
+            jobs = world.follower.jobs(limit=MOST_JOBS)
+        finally:
+            world.close()
+        try:
+            check(load, jobs)
+        except AssertionError as error:
+            assert "made twice" in str(error), error  # noqa: PT017 - another finding is none
+            return
+    pytest.fail(f"{STORIES} stories did not show it")
