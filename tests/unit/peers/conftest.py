@@ -1,10 +1,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from peer_world import ADMIN, Exchange
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from postgres import empty_sqlite
 
 
 @pytest.fixture
@@ -13,8 +17,9 @@ def exchange(tmp_path):
     made = []
 
     def make(prefix, **fields):
-        made.append(Exchange(tmp_path / f"{len(made)}-{prefix}", prefix, **fields).start())
-        return made[-1]
+        made.append(Exchange(tmp_path / f"{len(made)}-{prefix}", prefix, **fields))
+        empty_sqlite(made[-1].folder)
+        return made[-1].start()
 
     yield make
     for each in reversed(made):
