@@ -66,10 +66,11 @@ def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> P
     pools, distances, held_back = view.supply.pools, view.distances, view.held_back
     if view.shares is None:
         return plan(demand, pools, distances, now_ms=now_ms, held_back=held_back)
-    with Sharing(view, now_ms) as sharing, sharing.own(view.jobs.rows.get(demand.id)):
+    with Sharing(view, now_ms) as sharing:
+        sharing.asked_by(demand.id)
         allowed = sharing.allowed(project, demand)
         found = plan(allowed or demand, pools, distances, now_ms=now_ms, held_back=held_back)
-        refusal = sharing.refusal(project, demand) if allowed is None else None
+        refusal = sharing.refusal(project, demand, demand.needs[0]) if allowed is None and demand.needs else None
     if refusal is None:
         return replace(found, reasons=(*_coming(view, demand.id), *found.reasons)) if not found.candidates else found
     refusal = replace(refusal, count=found.fitting)

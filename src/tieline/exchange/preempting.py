@@ -103,6 +103,8 @@ class Preempting:
         """Who is asked to stop for one job, the room being kept from now on; None where nobody can be asked."""
         project = row.project
         for need in demand.needs:
+            if self._sharing.refusal(project, demand, need) is not None:
+                continue  # with what is kept for others of its project
             right = self._sharing.shares.is_by_right(project, need.amount.accelerators)
             asker = Need(job, project, _priority(demand), right)
             answer = self._answer(asker, demand, need, row.seq + self._now_ms // AGAIN_MS)

@@ -81,9 +81,9 @@ class Sharing:
     # -- what may be taken --------------------------------------------------------------------------------------------
 
     @contextmanager
-    def own(self, row: JobRow | None) -> Iterator[None]:
+    def own(self, row: JobRow) -> Iterator[None]:
         """While a job is looked at, the room that is kept for it and for others of its shape is free."""
-        names = self._same(row)
+        names = [name for name, room in self._reserved.items() if room.shape == row.shape] if self.is_kept(row) else []
         for name in names:
             self._give_back(name)
         try:
@@ -93,9 +93,14 @@ class Sharing:
                 if name in self.view.yielding.kept:
                     self._reserve(name)
 
+    def asked_by(self, job: str) -> None:
+        """For one question about one job: the room that is kept for it, and for it alone, is free."""
+        if job in self._reserved:
+            self._give_back(job)
+
     def allowed(self, project: str, demand: Demand) -> Demand | None:
         """The demand as its project may have it met now; None where it may not at all."""
-        needs = tuple(need for need in demand.needs if self._refusal(project, demand, need) is None)
+        needs = tuple(need for need in demand.needs if self.refusal(project, demand, need) is None)
         if not needs:
             return None
         left = self.left(project)
@@ -104,9 +109,10 @@ class Sharing:
             demand = replace(demand, budget_micro_cny=left.micro_cny)
         return demand if len(needs) == len(demand.needs) else replace(demand, needs=needs)
 
-    def refusal(self, project: str, demand: Demand) -> Reason | None:
-        """Why its project may not have the demand met now: of the alternative that is asked for first."""
-        return self._refusal(project, demand, demand.needs[0]) if demand.needs else None
+    def refusal(self, project: str, demand: Demand, need: Need) -> Reason | None:
+        """Why the project may not have this alternative of the demand now."""
+        self._tell(project)
+        return self.shares.refusal(project, need.amount, LEAST_S + demand.grace_s + ROUNDING_S)
 
     def left(self, project: str) -> Left:
         """What its project may still use up this month."""
@@ -156,15 +162,6 @@ class Sharing:
         if project in self.view.projects:
             spent = self.view.spent.get((project, self._month))
             self.shares.use(project, spent.card_ms if spent else 0, spent.charge_micro_cny if spent else 0)
-
-    def _refusal(self, project: str, demand: Demand, need: Need) -> Reason | None:
-        self._tell(project)
-        return self.shares.refusal(project, need.amount, LEAST_S + demand.grace_s + ROUNDING_S)
-
-    def _same(self, row: JobRow | None) -> list[str]:
-        if row is None or row.shape not in self._shapes:
-            return []
-        return [name for name, room in self._reserved.items() if room.shape == row.shape]
 
     def _reserve(self, job: str) -> None:
         room = self.view.yielding.kept[job]

@@ -300,6 +300,17 @@ def test_a_higher_priority_takes_from_borrowers_and_from_its_own_project_by_a_ma
     assert found.job(high).state is JobState.BOOKED
 
 
+def test_nobody_gives_way_for_what_a_quota_would_not_let_them_take() -> None:
+    found = world(8)
+    found.project("a", 2)
+    found.project("b", 4, may_borrow=False)
+    for _ in range(2):
+        found.started("a", cards(4, keeps=True))
+    wanted = [found.run("b", cards(4, priority=20)) for _ in range(2)]
+    assert len(found.stops()) == 1
+    assert found.why(wanted[1])[0] == "quota_cards"
+
+
 def test_who_is_in_no_project_makes_nobody_give_way() -> None:
     found = world(8)
     found.project("a", 0)
