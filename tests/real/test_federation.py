@@ -146,6 +146,17 @@ def test_the_third_tier_is_found_and_used_from_the_top_and_the_middle_passes_no_
     assert far["user"].endswith("@cn@cn.a")
 
 
+def test_a_run_two_exchanges_away_outlives_the_kill_of_the_one_between(world):
+    name = begun(world, world.hub, world.far_site)
+    world.region.kill()
+    world.region.start()
+    line = whole(world, world.hub, name, world.region)
+    (between,) = [each for each in lines(world.region) if each.get("given_claim") == line["claim"]]
+    assert (between["via"], between["origin"]) == (world.far.id, world.hub.id)
+    assert len([each for each in lines(world.far) if each.get("given_claim") == between["claim"]]) == 1
+    world.await_places()
+
+
 def test_who_is_below_a_region_does_not_believe_what_only_the_top_gave(world):
     """The region is what it pinned: the top's own records wait there, and the status says for what."""
 
