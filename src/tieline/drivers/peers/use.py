@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,10 +40,14 @@ from tieline.model.protocol import (
     Ended,
     Offer,
     Outcome,
+    PeerAnswer,
     PeerAnswers,
+    PeerOrders,
     PeerReport,
     Quoted,
+    Refused,
     ReportPage,
+    Roll,
     Stop,
 )
 from tieline.model.reason import Reason
@@ -52,13 +56,16 @@ if TYPE_CHECKING:
     from tieline.registry.follow import Standing
 
 replace = msgspec.structs.replace
+_encode = msgspec.json.Encoder().encode
 
 BYTES = "application/octet-stream"
 STATE_BYTES = 64 * 2**20
 STATE_S = 10.0
 FRESH_S = 0.25  # no peer is asked more often, however many look for something
 ORDERS_S = 30.0
+ORDERS_BYTES = 2**21  # of one request with several of them
 ASK_S = 20.0
+LITTLE_S = 5.0  # what is fetched while other reports wait
 LEAST_WAIT_S = 0.005
 MOST_WAIT_S = 3_600.0
 BOX_S = 60.0
@@ -218,13 +225,8 @@ class Use:
         if isinstance(action, line.Say):
             for sha256 in dict.fromkeys(each for order in action.orders.orders for each in line.files_of(order)):
                 await self._send(sha256)
-            orders = replace(
-                action.orders, orders=tuple([await self._with_secrets(order) for order in action.orders.orders])
-            )
-            said = await self.client.call(
-                "POST", "/v1/peer/orders", PeerAnswers, body=orders, key=None, total_s=ORDERS_S
-            )
-            return line.Said(ask=action.ask, answers=said.answers)
+            orders = tuple([await self._with_secrets(order) for order in action.orders.orders])
+            return line.Said(ask=action.ask, answers=await self._told(orders, action.orders.roll))
         if isinstance(action, line.AskReports):
             params: dict[str, str | int] = {"after": action.after, "wait_ms": action.wait_ms}
             params |= {"session": action.session} if action.session else {}
@@ -233,6 +235,30 @@ class Use:
             return line.Paged(ask=action.ask, page=page)
         await self.client.raw("POST", "/v1/peer/answers", body=action.answers, key=None, total_s=ORDERS_S)
         return line.Given(ask=action.ask)
+
+    async def _told(self, orders: Sequence[Offer | Stop], roll: Roll | None) -> tuple[PeerAnswer, ...]:
+        """The peer's answers to orders: in several requests where they are large, with the roll in the first.
+
+        One that the peer finds too large by itself is refused in its name.
+        """
+        answers: list[PeerAnswer] = []
+        for batch in batches(orders):
+            body = PeerOrders(orders=batch, roll=roll)
+            try:
+                said = await self.client.call(
+                    "POST", "/v1/peer/orders", PeerAnswers, body=body, key=None, total_s=ORDERS_S
+                )
+            except TielineError as error:
+                is_lone = len(batch) == 1 and isinstance(batch[0], Offer) and len(_encode(batch[0])) > ORDERS_BYTES
+                if error.code != "too_large" or not is_lone:
+                    raise
+                refused = Refused(run=batch[0].run, epoch=batch[0].epoch, reason=said_reason(error))
+                said = PeerAnswers(answers=(PeerAnswer(reports=(refused,)),))
+            if len(said.answers) != len(batch):
+                raise TielineError("check_failed", f"{len(said.answers)} answers came to {len(batch)} orders")
+            answers += said.answers
+            roll = None
+        return tuple(answers)
 
     async def _with_secrets(self, order: Offer | Stop) -> Offer | Stop:
         """An offer with what its run is given, sealed to the site; what cannot be sealed is left to its refusal."""
@@ -292,8 +318,11 @@ class Use:
             return False
         if run not in self._late:
             try:
-                if await self._brought(run, said, is_little=True):
-                    return False
+                async with asyncio.timeout(LITTLE_S):
+                    if await self._brought(run, said, is_little=True):
+                        return False
+            except TimeoutError:
+                pass
             except TielineError as error:
                 if not error.transient:
                     return False
@@ -520,6 +549,20 @@ class Use:
         except TielineError:
             return False
         return self._is_heard
+
+
+def batches(orders: Sequence[Offer | Stop]) -> list[tuple[Offer | Stop, ...]]:
+    """Orders in their turn, in as few requests as `ORDERS_BYTES` allows; a larger order goes alone."""
+    found: list[list[Offer | Stop]] = [[]]
+    size = 0
+    for order in orders:
+        more = len(_encode(order))
+        if found[-1] and size + more > ORDERS_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(order)
+        size += more
+    return [tuple(batch) for batch in found]
 
 
 def _in_turn(late: list[bool], taken: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
