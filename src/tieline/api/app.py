@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -160,7 +161,7 @@ def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ())
             platform.close()
 
     app = Litestar(
-        route_handlers=[*_options(), *(endpoint_of(operation) for operation in OPERATIONS), *routes],
+        route_handlers=[*_handlers(), *routes],
         openapi_config=None,
         exception_handlers={Exception: refuse},
         logging_config=None,
@@ -170,6 +171,15 @@ def make_app(platform: Platform, routes: Sequence[ControllerRouterHandler] = ())
     )
     app.asgi_handler = Gate(app.asgi_handler, platform)
     return app
+
+
+@cache
+def _handlers() -> tuple[HTTPRouteHandler, ...]:
+    """Those of the API with their signatures read, which takes half of the time of making an application."""
+    made = (*_options(), *(endpoint_of(operation) for operation in OPERATIONS))
+    for handler in made:
+        assert handler.parsed_fn_signature.return_type is not None
+    return made
 
 
 def _options() -> Iterator[HTTPRouteHandler]:
