@@ -166,8 +166,10 @@ def test_stop_reaches_the_other_side(pair):
 
 
 def free_cores(exchange, **body):
-    """What the only pool behind a peer has free, and the whole answer."""
+    """What the only pool behind a peer has free (-1: its record is not in the index yet), and the whole answer."""
     answer = exchange.http.post("/v1/find", json={"query": "cores >= 1", "kind": "pool", **body}).json()
+    if not answer["offers"]:
+        return -1, answer
     (offer,) = answer["offers"]
     return offer["attributes"].get("cores_free"), answer
 
