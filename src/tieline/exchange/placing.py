@@ -70,6 +70,8 @@ def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> P
         sharing.asked_by(demand.id)
         allowed = sharing.allowed(project, demand)
         found = plan(allowed or demand, pools, distances, now_ms=now_ms, held_back=held_back)
+        if allowed is not None and allowed.budget_micro_cny != demand.budget_micro_cny:
+            found = _of_month(found, sharing.money(project))
         refusal = sharing.refusal(project, demand, demand.needs[0]) if allowed is None and demand.needs else None
     if refusal is None:
         return replace(found, reasons=(*_coming(view, demand.id), *found.reasons)) if not found.candidates else found
@@ -77,6 +79,14 @@ def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> P
     return replace(
         found, candidates=(), fitting=0, chosen="", because=None, nearest=None, reasons=(refusal, *found.reasons)
     )
+
+
+def _of_month(found: Plan, money: Reason) -> Plan:
+    """A plan whose budget is what its project has left of the month, and which says so."""
+    reasons = tuple(replace(money, count=each.count) if each.code == "budget_below" else each for each in found.reasons)
+    is_budget = found.nearest is not None and found.nearest.term == "budget"
+    is_possible = found.is_possible or reasons != found.reasons  # in another month
+    return replace(found, reasons=reasons, is_possible=is_possible, nearest=None if is_budget else found.nearest)
 
 
 def _coming(view: View, job: str) -> tuple[Reason, ...]:

@@ -26,7 +26,7 @@ from tieline.exchange.view import View, month_of
 from tieline.exchange.yielding import KeptRoom
 from tieline.market.rating import ROUNDING_S
 from tieline.model.job import Job, Run
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, Value
 from tieline.place import Amount, Demand, Pools
 from tieline.place.demand import Need
 from tieline.place.share import Left, Shares
@@ -118,6 +118,14 @@ class Sharing:
         """What its project may still use up this month."""
         self._tell(project)
         return self.shares.left(project)
+
+    def money(self, project: str) -> Reason:
+        """How much of the month's money is spent or pledged."""
+        left = self.left(project).micro_cny
+        assert left is not None, project
+        bound = self.view.projects[project].quota.micro_cny
+        values: dict[str, Value] = {"project": project, "used_micro_cny": bound - left, "bound_micro_cny": bound}
+        return Reason(code="quota_money", values=values)
 
     def take(self, row: JobRow, run: Run) -> None:
         """A run is about to be booked; what was kept there is taken, and nothing more is kept for its job."""

@@ -104,6 +104,20 @@ def test_money_of_the_month_bounds_the_run_and_is_never_exceeded() -> None:
     assert found.why(waiting)[0] == "quota_money"
 
 
+def test_money_that_pays_for_no_second_is_told_as_the_quota_that_it_is() -> None:
+    found = world()
+    found.project("a", 0, micro_cny=1_003_000)
+    first = found.started("a", cards(1, max_duration_s=994))
+    assert found.view.shares is not None
+    waiting = found.run("a", cards(1))
+    (reason,) = found.reasons(waiting)[:1]
+    assert (reason.code, reason.count) == ("quota_money", 1)
+    assert reason.values["used_micro_cny"] == first.pledged_micro_cny
+    plan = found.plan("a", cards(1))
+    assert (plan.fitting, plan.nearest, plan.is_possible) == (0, None, True)
+    assert found.plan("a", cards(1, budget_micro_cny=1)).reasons[0].code == "budget_below", "its own budget is less"
+
+
 def test_what_the_project_has_left_ends_a_run_with_both_reasons() -> None:
     found = world()
     found.project("a", 0, card_hours=1)
