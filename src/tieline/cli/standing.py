@@ -261,17 +261,19 @@ class Process:
 
     async def _beat(self, exchange: Exchange, term: int, lease: Lease) -> None:
         """Say that this process leads, again and again; the lease goes on only with what was kept."""
-        beat = 0
+        beat, is_late = 0, False
         while True:
             begun_s = lease.begun()
             leader = Leader(term=term, url=self.internal, certificate=self.certificate, beat=beat)
             try:
                 await asyncio.wrap_future(exchange.writer.keep([beat_of(leader)]))
             except TielineError as error:
-                log.warning("the beat of this leader was not kept: %s", error)
+                if not is_late:
+                    log.warning("the beat of this leader was not kept: %s", error)
+                is_late = True
             else:
                 lease.renew(begun_s)
-                beat += 1
+                beat, is_late = beat + 1, False
             await asyncio.sleep(BEAT_S)
 
     async def _superseded(self, term: int) -> bool:
