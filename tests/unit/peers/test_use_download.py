@@ -85,7 +85,7 @@ def test_what_is_large_delays_no_other_report_and_is_asked_for_again_after_a_res
     assert job(a, large)["job"]["state"] == "running"
     relay.cut()
     (use,) = [duty for duty in a.platform.federation.branches[b.id].duties if isinstance(duty, Use)]
-    until(lambda: not use._is_heard)
+    until(lambda: not use.results.is_heard)
     relay.is_held = relay.is_cut = False
     assert len(fetched(a, ended(a, large))) == 8 * MIB
     until(lambda: not b.view.guests[a.id].unanswered)

@@ -15,29 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tieline.drivers.http.backoff import Backoff
-from tieline.drivers.http.resume import resumed
 from tieline.drivers.peers.acting import told_by
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.federation import Host, Orders, said_reason
+from tieline.drivers.peers.printed import Printed
+from tieline.drivers.peers.results import LANES, Results
 from tieline.exchange import line
-from tieline.exchange.branches import SHA256, clean
+from tieline.exchange.branches import clean
 from tieline.exchange.commands import Live, TakeBranch, TakePeerReports
 from tieline.exchange.commands import ReadLive as AskLive
 from tieline.model.error import TielineError
-from tieline.model.job import Output, RunState
 from tieline.model.peer import BranchState, Peer
-from tieline.model.peerlog import MOST_LOGS, LogMark, LogPieces, LogsWanted
 from tieline.model.protocol import (
     Ask,
-    CheckpointKept,
-    Ended,
     Offer,
     Outcome,
     PeerAnswer,
@@ -65,19 +60,10 @@ FRESH_S = 0.25  # no peer is asked more often, however many look for something
 ORDERS_S = 30.0
 ORDERS_BYTES = 2**21  # of one request with several of them
 ASK_S = 20.0
-LITTLE_S = 5.0  # what is fetched while other reports wait
 LEAST_WAIT_S = 0.005
 MOST_WAIT_S = 3_600.0
 BOX_S = 60.0
-LOG_WAIT_MS = 1_000  # a new run's log is asked for as soon as the last question is over
-LOG_PAUSE_S = 0.25  # while no run prints anything
 MOST_BACKOFF_S = 15.0
-MOST_FETCHES = 40  # tries of the bytes of one report that bring nothing; then its end is taken without them
-LITTLE_BYTES, LITTLE_FILES, LITTLE_PIECES = 2**20, 8, 4  # of one report: fetched while the others wait
-LATE_LANES = 2  # reports of one peer whose bytes are fetched beside everything else
-MOST_LATE = 1_000  # runs whose reports wait for that; with more, all reports wait
-MOST_SIZES = 4  # bytes of one report's files, in largest blobs
-MOST_PIECES = 100_000
 LATE = Outcome(is_ok=True, what="late")
 
 
@@ -100,17 +86,14 @@ class Use:
         self._called = asyncio.Event()
         self._refresh: asyncio.Task[bool] | None = None
         self._asked_s = 0.0
-        self._late: dict[str, list[PeerReport]] = {}  # by run: reports that wait for their bytes, in order
-        self._waking: asyncio.Queue[str] = asyncio.Queue()  # runs whose reports began to wait
-        self._room = asyncio.Event()  # for more of them
-        self._is_heard = True  # it answered when it was asked last
-        self._full: dict[tuple[str, int], None] = {}  # logs that we keep no more of
+        self.printed = Printed(host, peer.id, client)
+        self.results = Results(host, peer, client, self.printed)
 
     # -- told by the federation ---------------------------------------------------------------------------------------
 
     def tell(self, peer: Peer) -> None:
         """Grants changed: perhaps it may be used now."""
-        self.peer = peer
+        self.peer = self.results.peer = peer
         self.wake()
 
     def wake(self) -> None:
@@ -128,11 +111,11 @@ class Use:
     async def run(self) -> None:
         """Use it until cancelled. Raises TielineError when the orders were lost: then it is begun anew."""
         self._inputs = asyncio.Queue()
-        self._late, self._waking = {}, asyncio.Queue()
+        self.results = Results(self.host, self.peer, self.client, self.printed)
         orders = self.host.open_orders(self.peer.id)
         try:
-            lanes = [self._bring_late() for _ in range(LATE_LANES)]
-            for work in (self._follow(orders), self._poll(), self._pull_logs(), *lanes):
+            lanes = [self.results.lane(self._brought) for _ in range(LANES)]
+            for work in (self._follow(orders), self._poll(), self.printed.follow(), *lanes):
                 self._begin(work)
             state, actions = line.begin(self.peer.id, self._now_ms())
             while True:
@@ -296,7 +279,7 @@ class Use:
     async def _take(self, take: line.Take) -> None:
         """Take the reports in order, but for those whose bytes are many or hard to get: they wait beside the others."""
         try:
-            late = [await self._is_late(each) for each in take.reports]
+            late = [await self.results.is_late(each) for each in take.reports]
             now = tuple(each for each, waits in zip(take.reports, late, strict=True) if not waits)
             taken: tuple[Outcome, ...] = ()
             if now:
@@ -308,199 +291,9 @@ class Use:
             return
         self._inputs.put_nowait(line.Taken(take=take.take, outcomes=_in_turn(late, taken)))
 
-    async def _is_late(self, said: PeerReport) -> bool:
-        """Whether a report has to wait for its bytes. What is little is fetched at once."""
-        while len(self._late) >= MOST_LATE:
-            self._room.clear()
-            await self._room.wait()
-        run = self._ours(said)
-        if run is None:
-            return False
-        if run not in self._late:
-            try:
-                async with asyncio.timeout(LITTLE_S):
-                    if await self._brought(run, said, is_little=True):
-                        return False
-            except TimeoutError:
-                pass
-            except TielineError as error:
-                if not error.transient:
-                    return False
-        waiting = self._late.setdefault(run, [])
-        if not waiting:
-            self._waking.put_nowait(run)
-        if all(each.report != said.report for each in waiting):
-            waiting.append(replace(said, serial=0))
-        return True
-
-    def _ours(self, said: PeerReport) -> str | None:
-        """The run that a report is about, if it is one that we placed there and bytes may come with it."""
-        name = getattr(said.report, "run", "")
-        run = self.host.view.runs.get(name)
-        has_bytes = isinstance(said.report, Ended | CheckpointKept)
-        return name if run is not None and run.via == self.peer.id and has_bytes else None
-
-    async def _bring_late(self) -> None:
-        """One of the lanes that fetch what is large: a run at a time, its reports in order."""
-        while True:
-            run = await self._waking.get()
-            waiting = self._late[run]
-            while waiting:
-                await self._bring(run, waiting[0])
-                outcomes = await self._taken_late(waiting[0])
-                self._inputs.put_nowait(line.Brought(outcomes=outcomes))
-                del waiting[0]
-            del self._late[run]
-            self._room.set()
-
-    async def _bring(self, run: str, said: PeerReport) -> None:
-        """Fetch what a report names; what cannot be had after `MOST_FETCHES` tries is left out."""
-        waits, left = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S), MOST_FETCHES
-        while left > 0:
-            try:
-                await self._brought(run, said)
-            except TielineError as error:
-                if not error.transient:
-                    return
-                left -= self._counts(run)
-                await asyncio.sleep(waits.next_s())
-            else:
-                return
-
-    def _counts(self, run: str) -> bool:
-        """Whether a try in vain counts: not while the peer is silent, until its runs are given up."""
-        return self._is_heard or run not in self.host.view.runs
-
-    async def _taken_late(self, said: PeerReport) -> tuple[Outcome, ...]:
-        waits = Backoff(first_s=0.5, most_s=MOST_BACKOFF_S)
-        while True:
-            try:
-                found: tuple[Outcome, ...] = await self.host.ask(
-                    TakePeerReports(actor=told_by(self.peer), peer=self.peer.id, reports=(said,))
-                )
-            except TielineError as error:
-                if not error.transient:  # it is no peer to be believed any more; the run's fate is decided elsewhere
-                    return ()
-                await asyncio.sleep(waits.next_s())
-            else:
-                return found
-
-    async def _brought(self, run: str, said: PeerReport, *, is_little: bool = False) -> bool:
-        """Bring here what a report names. ``is_little``: unless that is much; False then, and nothing is fetched.
-
-        Raises TielineError to be tried again.
-        """
-        report = clean(said.report)
-        left_bytes, files = MOST_SIZES * self.host.view.limits.blob_bytes, list[Output]()
-        for file in files_of_report(report):
-            if file.size_bytes <= left_bytes and not await self.host.blobs.has(file.sha256):
-                left_bytes -= file.size_bytes
-                files.append(file)
-        if is_little and (len(files) > LITTLE_FILES or sum(file.size_bytes for file in files) > LITTLE_BYTES):
-            return False
-        for file in files:
-            await self._get(run, file, tries=1 if is_little else MOST_FETCHES)
-        return (
-            await self._drain(run, LITTLE_PIECES if is_little else MOST_PIECES) if isinstance(report, Ended) else True
-        )
-
-    async def _get(self, run: str, file: Output, tries: int) -> None:
-        """Fetch one file, going on where it was cut. One that the peer does not give, or not as named, is left out."""
-        limit_bytes = min(file.size_bytes, self.host.view.limits.blob_bytes) or 1
-        path = f"/v1/peer/blobs/{file.sha256}"
-        chunks = resumed(
-            self.client,
-            path,
-            file.sha256,
-            limit_bytes=limit_bytes,
-            params={"run": run},
-            tries=tries,
-            counts=lambda: tries == 1 or self._counts(run),
-        )
-        try:
-            async with contextlib.aclosing(chunks):
-                await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes)
-        except TielineError as error:
-            if error.transient and tries == 1:
-                raise
-
-    # -- logs ---------------------------------------------------------------------------------------------------------
-
-    async def _pull_logs(self) -> None:
-        """Follow what our runs print there, in turn where there are more than one question takes."""
-        at, wait_s = 0, LOG_PAUSE_S
-        while True:
-            marks = [mark for mark in self._marks() if (mark.run, mark.node) not in self._full]
-            if not marks:
-                await asyncio.sleep(LOG_PAUSE_S)
-                continue
-            at = at % len(marks)
-            asked, at = marks[at : at + MOST_LOGS], at + MOST_LOGS
-            try:
-                is_more = await self._pull([await self._known(mark) for mark in asked], LOG_WAIT_MS)
-                wait_s = 0.0 if is_more else LOG_PAUSE_S
-            except TielineError:
-                wait_s = min(MOST_BACKOFF_S, max(LOG_PAUSE_S, 2 * wait_s))
-            await asyncio.sleep(wait_s)
-
-    def _marks(self) -> Iterator[LogMark]:
-        view = self.host.view
-        for name in list(view.runs_at.get(self.peer.id, ())):
-            run = view.runs.get(name)
-            job = view.jobs.peek(run.job) if run is not None else None
-            if run is None or job is None or run.state is not RunState.RUNNING:
-                continue
-            for node in range(job.task.nodes):
-                yield LogMark(run=name, node=node)
-
-    async def _known(self, mark: LogMark) -> LogMark:
-        return replace(mark, offset=await self.host.logs.size(mark.run, mark.node))
-
-    async def _pull(self, marks: list[LogMark], wait_ms: int) -> bool:
-        """Ask once; whether anything came. Raises TielineError."""
-        asked = {(mark.run, mark.node): mark.offset for mark in marks}
-        found = await self.client.call(
-            "POST",
-            "/v1/peer/logs",
-            LogPieces,
-            body=LogsWanted(logs=tuple(marks), wait_ms=wait_ms),
-            key=None,
-            total_s=wait_ms / 1000 + ORDERS_S,
-        )
-        for piece in found.pieces:
-            key = (piece.run, piece.node)
-            if asked.pop(key, -1) != piece.offset:
-                continue  # not what was asked
-            if piece.data:
-                kept = await self.host.keep_log(piece.run, piece.node, piece.offset, piece.data)
-                is_full = kept.is_full or kept.offset <= piece.offset
-            else:
-                is_full = False
-            if is_full or piece.is_over:
-                self._full[key] = None
-                if len(self._full) > MOST_PIECES:
-                    self._full.pop(next(iter(self._full)))
-        return any(piece.data for piece in found.pieces)
-
-    async def _drain(self, run: str, most: int) -> bool:
-        """The rest of a run's logs, before its end is taken; False when that takes more than ``most`` questions.
-
-        Raises TielineError to be tried again.
-        """
-        view = self.host.view
-        found = view.runs.get(run)
-        job = view.jobs.peek(found.job) if found is not None else None
-        if found is None or job is None:
-            return True
-        for node in range(job.task.nodes):
-            while (run, node) not in self._full:
-                mark = await self._known(LogMark(run=run, node=node))
-                most -= 1
-                if not await self._pull([mark], 0):
-                    break
-                if most <= 0:
-                    return False
-        return True
+    def _brought(self, outcomes: tuple[Outcome, ...]) -> None:
+        """What became of a report that had to wait."""
+        self._inputs.put_nowait(line.Brought(outcomes=outcomes))
 
     # -- what is free there -------------------------------------------------------------------------------------------
 
@@ -543,12 +336,12 @@ class Use:
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
             self.client.tally.reject("peer_garbled")
             command = TakeBranch(peer=self.peer.id, state=None, error=f"its answer cannot be read: {error}"[:400])
-        self._is_heard = command.state is not None
+        self.results.is_heard = command.state is not None
         try:
             await self.host.ask(command)
         except TielineError:
             return False
-        return self._is_heard
+        return command.state is not None
 
 
 def batches(orders: Sequence[Offer | Stop]) -> list[tuple[Offer | Stop, ...]]:
@@ -574,20 +367,3 @@ def _in_turn(late: list[bool], taken: tuple[Outcome, ...]) -> tuple[Outcome, ...
             break
         found.append(outcome)
     return tuple(found)
-
-
-def files_of_report(report: object) -> Iterator[Output]:
-    """The files that a report names: of a checkpoint, and of an end."""
-    if isinstance(report, CheckpointKept) and SHA256.fullmatch(report.sha256):
-        yield Output(path="", sha256=report.sha256, size_bytes=report.size_bytes)
-    elif isinstance(report, Ended):
-        yield from report.outputs
-
-
-async def _hashed(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
-    hasher = hashlib.sha256()
-    async for chunk in chunks:
-        hasher.update(chunk)
-        yield chunk
-    if hasher.hexdigest() != sha256:
-        raise TielineError("check_failed", f"these are not the bytes of `{sha256}`")
