@@ -161,9 +161,11 @@ class Country:
         try:
             out, err = await asyncio.wait_for(process.communicate(), COMMAND_S)
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise RuntimeError(f"`tieline -x {who} {' '.join(words)}` took longer than {COMMAND_S:.0f} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         said = Said(process.returncode or 0, out.decode(), err.decode())
         if status is not None and said.code != status:
             raise RuntimeError(f"`tieline -x {who} {' '.join(words)}` ended with {said.code}: {said.err[-600:]}")
