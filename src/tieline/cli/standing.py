@@ -108,7 +108,7 @@ class Process:
             self.listeners.append(own)
             url = address_of(own, has_tls=self.has_tls)
             log.info("siblings reach this process at %s, on this machine only; --internal-url names another", url)
-        return url, _fingerprint(Path(options.certificate)) if self.has_tls else ""
+        return url, fingerprint(Path(options.certificate)) if self.has_tls else ""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -411,7 +411,7 @@ def _gauges(*, is_leading: bool, term: int, passed_on: int = 0) -> Gauges:
     }
 
 
-def _fingerprint(certificate: Path) -> str:
+def fingerprint(certificate: Path) -> str:
     """The sha256 of the first certificate of a PEM file."""
     text = certificate.read_text()
     end = "-----END CERTIFICATE-----"

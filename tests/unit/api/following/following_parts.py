@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -91,14 +92,15 @@ class LeaderStub:
         return await self._answer(request)
 
     @asynccontextmanager
-    async def running(self, term: int = 1) -> Any:
+    async def running(self, term: int = 1, tls: ssl.SSLContext | None = None) -> Any:
         """Serve; gives what a leader says of itself."""
         runner = web.ServerRunner(web.Server(self.handle), shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         try:
-            yield Leader(term=term, url=f"http://127.0.0.1:{runner.addresses[0][1]}")
+            scheme = "https" if tls else "http"
+            yield Leader(term=term, url=f"{scheme}://127.0.0.1:{runner.addresses[0][1]}")
         finally:
             await runner.cleanup()
 

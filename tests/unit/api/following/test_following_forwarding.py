@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from following_parts import NOW_MS, SIBLINGS, WAIT_S, Caller, LeaderStub, forwarding, operation, scope
+from test_api_serve import self_signed
 
 from tieline.api.answer import GoneError, ThrottledError
 from tieline.api.following import forwarding as module
+from tieline.cli.standing import fingerprint
 from tieline.drivers.stores.leadership import Leader
 from tieline.model.error import TielineError
 
@@ -368,5 +373,29 @@ def test_what_is_asked_for_this_process_itself_is_signed_and_bounded(monkeypatch
             monkeypatch.setattr(module, "ASKED_BYTES", 99)
             with pytest.raises(module.LeaderGoneError, match="more than 99"):
                 await forwarder.ask("/siblings/available")
+
+    run(story)
+
+
+def test_only_the_certificate_that_the_leaders_row_names_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def story() -> None:
+        leader = LeaderStub(fine)
+        async with leader.running(tls=context) as led, forwarding() as (forwarder, _):
+            caller = Caller()
+            forwarder.turn(msgspec.structs.replace(led, certificate=fingerprint(certificate)))
+            await forwarder.forward(scope(), caller.receive, caller.send, operation("read_status"))
+            assert caller.status == 201
+            monkeypatch.setattr(module, "WAIT_S", 0.05)
+            for other in ("", "00" * 32):  # no authority signed it; it is another one
+                forwarder.turn(msgspec.structs.replace(led, term=2, certificate=other))
+                with pytest.raises(ThrottledError, match="does not answer"):
+                    await forwarder.forward(scope(), Caller().receive, Caller().send, operation("read_status"))
+            assert len(leader.asked) == 1
 
     run(story)
