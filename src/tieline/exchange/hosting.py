@@ -28,6 +28,7 @@ from tieline.exchange.permission import no_such
 from tieline.exchange.placing import demand_for, plan_demand
 from tieline.exchange.runs import lose_run
 from tieline.exchange.settlement import answered
+from tieline.exchange.showing import may_see
 from tieline.exchange.view import View, month_of
 from tieline.market import charge_of, unit_seconds_of
 from tieline.model.error import TielineError
@@ -188,7 +189,7 @@ def _refusals(view: View, peer: Peer, guest: Guest, offer: Offer, job: Job, now_
         or _sealed(offer)
         or _rights(view, peer, guest)
         or _quota(view, peer, guest, offer, now_ms)
-        or _room(view, offer, job, now_ms)
+        or _room(view, peer, offer, job, now_ms)
     )
 
 
@@ -264,11 +265,13 @@ def _to_come(view: View, guest: Guest) -> tuple[int, int]:
     return card_ms, micro_cny
 
 
-def _room(view: View, offer: Offer, job: Job, now_ms: int) -> tuple[Reason, ...]:
+def _room(view: View, peer: Peer, offer: Offer, job: Job, now_ms: int) -> tuple[Reason, ...]:
     """Whether the pool is what the peer thinks it is, and takes the job now."""
     row = view.supply.pools.get(offer.pool)
     if row is None:
         return (Reason(code="pool_not_here", values={"pool": offer.pool}),)
+    if not may_see(row, peer):
+        return (Reason(code="access_partner" if row.spec.access == "partner" else "access_private"),)
     listed = row.price_micro_cny_per_unit_hour
     if offer.price_micro_cny_per_unit_hour < listed and offer.quote and not job.quote:
         return (Reason(code="quote_not_open", values={"quote": offer.quote[:MOST_NAME], "pool": offer.pool}),)

@@ -63,10 +63,9 @@ class Showing:
         if way is None:
             return
         rows = view.supply.pools.site_pools(site)
-        is_remote = way != OURS
-        if any(not is_plain(row, is_remote=is_remote) for row in rows):
+        if any(not is_plain(row) for row in rows):
             self.apart[site] = None
-        state = state_of(view, site, way, [row for row in rows if is_plain(row, is_remote=is_remote)], {})
+        state = state_of(view, site, way, [row for row in rows if is_plain(row)], {})
         self._way[site] = way
         self._forget(way)
         group = self.plain.setdefault(way, {})
@@ -130,7 +129,7 @@ def _apart(view: View, peer: Peer) -> dict[str, SiteState | None]:
     for site in dict.fromkeys((*showing.apart, *holding)):
         way = showing.way(site)
         if way is not None:
-            rows = [row for row in pools.site_pools(site) if may_see(row, peer, is_remote=way != OURS)]
+            rows = [row for row in pools.site_pools(site) if may_see(row, peer)]
             found[site] = state_of(view, site, way, rows, held)
     return found
 
@@ -175,15 +174,17 @@ def _pool_state(view: View, row: PoolRow, own: Amount) -> PoolState:
     )
 
 
-def is_plain(row: PoolRow, *, is_remote: bool) -> bool:
-    """Whether every peer sees a pool. Behind another exchange its owner is asked there."""
-    return is_remote or row.spec.access == "public"
+def is_plain(row: PoolRow) -> bool:
+    """Whether every peer sees a pool."""
+    return row.spec.access == "public"
 
 
-def may_see(row: PoolRow, peer: Peer, *, is_remote: bool = False) -> bool:
-    """Whether a pool's owner lets a peer's users see it: public ones, partners', and what was shown to us."""
+def may_see(row: PoolRow, peer: Peer) -> bool:
+    """Whether a pool's owner lets a peer's users see it, also one behind us: what we may use as a partner is not ours
+    to pass on.
+    """
     is_partner = row.spec.access == "partner" and peer.prefix in row.spec.partners
-    return is_plain(row, is_remote=is_remote) or is_partner or peer.prefix == row.owner
+    return is_plain(row) or is_partner or peer.prefix == row.owner
 
 
 def _held_by(view: View, peer: str) -> dict[str, Amount]:

@@ -18,19 +18,21 @@ from tieline.exchange.commands import (
     ReadState,
     RenewSession,
     TakeBranch,
+    TakeOffer,
     TakePeerReports,
     WhyJob,
 )
 from tieline.exchange.decide import decide
 from tieline.exchange.guests import load_guests
 from tieline.exchange.hosting import active_peer
+from tieline.exchange.orders import offer_of
 from tieline.exchange.settlement import verify_usage
 from tieline.exchange.showing import Showing
 from tieline.model.error import TielineError
 from tieline.model.event import JobEnded, RunEnded
 from tieline.model.job import Job, JobState, Output, Run, RunState
-from tieline.model.peer import BranchState, PeerState, SiteState
-from tieline.model.protocol import Ended
+from tieline.model.peer import BranchState, PeerState, PoolState, SiteState
+from tieline.model.protocol import Ended, Refused
 from tieline.model.reason import Reason
 from tieline.model.task import DataUse
 
@@ -555,3 +557,26 @@ def test_what_a_peer_is_told_is_what_a_walk_over_everything_gives(seed: int) -> 
                     seen.update((f"{node.name} {asker.name} {site.id} {len(site.path)}", None) for site in sites)
     assert {"b a cn.b.mill/site/two 1", "hub a cn.c.yard/site/one 2", "hub b cn.c.yard/site/one 2"} <= set(seen)
     assert not [each for each in seen if "mine" in each or each.startswith(("b hub cn.b.mill", "b c "))]
+    assert not [each for each in seen if "mill" in each and each != "b a cn.b.mill/site/two 1"], "nobody passes it on"
+
+
+def test_what_a_partner_may_use_is_not_the_partners_to_pass_on() -> None:
+    world = Federation()
+    hub, a, b = (world.add(name) for name in ("hub", "a", "b"))
+    b.join("mill", "two", access="partner", partners=["cn.a"])
+    world.join_up(a, b)
+    world.join_up(hub, a)
+    hub.knows(b)  # its key is pinned; nothing is used there
+    hub.copy_records(a)
+    (job,) = a.submit(task())
+    assert a.run_of(job).via == b.id
+    assert free(a, hub) == {}
+    world.cut(hub, a)
+    pool = PoolState(pool="cn.b.mill/pool/two", cores=8, memory_bytes=2**36)
+    made_up = SiteState(id="cn.b.mill/site/two", owner="cn.b.mill", path=(a.id, b.id), pools=(pool,))
+    hub.do(TakeBranch(peer=a.id, state=BranchState(exchange=a.id, at_ms=0, head=0, sites=(made_up,))))
+    (forced,) = hub.submit(task())
+    offered = offer_of(hub.view, hub.run_of(forced), hub.now_ms)
+    (said,) = a.do(TakeOffer(peer=hub.id, offer=offered)).reports
+    assert isinstance(said, Refused)
+    assert said.reason.code == "access_partner"
