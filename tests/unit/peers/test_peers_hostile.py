@@ -106,8 +106,11 @@ def test_a_page_that_was_cut_or_mixed_is_refused_before_it_is_decoded(lied_to):
     names = lie(real, liar, cut)
     contained(us, honest, real, "page_cut", "page_count", "page_digest")
     assert not any(us.holds(name) for name in names)
+    shown = until(lambda: (found := us.branch(real))["lag_ms"] > 0 and found)
+    assert shown["lag"] >= len(names)
     liar.twist = None
     until(lambda: all(us.counts(name) for name in names))
+    until(lambda: (us.branch(real)["lag"], us.branch(real)["lag_ms"]) == (0, 0))
 
 
 def test_a_byte_that_was_changed_costs_that_record_and_no_other(lied_to):
