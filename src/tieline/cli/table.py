@@ -95,9 +95,7 @@ def when(ms: int, now_ms: int) -> str:
     if not ms:
         return "-"
     if is_terminal():
-        from tieline.model.quantity import show_duration
-
-        return words.say("ago", time=show_duration(max(0, now_ms - ms) // 1000 * 1_000_000))
+        return words.say("ago", time=age(now_ms - ms))
     return stamp(ms)
 
 
