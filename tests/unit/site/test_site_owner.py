@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from scripted_exchange import (
     CORES,
     MACHINE,
+    OWNER,
     OWNER_FILE,
     SITE,
     Exchange,
@@ -21,7 +23,7 @@ from scripted_exchange import (
 )  # fmt: skip
 from site_offers import ask
 
-from tieline.drivers.siteprocess import change, has_joined, join_site, owner_key, owner_seed
+from tieline.drivers.siteprocess import change, has_joined, join_site, owner_key, owner_seed, publisher
 from tieline.drivers.siteprocess.home import Home
 from tieline.drivers.siteprocess.process import SiteProcess
 from tieline.model.error import TielineError
@@ -33,7 +35,7 @@ from tieline.model.protocol import (
 )  # fmt: skip
 from tieline.model.record import Status
 from tieline.model.task import Resources, Task
-from tieline.registry import Key
+from tieline.registry import Key, opened
 
 # -- the owner ---------------------------------------------------------------------------------------------------------
 
@@ -64,6 +66,49 @@ def test_the_records_are_published_before_the_first_beat_and_go_on_after_a_loss_
                 price = "price_micro_cny_per_accelerator_hour"
                 await exchange.until(lambda: exchange.records[CORES].spec.get(price) == 200_000)
                 assert exchange.records[CORES].rev == 2
+
+    go(story)
+
+
+class Deaf(Exchange):
+    """Answers nothing about one record for a while: it has taken it all the same, or has not."""
+
+    is_deaf, takes = True, True
+
+    async def record(self, request):
+        body = await request.read() if request.method == "POST" else b""
+        if not (self.is_deaf and CORES.encode() in _payload(body)):
+            return await super().record(request)
+        if self.takes:
+            await super().record(request)
+        return self.error("overloaded")
+
+
+def _payload(body: bytes) -> bytes:
+    return opened(json.loads(body)["envelope"].encode()).record.id.encode() if body else b""
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_what_was_said_without_an_answer_is_not_forgotten(tmp_path: Path, takes: bool, monkeypatch):
+    monkeypatch.setattr(publisher, "AGAIN_S", 0.1)
+
+    async def story() -> None:
+        async with serving(Deaf()) as exchange:
+            exchange.takes = takes
+            home = home_at(tmp_path, exchange)
+            async with running(home):
+                await exchange.until(lambda: home.heads().get(CORES))
+                assert home.heads()[CORES].kid == publisher.UNSURE
+            if takes:  # the process that comes next offers it no more, and knows that it was offered
+                (tmp_path / "site.yaml").write_text("pools: [{name: other, cores: 1}]")
+                exchange.is_deaf = False
+                async with running(Home(tmp_path)):
+                    await exchange.until(lambda: exchange.records[CORES].status is Status.WITHDRAWN)
+            else:
+                async with running(Home(tmp_path)):
+                    exchange.is_deaf = False
+                    await exchange.until(lambda: CORES in exchange.records)
+                    await exchange.until(lambda: home.heads()[CORES].kid == f"{OWNER}#join")
 
     go(story)
 

@@ -146,9 +146,9 @@ class Home:
         found = self._read("records.json", tuple[Head, ...]) or ()
         return {head.id: head if head.kid else msgspec.structs.replace(head, kid=_first(head.id)) for head in found}
 
-    def keep_heads(self, heads: dict[str, Head]) -> None:
+    def keep_heads(self, heads: dict[str, Head], *, is_durable: bool = True) -> None:
         """Remember them."""
-        self._keep("records.json", msgspec.json.encode(tuple(heads.values())))
+        self._keep("records.json", msgspec.json.encode(tuple(heads.values())), is_durable=is_durable)
 
     def readings(self) -> dict[str, int]:
         """What the probes read, once they did."""
@@ -207,8 +207,8 @@ class Home:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise TielineError("conflict", f"`{path}` cannot be read: {error}") from None
 
-    def _keep(self, name: str, content: bytes) -> None:
-        write_private(self.folder / name, content)
+    def _keep(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
+        write_private(self.folder / name, content, is_durable=is_durable)
 
 
 def _first(identifier: str) -> str:

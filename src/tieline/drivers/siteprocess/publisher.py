@@ -26,6 +26,7 @@ from tieline.site.records import Head, Statement, due, front_site, front_stateme
 log = logging.getLogger("tieline.site")
 LOOK_S = 300.0  # how often leases are looked at; a change wakes it
 AGAIN_S = 5.0
+UNSURE = "?"  # in the place of a key's name: nobody answered whether the revision was taken
 
 
 class Publisher:
@@ -71,10 +72,9 @@ class Publisher:
 
     def _take_key(self) -> None:
         """With which key, and under which name of it, the owner speaks now."""
-        settle(self.home)
+        self.identity = settle(self.home)
         self._stamp = self.home.identity_stamp()
         self._is_waiting = self.home.has_next()
-        self.identity = self.home.identity
         self.key = Key(self.home.seed("owner"))
 
     async def run(self) -> None:
@@ -139,7 +139,7 @@ class Publisher:
             log.warning("the delegation was not had", extra={"site": self.identity.site, "why": error.message})
             return True
         if found.delegation != self.identity.delegation:
-            self.home.revise_identity(found)
+            self.home.revise_identity(msgspec.structs.replace(self.home.identity, delegation=found.delegation))
             self._take_key()
         if not found.delegation or usable(found, self.key.public, self.clock.now_ms() // 1000):
             return True
@@ -166,8 +166,7 @@ class Publisher:
                 raise
             known = await self._known(said.id)  # our own memory may be older than what we signed once
             if known is None and said.status is Status.WITHDRAWN:
-                self.heads.pop(said.id, None)  # what is not there any more needs no tombstone
-                self.home.keep_heads(self.heads)
+                self._remember(said.id, None)  # what is not there any more needs no tombstone
                 return
             if known is None or (head is not None and known.rev == head.rev and known.sha256 == head.sha256):
                 raise
@@ -175,19 +174,34 @@ class Publisher:
 
     async def _send(self, said: Statement, head: Head | None, now_s: int) -> None:
         envelope = sign(record_of(said, head, now_s, self.lease_s), self.key, self.identity.kid)
-        body = RecordBody(envelope=envelope.decode())
-        await self.client.call("POST", "/v1/records", RecordView, body=body)
         parcel = opened(envelope)
         record = parcel.record
-        self.heads[said.id] = Head(
+        fresh = Head(
             id=said.id,
             rev=record.rev,
             sha256=parcel.sha256.hex(),
             exp=record.exp,
             spec=said.spec,
             status=said.status,
-            kid=self.identity.kid,
+            kid=UNSURE,
         )
+        before = self.heads.get(said.id)
+        self.heads[said.id] = fresh  # should the answer be lost with us, it is remembered that something was said
+        self.home.keep_heads(self.heads, is_durable=False)
+        try:
+            await self.client.call("POST", "/v1/records", RecordView, body=RecordBody(envelope=envelope.decode()))
+        except TielineError as error:
+            if not error.transient:
+                self._remember(said.id, before)
+            raise
+        self._remember(said.id, msgspec.structs.replace(fresh, kid=self.identity.kid))
+
+    def _remember(self, identifier: str, head: Head | None) -> None:
+        """What was said last of an identifier; None: nothing."""
+        if head is None:
+            self.heads.pop(identifier, None)
+        else:
+            self.heads[identifier] = head
         self.home.keep_heads(self.heads)
 
     async def _known(self, identifier: str) -> Head | None:

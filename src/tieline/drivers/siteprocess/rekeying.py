@@ -7,6 +7,7 @@ has, or because an admin said so. Whoever sees that first, this command or the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def rekey(folder: Path, seed: bytes = b"", *, is_revoking: bool = False) -> Reke
 
 async def _asked(client: HttpClient, home: Home, fresh: Key, *, is_revoking: bool) -> RekeyView:
     identity = await newest(client, home)
-    kid = usable(identity, fresh.public, SystemClock().now_ms() // 1000)
-    if not kid or is_revoking:
+    now_s = SystemClock().now_ms() // 1000
+    kid = usable(identity, fresh.public, now_s)
+    is_revoked = not usable(identity, Key(home.seed("owner")).public, now_s)  # by us, before an answer was lost
+    if not kid or (is_revoking and not is_revoked):
         statement = RekeyStatement(
             owner=identity.owner,
             public=fresh.public,
@@ -50,7 +53,7 @@ async def _asked(client: HttpClient, home: Home, fresh: Key, *, is_revoking: boo
             nonce=os.urandom(16).hex(),
             at_ms=SystemClock().now_ms(),
         )
-        known = home.identity
+        known = settle(home)
         signed = sign_statement(statement, Key(home.seed("owner")), known.kid, REKEY)
         view = await client.call("POST", "/v1/keys", RekeyView, body=RekeyBody(statement=signed.decode()))
         identity = checked(known, view.delegation)
@@ -59,26 +62,28 @@ async def _asked(client: HttpClient, home: Home, fresh: Key, *, is_revoking: boo
             raise TielineError(
                 "check_failed", f"the exchange did not give `{identity.owner}` to the key that was asked"
             )
-    identity = msgspec.structs.replace(identity, kid=kid)
-    adopt(home, identity)
+    home.revise_identity(msgspec.structs.replace(home.identity, delegation=identity.delegation))
+    identity = settle(home)  # should a crash come in between, the next start does it
     rev = opened(identity.delegation.encode()).record.rev
     return RekeyView(owner=identity.owner, kid=kid, rev=rev, delegation=identity.delegation)
 
 
-def adopt(home: Home, identity: Identity) -> None:
-    """The next key takes over; in this order, so that `settle` can end what a crash cut in between."""
-    home.revise_identity(identity)
-    home.adopt_next()
+def settle(home: Home) -> Identity:
+    """Let the next key take over where the delegation that is kept here names it already; who the site is then.
 
-
-def settle(home: Home) -> None:
-    """Let the next key take over where the delegation that is kept here names it already."""
-    if not home.has_next():
-        return
+    The key's name is what the delegation says of the key that is there: a command and the running process may both
+    have written, and neither waits for the other.
+    """
+    now_s = SystemClock().now_ms() // 1000
+    with contextlib.suppress(TielineError):  # nothing waits, or somebody else has just let it take over
+        if usable(home.identity, Key(home.seed(NEXT)).public, now_s):
+            home.adopt_next()
     identity = home.identity
-    kid = usable(identity, Key(home.seed(NEXT)).public, SystemClock().now_ms() // 1000)
-    if kid:
-        adopt(home, msgspec.structs.replace(identity, kid=kid))
+    kid = usable(identity, Key(home.seed("owner")).public, now_s) or identity.kid
+    if kid != identity.kid:
+        identity = msgspec.structs.replace(identity, kid=kid)
+        home.revise_identity(identity)
+    return identity
 
 
 async def newest(client: HttpClient, home: Home) -> Identity:
@@ -94,6 +99,7 @@ async def newest(client: HttpClient, home: Home) -> Identity:
         if error.code != "not_found":
             raise
         return identity
+    identity = home.identity  # it may have changed meanwhile
     found = checked(identity, view.envelope)
     ours = opened(identity.delegation.encode()).record.rev if identity.delegation else 0
     if view.rev < ours:
