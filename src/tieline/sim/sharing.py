@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HOUR_MS = 3_600_000
 GAVE_WAY = ("preempted_for_share", "preempted_for_priority")
-PATIENCE_MS = 15_000  # for so long a job by right may wait although a borrower could give way
+PATIENCE_MS = 10_000  # for so long a job by right may wait although a borrower could give way
 Hold = Callable[..., None]
 
 

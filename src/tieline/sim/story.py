@@ -171,8 +171,8 @@ def story_of(seed: int, size: Size, faults: tuple[str, ...] = FAULTS, horizon_ms
 
 
 def _sharing(story: Story, pick: Random) -> list[Happening]:
-    """In every third story one exchange has projects, and its users more work than it has cards."""
-    if pick.random() < 2 / 3 or not story.users or story.horizon_ms < HORIZON_MS:
+    """In three of ten stories one exchange has projects, and its users more work than it has cards."""
+    if pick.random() < 0.7 or not story.users or story.horizon_ms < HORIZON_MS:
         return []
     user = pick.choice(story.user_names)
     exchange = story.exchange_names[story.user_names.index(user) % story.exchanges]
@@ -184,7 +184,7 @@ def _sharing(story: Story, pick: Random) -> list[Happening]:
         borrows = number < FILLING
         shape = Shape(
             cards=2 if number < FILLING // 2 else 1 if borrows else pick.choice((1, 1, 2)),
-            duration_ms=40_000 if borrows else pick.choice((1_000, 3_000, 20_000)),
+            duration_ms=30_000 if borrows else pick.choice((1_000, 3_000, 20_000)),
             priority=0 if borrows else pick.choice((0, 0, 5, 20)),
             max_duration_s=pick.choice((0, 0, 0, 30)),
             has_checkpoint=pick.random() < 0.8,
