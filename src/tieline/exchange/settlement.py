@@ -287,7 +287,13 @@ def _verify_taken(usage: Usage, keys: Mapping[str, str]) -> list[Reason]:
         "disputed_micro_cny": (answer.disputed_micro_cny, usage.disputed_micro_cny),
         "claimed_micro_cny": (claim.charge_micro_cny, answer.charge_micro_cny + answer.disputed_micro_cny),
         "by": (answer.by, claim.to),
+        "duration_ms": (answer.accepted_ms, usage.duration_ms),
+        **_measured(claim, usage),
     }
+    if answer.why is None or answer.why.code != "claim_differs":  # else the line says what was booked instead
+        pairs |= {"user": (claim.user, usage.user), **_booked(claim, usage)}
+    if answer.why is None:
+        pairs["unit_seconds"] = (claim.unit_seconds, usage.unit_seconds)
     return found + _differences(pairs, usage.run) + _verify_reading(claim, keys)
 
 
@@ -303,8 +309,13 @@ def _verify_given(usage: Usage, keys: Mapping[str, str]) -> list[Reason]:
         "to": (claim.to, usage.origin),
         "run": (claim.run, usage.run),
         "job": (claim.job, usage.job),
+        "user": (f"{claim.user}@{usage.origin.partition('/')[0]}", usage.user),
         "duration_ms": (claim.duration_ms, usage.duration_ms),
+        "unit_seconds": (claim.unit_seconds, usage.unit_seconds),
         "charge_micro_cny": (claim.charge_micro_cny, usage.charge_micro_cny),
+        "ended_ms": (claim.ended_ms, usage.ended_ms),
+        **_booked(claim, usage),
+        **_measured(claim, usage),
     }
     if answer is not None:
         pairs["by"] = (answer.by, usage.origin)
@@ -312,6 +323,26 @@ def _verify_given(usage: Usage, keys: Mapping[str, str]) -> list[Reason]:
         pairs["disputed_micro_cny"] = (answer.disputed_micro_cny, usage.given_disputed_micro_cny)
         pairs["claimed_micro_cny"] = (claim.charge_micro_cny, answer.charge_micro_cny + answer.disputed_micro_cny)
     return found + _differences(pairs, usage.run) + _verify_reading(claim, keys)
+
+
+def _booked(claim: UsageClaim, usage: Usage) -> dict[str, tuple[object, object]]:
+    """What both sides agreed on when the run was offered."""
+    return {
+        "owner": (claim.owner, usage.owner),
+        "pool": (claim.pool, usage.pool),
+        "unit": (claim.unit, usage.unit),
+        "unit_count": (claim.unit_count, usage.unit_count),
+        "price_micro_cny_per_unit_hour": (claim.price_micro_cny_per_unit_hour, usage.price_micro_cny_per_unit_hour),
+    }
+
+
+def _measured(claim: UsageClaim, usage: Usage) -> dict[str, tuple[object, object]]:
+    """What was measured over there and is not paid for; the site's reading as it was signed."""
+    return {
+        "cpu_ms": (_bounded(claim.cpu_ms), usage.cpu_ms),
+        "max_memory_bytes": (_bounded(claim.max_memory_bytes), usage.max_memory_bytes),
+        "site_receipt": (claim.site_receipt, usage.site_receipt),
+    }
 
 
 def _both(

@@ -360,6 +360,28 @@ TAMPERED: list[tuple[str, str, dict[str, Any]]] = [
     ("without the claim", "ours", {"claim": ""}),
     ("without the answer", "ours", {"answer": ""}),
     ("through another", "ours", {"via": "cn.x/exchange/main"}),
+    *(
+        (f"another {each}", side, {each: "x"})
+        for side in ("ours", "theirs")
+        for each in (
+            "user",
+            "owner",
+            "pool",
+            "unit",
+            "site_receipt",
+        )
+    ),
+    *(
+        (f"another {each}", side, {each: 7})
+        for side in ("ours", "theirs")
+        for each in (
+            "duration_ms",
+            "cpu_ms",
+            "max_memory_bytes",
+        )
+    ),
+    ("more units at a lower price", "ours", {"unit_count": CORES * 2, "price_micro_cny_per_unit_hour": PRICE // 2}),
+    ("at another time", "theirs", {"ended_ms": 1}),
     ("more charged", "theirs", {"charge_micro_cny": 1}),
     ("less disputed", "theirs", {"given_disputed_micro_cny": 0}),
     ("another run", "theirs", {"run": "j-other.1"}),
@@ -376,6 +398,24 @@ def test_whatever_was_changed_in_a_line_is_found(side: str, changes: dict[str, A
     usage = ours if side == "ours" else theirs
     assert verify_usage(usage, keys_of(world)) == ()
     assert verify_usage(replace(usage, **changes), keys_of(world))
+
+
+def test_what_was_used_for_nothing_is_bound_too() -> None:
+    world = Federation()
+    a, b = world.add("a"), world.add("b")
+    b.join("lab", "one", price=0)
+    world.join_up(a, b)
+    (job,) = a.submit(task(cores=CORES))
+    world.pass_ms(2_000)
+    (guest,) = b.own_runs(RunState.OFFERED)
+    b.accept(guest)
+    b.start(b.view.runs[guest.id])
+    world.pass_ms(8_000)
+    b.end(b.view.runs[guest.id])
+    world.pass_ms(3_000)
+    for usage in (next(each for each in a.usages.values() if each.job == job.id), b.usages[guest.id]):
+        assert (usage.charge_micro_cny, verify_usage(usage, keys_of(world))) == (0, ())
+        assert verify_usage(replace(usage, unit_seconds=usage.unit_seconds - 1), keys_of(world))
 
 
 def test_words_of_another_line_are_not_this_lines() -> None:
