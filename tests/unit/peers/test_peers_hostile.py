@@ -408,6 +408,13 @@ def test_what_an_admin_stated_is_called(url):
     check_url(url)
 
 
+@pytest.mark.parametrize("host", ["①69.254.169.254", "１２７.0.0.1", "127。0。0。1", "ｌocalhost", "%31%32%37.0.0.1"])
+def test_a_host_that_is_read_as_another_later_is_no_address(host):
+    with pytest.raises(TielineError) as caught:
+        client(f"https://{host}:1")
+    assert caught.value.code == "invalid_request"
+
+
 def test_no_spelling_of_an_address_gets_around_the_rule():
     import ipaddress
 

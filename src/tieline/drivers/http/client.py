@@ -352,6 +352,9 @@ def checked_url(base_url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(base_url)
         is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_good = (
+            is_good and parts.netloc.isascii() and "%" not in parts.netloc
+        )  # else it is read as another host later
     except ValueError:
         is_good = False
     if not is_good or parts.username or parts.query or parts.fragment or len(base_url) > 500:

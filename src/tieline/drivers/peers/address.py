@@ -10,6 +10,7 @@ import ipaddress
 import urllib.parse
 from typing import TYPE_CHECKING
 
+from tieline.drivers.http.client import checked_url
 from tieline.drivers.http.guard import Address, check_address, checking_resolver, unwrapped
 from tieline.model.error import TielineError
 
@@ -37,9 +38,9 @@ def is_private_stated(url: str) -> bool:
 def check_url(url: str) -> None:
     """Refuse a URL that states an address which is never called, and plain HTTP beyond private networks.
 
-    Raises TielineError `address_refused`.
+    Raises TielineError `address_refused`, `invalid_request`.
     """
-    address = stated_address(url)
+    address = stated_address(checked_url(url))
     if address is not None:
         check_address(url, address, is_private_stated=is_private_stated(url))
     if urllib.parse.urlsplit(url).scheme != "https" and not is_private_stated(url):
