@@ -14,6 +14,7 @@ bookings become real by events.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
@@ -46,13 +47,14 @@ class Sharing:
         self._told: dict[str, None] = {}  # projects whose spending of the month was said
         self._taken: list[Run] = []
         self._reserved: dict[str, KeptRoom] = {}
-        self._shapes: dict[int, None] = {}  # for which room is or was kept in this pass
+        self._shapes = Counter[int]()  # for how many jobs of a shape room is kept
 
     def __enter__(self) -> Self:
         """Hold what is kept for those who wait for it."""
         self.shares.capacity = capacity_of(self.view.supply.pools)
         for job in tuple(self.view.yielding.kept):
             self._reserve(job)
+        self._shapes.update(room.shape for room in self._reserved.values())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,13 +69,13 @@ class Sharing:
 
     def turn_ms(self, row: JobRow) -> int:
         """The number by which the job goes; who has room kept for it has had its turn."""
-        if row.shape in self._shapes:
+        if self.is_kept(row):
             return row.turn_ms
         return self.shares.turn_ms(row.project, row.turn_ms, row.cards)
 
     def may_take(self, row: JobRow) -> bool:
         """Whether its project may take the least that the job asks for."""
-        if row.shape in self._shapes:
+        if self.is_kept(row):
             return True
         self._tell(row.project)
         return self.shares.refusal(row.project, Amount(row.cards, row.cores)) is None
@@ -134,13 +136,16 @@ class Sharing:
         kept = self.view.yielding.kept
         mine = kept.pop(row.id, None)
         if mine is not None and mine.pool == run.pool:
+            self._shapes[row.shape] -= 1
             return
         other = next((name for name, room in kept.items() if (room.pool, room.shape) == (run.pool, row.shape)), "")
         if other and mine is not None:
             kept[other] = mine  # they ask for the same
         elif other:
             del kept[other]
+            self._shapes[row.shape] -= 1
         elif mine is not None:
+            self._shapes[row.shape] -= 1
             self.view.supply.version += 1
 
     # -- room that is kept --------------------------------------------------------------------------------------------
@@ -148,18 +153,21 @@ class Sharing:
     def keep(self, job: str, room: KeptRoom) -> None:
         """Keep room for a job until it takes it."""
         self.view.yielding.kept[job] = room
+        self._shapes[room.shape] += 1
         self._reserve(job)
 
     def let_go(self, job: str) -> None:
         """Keep nothing for a job any more; others may look again."""
-        if self.view.yielding.kept.pop(job, None) is not None:
+        room = self.view.yielding.kept.pop(job, None)
+        if room is not None:
+            self._shapes[room.shape] -= 1
             self.view.supply.version += 1
         if job in self._reserved:
             self._give_back(job)
 
     def is_kept(self, row: JobRow) -> bool:
-        """Whether room is kept for the job or another of its shape."""
-        return row.shape in self._shapes
+        """Whether room is kept for the job or another of its shape. Each is kept for one."""
+        return self._shapes[row.shape] > 0
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -178,7 +186,6 @@ class Sharing:
             return
         self.shares.hold(room.project, room.amount)
         self._reserved[job] = room
-        self._shapes[room.shape] = None
 
     def _give_back(self, job: str) -> None:
         room = self._reserved.pop(job)

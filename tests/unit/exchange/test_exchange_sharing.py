@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from exchange_world import ADMIN, task
 from shared_world import PRICE, Shared, cards
 
-from tieline.exchange.commands import StopJob, TakeReport, Tick
+from tieline.exchange.commands import StopJob, SubmitJobs, TakeReport, Tick
 from tieline.exchange.decide import decide
 from tieline.exchange.placing import schedule
 from tieline.model.job import JobState, RunState
+from tieline.model.party import Actor, Role
 from tieline.model.protocol import Ended, PoolBeat, Started
 from tieline.model.reason import Reason
 from tieline.place import Amount
@@ -260,6 +261,29 @@ def test_several_of_one_shape_have_room_made_for_them_at_once_and_within_their_s
     found.stopped(asked[1])
     assert [found.job(job).state for job in wanted] == [JobState.BOOKED] * 3 + [JobState.QUEUED] * 2
     assert len(found.stops()) == 3
+
+
+def test_room_that_is_kept_for_one_lets_nobody_else_of_its_shape_go_first() -> None:
+    found = world(12)
+    for name, guaranteed in (("a", 2), ("b", 2), ("c", 4)):
+        found.project(name, guaranteed)
+    runs = [found.started("a", cards(2, keeps=True)) for _ in range(6)]
+    of_b = [found.run("b", cards(2)) for _ in range(4)]
+    (asked,) = found.stops()
+    now_ms = found.clock.now_ms()
+    of_c = []
+    for _ in range(2):
+        submitted = SubmitJobs(actor=Actor(name="c", roles=(Role.USER,)), tasks=(cards(2),), project="c")
+        decision = decide(found.view, submitted, now_ms, found.ids)
+        found.take(decision.events, now_ms)
+        of_c += decision.reply
+    others = [run for run in runs if run.id != asked][:2]
+    for run, state in ((found.view.runs[asked], "stopped"), *((run, "succeeded") for run in others)):
+        report = TakeReport(site=run.site, report=Ended(run=run.id, epoch=1, state=state, exit_codes=(0,)))
+        found.take(decide(found.view, report, now_ms, found.ids).events, now_ms)
+    found.take(schedule(found.view, now_ms, found.ids, 1_000), now_ms)
+    assert [found.job(job).state for job in of_b] == [JobState.BOOKED] + [JobState.QUEUED] * 3
+    assert [found.job(job).state for job in of_c] == [JobState.BOOKED] * 2
 
 
 def test_only_runs_that_keep_checkpoints_give_way_and_others_are_asked_once_they_are_there() -> None:
