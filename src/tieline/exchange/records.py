@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.exchange.commands import Decision, ForgetRecords, StoreRecord
 from tieline.exchange.permission import allow
 from tieline.exchange.view import View
 from tieline.language import compile_policy
 from tieline.model.error import TielineError
-from tieline.model.event import EquivocationSeen, RecordsForgotten, RecordStored
+from tieline.model.event import EquivocationSeen, Events, RecordsForgotten, RecordStored
 from tieline.model.party import Role
 from tieline.model.spec import PoolSpec
 from tieline.ports import Ids
@@ -29,17 +31,26 @@ def store_record(view: View, command: StoreRecord, now_ms: int, ids: Ids) -> Dec
             other_sha256=admission.other_sha256,
             other_envelope=command.envelope.decode(),
         )
-        return Decision((proof,), proof)
+        events: list[Events] = [proof] if view.catalogue.is_news(head.id, head.rev) else []
+        if admission.fresh is not None:
+            _check_policy(admission)
+            events.append(stored_of(msgspec.structs.replace(admission, held=admission.fresh)))
+        return Decision(tuple(events), proof)
     if admission.outcome is Outcome.PARKED:
         raise TielineError(
             "record_refused",
             f"the delegation of `{head.id}`'s prefix is not known here",
             hints=("tieline site join URL  # the exchange delegates a prefix to you",),
         )
-    if isinstance(admission.spec, PoolSpec) and admission.spec.policy.strip():
-        compile_policy(admission.spec.policy)
+    _check_policy(admission)
     stored = stored_of(admission)
     return Decision(() if admission.outcome is Outcome.UNCHANGED else (stored,), stored)
+
+
+def _check_policy(admission: Admission) -> None:
+    """Refuse a pool whose owner's policy means nothing. Raises TielineError `invalid_expression`."""
+    if isinstance(admission.spec, PoolSpec) and admission.spec.policy.strip():
+        compile_policy(admission.spec.policy)
 
 
 def forget_records(view: View, command: ForgetRecords, now_ms: int, ids: Ids) -> Decision:

@@ -63,7 +63,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     held: Held
     envelope: bytes
     spec: Spec | None = None
-    other_sha256: str = ""  # of an equivocation: the payload that is not kept
+    other_sha256: str = ""  # of an equivocation: of this payload
+    fresh: Held | None = None  # of an equivocation: what is kept from now on, where that is this payload
     reason: Reason | None = None  # of a refusal among `released`
     released: tuple[Admission, ...] = ()  # what had waited for this delegation, in order
 

@@ -123,10 +123,11 @@ class Catalogue:
             check_quota(authority, record.id)
         check_signature(key.public, parcel.parts.signed, kid, record.id)
         fresh = held_of(parcel, key, authority)
-        outcome, other = Outcome.STORED, ""
+        outcome, other, instead = Outcome.STORED, "", None
         if held is not None and record.rev == held.rev:
             outcome = Outcome.UNCHANGED
             if parcel.sha256 != held.sha256:
+                instead = fresh if prevails(fresh, held) else None
                 outcome, other, fresh = Outcome.EQUIVOCATION, parcel.sha256.hex(), held
         return Admission(
             outcome=outcome,
@@ -136,6 +137,7 @@ class Catalogue:
             envelope=envelope,
             spec=spec,
             other_sha256=other,
+            fresh=instead,
         )
 
     def intake(self, prefix: str, now_s: int) -> Intake:

@@ -44,7 +44,7 @@ class Books:
         self.usages: dict[str, Usage] = {}
         self.charged: Counter[str] = Counter()  # by job
         self.ledger = Ledger(self._hold)  # of projects
-        self.revisions: dict[str, int] = {}
+        self.revisions: dict[str, tuple[bool, int, int]] = {}  # withdrawn, rev, the smaller sha256: what follows what
         self.withdrawn: dict[str, int] = {}
         self.revoked: dict[str, int] = {}  # kid -> from when its delegation, as stored here, gives it no word
 
@@ -205,11 +205,12 @@ class Books:
             event.id,
             thief,
         )
-        last = self.revisions.get(event.id, 0)
+        last = self.revisions.get(event.id, (False, 0, 0))
         is_so = event.id not in self.withdrawn or event.status == "withdrawn"
         self._hold("a withdrawn record stays withdrawn", is_so, event.id, event.rev)
-        self._hold("revisions only grow", event.rev > last, event.id, event.rev, "after", last)
-        self.revisions[event.id] = event.rev
+        place = (event.status == "withdrawn", event.rev, -int(event.sha256, 16))
+        self._hold("revisions only grow", place > last, event.id, event.rev, "after", last[1])
+        self.revisions[event.id] = place
         if event.status == "withdrawn":
             self.withdrawn[event.id] = event.rev
         if event.kind in ("owner", "exchange"):

@@ -17,12 +17,11 @@ Held = dict[str, str]  # identifier -> sha256 of the payload
 def difference(world: World) -> str:
     """The first place where two catalogues differ, in words; empty where all agree.
 
-    What an owner signed twice as one revision is left out: each exchange keeps the payload that it saw first. So is
-    what a thief signed: who had it before the key was revoked keeps it, nobody else takes it.
+    Of what an owner signed twice as one revision all keep the same. What a thief signed is left out: who had it before
+    the key was revoked keeps it, nobody else takes it.
     """
-    disputed = {name for owner in world.owners.values() for name in owner.disputed}
     homes: dict[str, SimExchange | None] = {}
-    held = {name: held_by(exchange, disputed) for name, exchange in world.exchanges.items()}
+    held = {name: held_by(exchange) for name, exchange in world.exchanges.items()}
     for name, exchange in world.exchanges.items():
         roots = [exchange.prefix, *_pinned(exchange)]
         for home_name, home in world.exchanges.items():
@@ -40,11 +39,11 @@ def difference(world: World) -> str:
     return ""
 
 
-def held_by(exchange: SimExchange, disputed: set[str]) -> dict[str, Held]:
+def held_by(exchange: SimExchange) -> dict[str, Held]:
     """What an exchange holds, by prefix."""
     found: dict[str, Held] = {}
     for row in exchange.disk.state["record"].values():
-        if row["id"] not in disputed and row["envelope"].decode() not in exchange.world.truth.by_thieves:
+        if row["envelope"].decode() not in exchange.world.truth.by_thieves:
             found.setdefault(row["prefix"], {})[row["id"]] = f"rev {row['rev']} {row['sha256'][:12]}"
     return found
 

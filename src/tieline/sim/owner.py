@@ -179,13 +179,14 @@ class SimOwner:
             self._slip("withdrawn record published again", sign(again, self.keys[-1], self.kid))
 
     def equivocate(self, number: int) -> None:
-        """Another payload as the newest revision of something."""
+        """Another payload as the newest revision of something, to whichever exchange."""
         record = self._one(number)
         if record is not None:
             self.disputed[record.id] = None
             self._slip(
                 "two payloads signed as one revision",
                 sign(msgspec.structs.replace(record, exp=record.exp + 1 + number), self.keys[-1], self.kid),
+                number,
             )
 
     def replay(self, number: int) -> None:
@@ -231,10 +232,13 @@ class SimOwner:
         names = list(self.pages)
         return self.pages[names[number % len(names)]][-1].record if names else None
 
-    def _slip(self, what: str, envelope: bytes) -> None:
+    def _slip(self, what: str, envelope: bytes, number: int = -1) -> None:
+        """Send a record that is not as it should be: home, or to the exchange of that number."""
         self.world.faults[what] += 1
+        exchanges = list(self.world.exchanges)
+        to = self.exchange if number < 0 else exchanges[number % len(exchanges)]
         command = ask.StoreRecord(actor=SOMEBODY, envelope=envelope)
-        self.world.network.call(self.name, self.exchange, "command", command, lambda _: None)
+        self.world.network.call(self.name, to, "command", command, lambda _: None)
 
 
 def sha256_of(record: Record) -> str:

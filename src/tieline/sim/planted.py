@@ -199,6 +199,10 @@ def _take_older(patch: Patch) -> None:
     patch.put(catalogue, "check_succession", _nothing)
 
 
+def _keep_first(patch: Patch) -> None:
+    patch.put(intake, "prevails", lambda fresh, held: fresh.rev > held.rev)
+
+
 def _ignore_revocation(patch: Patch) -> None:
     patch.put(authority, "check_revocation", _nothing)
 
@@ -320,6 +324,9 @@ MISTAKES: dict[str, Mistake] = {
     "raise-dead": Mistake("a withdrawn record may come back", ("a withdrawn record stays withdrawn",), _raise_dead),
     "take-older": Mistake(
         "an older revision is taken", ("revisions only grow", "a withdrawn record stays withdrawn"), _take_older
+    ),
+    "keep-first": Mistake(
+        "of two payloads of one revision the one that came first is kept", ("catalogues converge",), _keep_first
     ),
     "trust-relay": Mistake("a copy is taken as the relay gives it", ("no record without a valid chain",), _trust_relay),
     "ignore-revocation": Mistake("a revoked key goes on speaking", ("a revoked key says nothing",), _ignore_revocation),
