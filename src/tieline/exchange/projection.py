@@ -17,10 +17,11 @@ from tieline.exchange.view import ExchangeRow, View
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
 from tieline.model.party import Site, Token
-from tieline.model.peer import Cursor, Peer
+from tieline.model.peer import Cursor, Peer, PeerState
 from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
 from tieline.model.record import Status
+from tieline.place import SiteFlags
 from tieline.registry import Head, Judged
 from tieline.registry.authority import GIVING
 
@@ -173,6 +174,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     _load_records(view, tables)
     for site in sites:
         view.supply.flag_site(site)
+    _flag_elsewhere(view)
     _load_work(view, tables)
     for row in tables["usage"]:
         view.charged_micro_cny += int(row["charge_micro_cny"] or 0)
@@ -237,6 +239,15 @@ def _load_records(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
     for row in tables["placeable"]:
         if row["envelope"]:
             view.supply.put_record(_stored(row), view.sites)
+
+
+def _flag_elsewhere(view: View) -> None:
+    """Sites of others count as behind a peer, closed until it is heard: who may use them is asked there, as before."""
+    if all(peer.state is not PeerState.ACTIVE for peer in view.peers.values()):
+        return
+    for name in view.supply.site_specs:
+        if name not in view.sites:
+            view.supply.pools.set_site(name, SiteFlags(is_remote=True))
 
 
 def _nothing(name: str) -> bytes | None:

@@ -418,6 +418,24 @@ def test_a_job_waits_for_a_site_to_which_no_way_leads_any_more_and_its_owner_is_
     assert a.run_of(job).via == b.id
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_restart_refuses_nothing_that_its_peers_were_not_asked_about(is_silent: bool) -> None:
+    """The owner's policy names the exchange, and its pools are known before anything is heard from behind the peer."""
+    world = Federation()
+    a, b = world.add("a"), world.add("b")
+    b.join("lab", "one", policy='user_owner == "cn.a"')
+    world.join_up(a, b)
+    a.crash()
+    if is_silent:
+        a.do(TakeBranch(peer=b.id, state=None, error="no answer"))
+    (job,) = a.submit(task())
+    assert [reason.code for reason in a.do(WhyJob(actor=ADMIN, job=job.id)).reasons] == ["site_not_admitted"]
+    with pytest.raises(TielineError, match="none can ever run it"):
+        a.submit(task(cores=9))
+    a.look(b)
+    assert a.run_of(job).via == b.id
+
+
 def test_what_is_behind_the_asker_is_not_told_to_it_and_loops_lead_nowhere() -> None:
     world = Federation()
     a, b = world.add("a"), world.add("b")
