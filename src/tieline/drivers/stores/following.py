@@ -49,6 +49,7 @@ class Follower(Reader):
     def __init__(self, url: str) -> None:
         self._database: Database = database_of(url)
         self._listening: Any = None
+        self._is_closed = False
 
     @property
     def shown(self) -> str:
@@ -87,7 +88,8 @@ class Follower(Reader):
             )
 
     def close(self) -> None:
-        """Let go of every connection; `wait` in another thread ends."""
+        """Let go of every connection; `wait` in another thread ends, and opens none anew."""
+        self._is_closed = True
         self._deafen()
         engine = getattr(self, "_engine", None)
         if engine is not None:
@@ -105,7 +107,7 @@ class Follower(Reader):
         For one thread at a time. Raises what reading the position raises while the server is away.
         """
         deadline = time.monotonic() + timeout_s
-        while True:
+        while not self._is_closed:
             heard = self._listen()
             seq = self.position()[0]
             left_s = deadline - time.monotonic()
@@ -120,6 +122,7 @@ class Follower(Reader):
             except Exception:  # noqa: BLE001 - the connection broke: look again, and listen anew
                 self._deafen()
                 time.sleep(min(POLL_S, left_s))
+        return after
 
     def _listen(self) -> Any:
         """The connection that hears of commits; None where the database cannot tell, or does not answer."""
@@ -127,6 +130,8 @@ class Follower(Reader):
         if self._listening is None and listening is not None:
             with suppress(Exception):
                 self._listening = listening()
+            if self._is_closed:  # meanwhile
+                self._deafen()
         return self._listening
 
     def _deafen(self) -> None:
