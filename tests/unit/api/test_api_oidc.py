@@ -246,7 +246,11 @@ def published_as(provider, **fields):
     return token
 
 
-NOW_S = int(time.time())
+def now_s():
+    return int(time.time())
+
+
+NOW_S = now_s()
 HOSTILE = {
     "no algorithm": (lambda p: raw({"alg": "none", "typ": "JWT"}, claims_of(p.mint())), "oidc_algorithm"),
     "no algorithm, by another spelling": (lambda p: raw({"alg": "nOnE"}, claims_of(p.mint())), "oidc_algorithm"),
@@ -300,8 +304,8 @@ HOSTILE = {
     "not yet": (lambda p: p.mint(claims={"nbf": NOW_S + 3_600}), "oidc_early"),
     "made tomorrow": (lambda p: p.mint(claims={"iat": NOW_S + 86_400}), "oidc_early"),
     "made at no time": (lambda p: p.mint(claims={"iat": None}), "oidc_claim"),
-    "an end before it was made": (lambda p: p.mint(claims={"iat": NOW_S + 30, "exp": NOW_S + 20}), "oidc_claim"),
-    "a life without measure": (lambda p: p.mint(claims={"exp": NOW_S + 10**8}), "oidc_long"),
+    "an end before it was made": (lambda p: p.mint(claims={"iat": now_s() + 30, "exp": now_s() + 20}), "oidc_claim"),
+    "a life without measure": (lambda p: p.mint(claims={"exp": now_s() + 10**8}), "oidc_long"),
     "made long ago, to live on": (lambda p: p.mint(claims={"iat": 1}), "oidc_long"),
     "bound to a key": (lambda p: p.mint(claims={"cnf": {"jkt": "x"}}), "oidc_bound"),
     "bound to a certificate": (lambda p: p.mint(claims={"cnf": {"x5t#S256": "x"}}), "oidc_bound"),
@@ -355,8 +359,7 @@ def test_groups_that_are_none_give_no_roles(trusting, provider):
 
 def test_a_clock_that_is_a_little_off_is_borne(trusting, provider):
     believe(trusting, provider, skew_s=300)
-    now_s = int(time.time())
-    for claims in ({"exp": now_s - 60, "iat": now_s - 360}, {"nbf": now_s + 240}, {"iat": now_s + 240}):
+    for claims in ({"exp": now_s() - 60, "iat": now_s() - 360}, {"nbf": now_s() + 240}, {"iat": now_s() + 240}):
         assert me(trusting, provider.mint(claims=claims)).status_code == 200, claims
     token = provider.mint()
     trusting.clock.advance(700_000)
