@@ -37,6 +37,7 @@ LITTLE_BYTES, LITTLE_FILES, LITTLE_PIECES = 2**20, 8, 4  # of one report: fetche
 LITTLE_S = 5.0
 LANES = 2  # reports of one peer whose bytes are fetched beside everything else
 MOST_LATE = 1_000  # runs whose reports wait for that; with more, all reports wait
+MOST_BEHIND = 16  # reports of one run that wait; beyond it a checkpoint gives way to those after it
 MOST_SIZES = 4  # bytes of one report's files, in largest blobs
 MOST_PIECES = 100_000  # of one run's logs
 
@@ -68,6 +69,8 @@ class Results:
             self._waking.put_nowait(run)
         if all(each.report != said.report for each in waiting):
             waiting.append(msgspec.structs.replace(said, serial=0))
+        if len(waiting) > MOST_BEHIND:
+            del waiting[1]  # the first is being fetched
         return True
 
     async def lane(self, told: Told) -> None:
