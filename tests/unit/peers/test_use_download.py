@@ -67,7 +67,7 @@ def test_a_download_that_is_cut_goes_on_from_there(world):
     assert len(starts) == 3
     assert starts == sorted(starts)
     assert MIB < starts[0] <= 2 * MIB
-    assert relay.down_bytes < 8 * MIB + 4 * 2**16  # no byte came twice
+    assert relay.down_bytes < 9 * MIB  # what was under way at a cut came twice; a try from the beginning is 2 MiB
 
 
 def test_what_is_large_delays_no_other_report_and_is_asked_for_again_after_a_restart(world):
