@@ -34,6 +34,8 @@ async def find(call: Call, body: FindBody) -> Answer:
     if body.branch_budget_ms and platform.federation is not None:
         await platform.federation.refresh(body.branch_budget_ms)
     branches = branches_at(platform)
+    if body.branch_budget_ms and platform.federation is not None:
+        branches = tuple(replace(each, is_late=each.is_reached and is_old(each, asked_ms)) for each in branches)
     platform.indexing.heard_branches()
     found = platform.indexing.find(body)
     return replace(
@@ -41,8 +43,13 @@ async def find(call: Call, body: FindBody) -> Answer:
         offers=tuple(with_way(platform, offer) for offer in found.offers),
         branches=branches,
         unreachable=tuple(branch.exchange for branch in branches if not branch.is_reached),
-        is_partial=any(not branch.is_reached or branch.as_of_ms + FRESH_MS < asked_ms for branch in branches),
+        is_partial=any(not branch.is_reached or is_old(branch, asked_ms) for branch in branches),
     )
+
+
+def is_old(branch: BranchAnswer, asked_ms: int) -> bool:
+    """Whether what is known of a branch is older than the question."""
+    return branch.as_of_ms + FRESH_MS < asked_ms
 
 
 def branches_at(platform: Platform) -> tuple[BranchAnswer, ...]:

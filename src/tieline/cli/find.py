@@ -95,10 +95,8 @@ def _show(answer: Answer) -> None:
                 age = table.age(answer.as_of_ms - branch.silent_since_ms)
                 note("    " + words.say(key, age=age, stale=branch.stale))
         elif answer.is_partial:
-            note(
-                "  "
-                + words.say("branch_as_of", branch=branch.exchange, when=table.when(branch.as_of_ms, answer.as_of_ms))
-            )
+            key = "branch_late" if branch.is_late else "branch_as_of"
+            note("  " + words.say(key, branch=branch.exchange, when=table.when(branch.as_of_ms, answer.as_of_ms)))
 
 
 def _row(number: int, offer: Offer) -> tuple[str, ...]:

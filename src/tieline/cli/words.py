@@ -443,6 +443,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "state_old": ("state of {exchange} {age} old", "{exchange} 的状态为 {age} 前"),
     "through": ("through {exchange}", "经由 {exchange}"),
     "through_old": ("through {exchange}, by its state of {age} before", "经由 {exchange}，依据其 {age} 前的状态"),
+    "branch_late": ("{branch} did not answer in time: as it was {when}", "{branch} 未及时应答：{when}的状态"),
     "branch_as_of": ("{branch}: as it was {when}", "{branch}：{when}的状态"),
     "bill_disputed": ("in dispute, not owed: {amount} CNY", "争议中、不计入应付：{amount} 元"),
     "receipts_json": ("`--receipts` goes with `--json`", "`--receipts` 须与 `--json` 合用"),

@@ -31,6 +31,7 @@ class BranchAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     exchange: str
     as_of_ms: int = 0  # by the clock of the exchange that answers; 0: never heard
     is_reached: bool = True
+    is_late: bool = False  # it was asked, and did not answer within the budget
     error: str = ""
     silent_since_ms: int = 0  # 0: it is heard
     stale: int = 0  # leases of it that would have ended since

@@ -22,7 +22,7 @@ from tieline.model.error import TielineError
 from tieline.model.reason import CATALOGUE
 from tieline.model.rule import RULES
 from tieline.ports import FakeClock
-from tieline.registry import Key
+from tieline.registry import Key, hearing
 
 
 @pytest.fixture
@@ -267,6 +267,29 @@ def test_a_tail_that_says_nonsense_or_skips_is_no_way_in(lied_to):
     names = lie(real, liar, twist)
     until(lambda: all(us.counts(name) for name in names))
     name = honest.own("lab").publish("y")
+    until(lambda: us.counts(name))
+
+
+def test_a_tail_that_falls_silent_is_opened_anew_at_once(lied_to, monkeypatch):
+    """Not only when the logs would be listed again without one: after a cut the next record comes as fast as ever."""
+    us, _, real, liar = lied_to
+    monkeypatch.setattr(puller, "SILENCE_S", 1.0)
+    monkeypatch.setattr(hearing, "POLL_MS", 3_600_000)
+    silent = []
+
+    async def twist(request, said):
+        if not tails(request) or len(silent) == 2:
+            return None
+        silent.append(request.path)
+        out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await out.prepare(request)
+        await out.write(b":\n\n")
+        await asyncio.sleep(30)
+        return out
+
+    lie(real, liar, twist)
+    until(lambda: len(silent) == 2 and liar.calls.count("/v1/tail") >= 4 and us.branch(real)["is_listening"])
+    name = real.own("lab").publish("after")
     until(lambda: us.counts(name))
 
 

@@ -224,7 +224,9 @@ class Puller:
                         await self._room.acquire()
                         self._inputs.put_nowait(follow.TailSaid(line=tail_line_of(event.data)))
         except TielineError as error:
-            reason, is_peer = _reason(error), error.code not in AT_FAULT
+            # One that was open and fell silent was cut: as soon as the peer can be asked, another one is opened.
+            is_cut = opened.is_set() and error.code == "timeout"
+            reason, is_peer = _reason(error), is_cut or error.code not in AT_FAULT
         finally:
             waiting.cancel()
         self._inputs.put_nowait(follow.TailEnded(reason=reason, is_peer=is_peer))
