@@ -9,9 +9,11 @@ from use_world import LIMITS, MAKERS
 from peer_world import until
 from tieline.drivers.peers.client import PeerClient
 from tieline.model.error import TielineError
+from tieline.model.peer import DelegatedToken
 from tieline.model.peerlog import LogMark, LogPieces, LogsWanted
 from tieline.model.protocol import Offer, PaidClaims, PeerAnswers, PeerOrders, ReportPage
 from tieline.model.task import Mount, Task
+from tieline.registry.delegated import sealed_token
 
 CONTENT = b"bytes of somebody else"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -70,6 +72,31 @@ def test_bytes_of_another_hash_are_not_kept(pair):
 
     refused("check_failed", a, b, lie)
     assert b.platform.blobs.count == 0
+
+
+def test_an_offer_that_came_over_more_exchanges_than_are_allowed_is_refused_by_name(pair):
+    a, b = pair
+    middle = tuple(f"cn.{name}/exchange/main" for name in "xyz")
+    now_s = a.clock.now_ms() // 1000
+    right = DelegatedToken(
+        id="j-1.1", by=a.id, to=b.id, user="u", scopes=("run",), nb_s=now_s, exp_s=now_s + 600, owner="cn.a",
+        job="cn.a/job/j-1", run="j-1.1", pool="cn.b.lab/pool/cpu",
+    )  # fmt: skip
+    token = sealed_token(right, a.keys.key, a.keys.kid)
+    for path, code in (((*middle, a.id), "path_long"), ((*middle, "cn.w/exchange/main"), "path_wrong")):
+        offer = Offer(
+            run="j-1.1", job="cn.a/job/j-1", epoch=1, pool="cn.b.lab/pool/cpu", task=Task(run="true"), alternative=0,
+            user="u", user_owner="cn.a", core_count=1, memory_bytes=0, accelerator_count=0, stop_after_s=0,
+            price_micro_cny_per_unit_hour=1, ttl_ms=60_000, state="offered", path=path,
+            token=token,
+        )  # fmt: skip
+        orders = PeerOrders(orders=(offer,))
+        said = as_peer(
+            a, b, lambda client, body=orders: client.call("POST", "/v1/peer/orders", PeerAnswers, body=body, key=None)
+        )
+        (report,) = said.answers[0].reports
+        assert (report.run, report.reason.code) == ("j-1.1", code)
+    assert not b.view.guests
 
 
 def test_an_offer_does_not_name_the_bytes_of_others(pair):
