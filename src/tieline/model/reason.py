@@ -13,6 +13,7 @@ from tieline.model.quantity import show_duration, show_money, show_size
 from tieline.model.rule import RULES
 
 Value = int | str
+REFUSED = "refused_by_owner"
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -265,6 +266,10 @@ def sentence(reason: Reason, lang: str = "en") -> str:
     """Say ``reason`` in one sentence; a code that is not in the catalogue is said as itself with its values."""
     shown = _Shown({name: show_value(name, value) for name, value in reason.values.items()})
     template = CATALOGUE.get(reason.code)
+    if reason.code == REFUSED and len(shown) > 1 and shown["why"] in CATALOGUE and shown["why"] != REFUSED:
+        shown["why"] = sentence(
+            Reason(code=shown["why"], values=reason.values), lang
+        )  # what was said there, with its figures
     if template is None:
         return " ".join([reason.code, *(f"{name}={value}" for name, value in shown.items())])
     return template[1 if lang == "zh" else 0].format_map(shown)
