@@ -149,7 +149,7 @@ def test_waiting_for_a_job_ends_when_it_ends_and_not_before(busy):
     busy.gz.report(
         {"report": "ended", "run": run["id"], "epoch": run["epoch"], "state": "succeeded", "exit_codes": [0]}
     )
-    waiter.join(10)
+    waiter.join(30)
     assert answers[0]["job"]["state"] == "succeeded"
     assert busy.platform.hub.waiters == {}
     assert busy.alice.get(f"/v1/jobs/{short(job)}?wait_s=60").json()["job"]["state"] == "succeeded"

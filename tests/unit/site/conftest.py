@@ -17,7 +17,7 @@ import pytest
 def no_process_is_left(tmp_path: Path) -> Iterator[None]:
     """Whatever a test leaves running below its folder is ended."""
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     for path in tmp_path.rglob("identity"):
         with contextlib.suppress(OSError, ValueError):
             pid = json.loads(path.read_text().splitlines()[0])["pid"]
