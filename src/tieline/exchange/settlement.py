@@ -155,7 +155,7 @@ def _paid(
     """The line with what is paid of a claim that is sound, and why the rest is not."""
     observed_ms = max(0, now_ms - run.offered_ms)
     metered_ms = claim.duration_ms
-    if claim.site_receipt and terms.site_public:
+    if terms.site_public:  # without its word nobody can say that it ran there at all
         reading = reading_of(claim.site_receipt, terms.site_public, run.site)
         metered_ms = 0 if reading is None else reading.duration_ms
     paid_ms = min(claim.duration_ms, observed_ms, metered_ms)

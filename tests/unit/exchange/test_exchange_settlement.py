@@ -54,6 +54,7 @@ class Case:
             "unit": "core", "unit_count": CORES, "duration_ms": duration_ms, "unit_seconds": unit_seconds,
             "price_micro_cny_per_unit_hour": PRICE, "charge_micro_cny": charge.charge_micro_cny,
             "remainder": charge.remainder, "state": "succeeded", "ended_ms": self.a.now_ms,
+            "site_receipt": reading(self, max(0, duration_ms)),
         }  # fmt: skip
         return UsageClaim(**(said | changes))
 
@@ -233,6 +234,13 @@ def test_what_the_site_did_not_measure_is_disputed() -> None:
     case = Case()
     case.end(case.claim(site_receipt=reading(case, 9_000)))
     assert case.usage.charge_micro_cny == 18_000_000
+
+
+def test_without_the_sites_word_nothing_is_paid_where_its_key_is_known() -> None:
+    case = Case()
+    case.end(case.claim(site_receipt=""))
+    assert (case.usage.charge_micro_cny, case.usage.disputed_micro_cny) == (0, 18_000_000)
+    assert case.answer().why.code == "claim_over_meter"
 
 
 @pytest.mark.parametrize("what", ["key", "site"])
