@@ -13,7 +13,7 @@ from tieline.model.rekeying import RekeyBody, RekeyView
     "/v1/keys",
     tag="records",
     is_change=True,
-    errors=("unauthenticated", "forbidden", "conflict", "record_refused"),
+    errors=("unauthenticated", "forbidden", "not_found", "conflict", "record_refused"),
     example={"owner": "cn.demo.none", "public": "A" * 43, "is_revoking": True},
 )
 async def rekey_owner(call: Call, body: RekeyBody) -> RekeyView:
