@@ -24,6 +24,7 @@ from tieline.cli.face import (
     verb,
     yes,
 )
+from tieline.cli.root import root
 
 if TYPE_CHECKING:
     from tieline.model.peering import BranchPage, BranchView
@@ -300,6 +301,7 @@ def _trouble(each: BranchView) -> str:
 for _each in (add, ls, accept, grant, clear, rm):
     peer.add_command(_each)
 exchange.add_command(peer)
+exchange.add_command(root)
 exchange.add_command(status)
 exchange.add_command(backup)
 exchange.add_command(restore)

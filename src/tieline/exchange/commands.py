@@ -254,6 +254,13 @@ class ChangePeer(Command, frozen=True, kw_only=True):
     quota: Quota | None = None
 
 
+class ChangeRoot(Command, frozen=True, kw_only=True):
+    """Pin ``public`` as the key of ``prefix``; without a key the prefix is believed no longer. Reply: PinnedRoot."""
+
+    prefix: str
+    public: str = ""
+
+
 class BlamePeer(Command, frozen=True, kw_only=True):
     """The shell found proof against a peer: rolled back, forged, equivocated. Reply: Peer, with its fault."""
 

@@ -27,6 +27,7 @@ from tieline.exchange.reading import read_sites, read_situation, read_state, why
 from tieline.exchange.records import forget_records, store_record
 from tieline.exchange.rekeying import rekey_owner
 from tieline.exchange.replication import take_page
+from tieline.exchange.roots import change_root
 from tieline.exchange.runs import take_report
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
@@ -60,6 +61,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.TakePeering: take_peering,
     ask.ChangePeer: change_peer,
     ask.BlamePeer: blame_peer,
+    ask.ChangeRoot: change_root,
     ask.TakePage: take_page,
     ask.TakeBranch: take_branch,
     ask.ReadBranches: read_branches,

@@ -341,6 +341,13 @@ def _check_place(view: View, greeting: Greeting, role: PeerRole) -> None:
     for other in view.peers.values():
         if other.prefix == prefix and other.id != greeting.id and other.state is not PeerState.REMOVED:
             raise TielineError("conflict", f"`{prefix}` is the prefix of `{other.id}` already", hints=LS)
+    pinned = next((root for root in view.roots if root.prefix == prefix), None)
+    if pinned is not None and pinned.public != greeting.public:
+        raise TielineError(
+            "conflict",
+            f"`{prefix}` is pinned to the key {fingerprint(pinned.public)}, and this is {fingerprint(greeting.public)}",
+            hints=(f"tieline exchange root rm {prefix}  # if its key was really replaced",),
+        )
     if not is_under(prefix, ours):
         return
     label = prefix.removeprefix(ours + ".")

@@ -154,7 +154,7 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
     if "head" not in tables:
         tables = _narrowed(tables)
     for row in tables["exchange"]:
-        view.exchange = msgspec.json.decode(row["doc"], type=ExchangeRow)
+        view.put_exchange(msgspec.json.decode(row["doc"], type=ExchangeRow))
     for row in tables["token"]:
         token = msgspec.json.decode(row["doc"], type=Token)
         view.tokens[token.sha256] = token

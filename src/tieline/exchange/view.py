@@ -27,7 +27,7 @@ from tieline.model import event as fact
 from tieline.model.job import JOB_ENDED, JOB_NEXT, RUN_ENDED, RUN_NEXT, Job, JobState, Run, RunState, Usage
 from tieline.model.limits import Limits
 from tieline.model.party import Site, Token
-from tieline.model.peer import BranchState, Cursor, Peer, PeerState, SiteState
+from tieline.model.peer import BranchState, Cursor, Peer, PeerState, PinnedRoot, SiteState
 from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
 from tieline.model.record import DelegatedKey, Root
@@ -53,6 +53,7 @@ class ExchangeRow(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     public: str
     session: str = ""  # of the logs of records that this exchange serves; a restore begins a new one
+    roots: tuple[PinnedRoot, ...] = ()  # prefixes that are believed beside those of peers
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +157,23 @@ class View:
         self.supply.touch(site.id)
         self.touch("site", site.id, site)
 
+    @property
+    def roots(self) -> tuple[PinnedRoot, ...]:
+        """Prefixes that an admin believes without peering."""
+        return self.exchange.roots if self.exchange is not None else ()
+
+    def put_exchange(self, row: ExchangeRow) -> None:
+        """Keep who this exchange is, and whom it believes beside its peers."""
+        before, self.exchange = self.roots, row
+        for root in before:
+            is_peer = any(peer.prefix == root.prefix and peer.state is PeerState.ACTIVE for peer in self.peers.values())
+            if root not in row.roots and not is_peer:
+                self.catalogue.unpin(root.prefix)
+        for root in row.roots:
+            if root not in before:
+                self._pin(root.prefix, root.public)
+        self.touch("exchange", row.id, row)
+
     def put_peer(self, peer: Peer) -> None:
         """Keep a peer; while it is active, its key speaks for its prefix, unless that prefix is ours to give."""
         before = self.peers.get(peer.id)
@@ -168,14 +186,19 @@ class View:
     def _trust(self, peer: Peer) -> None:
         """Pin or unpin a peer's key."""
         if peer.state is PeerState.ACTIVE and not peer.prefix.startswith(self.prefix + "."):
-            kid = f"{peer.prefix}#exchange"
-            key = DelegatedKey(kid=kid, public=peer.public, nb=0, exp=253_402_300_799)
-            self.catalogue.pin(Root(prefix=peer.prefix, keys=(key,)))
+            self._pin(peer.prefix, peer.public)
         elif peer.state is PeerState.REMOVED:
             self.branches.pop(peer.id, None)
             others = (each for each in self.peers.values() if each.state is PeerState.ACTIVE)
             if peer.prefix != self.prefix and all(each.prefix != peer.prefix for each in others):
                 self.catalogue.unpin(peer.prefix)
+                for root in self.roots:
+                    if root.prefix == peer.prefix:
+                        self._pin(root.prefix, root.public)
+
+    def _pin(self, prefix: str, public: str) -> None:
+        key = DelegatedKey(kid=f"{prefix}#exchange", public=public, nb=0, exp=253_402_300_799)
+        self.catalogue.pin(Root(prefix=prefix, keys=(key,)))
 
     def put_cursor(self, cursor: Cursor) -> None:
         """Note how far the log of one prefix was taken from one peer."""
@@ -468,6 +491,12 @@ def _peer_changed(view: View, event: fact.PeerChanged, now_ms: int) -> None:
     view.put_peer(event.peer)
 
 
+def _root_changed(view: View, event: fact.RootChanged, now_ms: int) -> None:
+    assert view.exchange is not None
+    kept = tuple(root for root in view.roots if root.prefix != event.root.prefix)
+    view.put_exchange(replace(view.exchange, roots=(*kept, event.root) if event.is_pinned else kept))
+
+
 def _stored_again(kept: Judged) -> fact.RecordStored:
     held = kept.held
     return fact.RecordStored(
@@ -533,6 +562,7 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.QuoteChanged: _quote_changed,
     fact.SessionRenewed: _session_renewed,
     fact.PeerChanged: _peer_changed,
+    fact.RootChanged: _root_changed,
     fact.RecordsTaken: _records_taken,
     fact.ReportsTaken: _reports_taken,
     fact.UsageAnswered: _usage_answered,

@@ -13,7 +13,7 @@ import msgspec
 
 from tieline.model.job import Job, JobState, Output, Run, RunState, Usage
 from tieline.model.party import Site, Token
-from tieline.model.peer import Cursor, Peer
+from tieline.model.peer import Cursor, Peer, PinnedRoot
 from tieline.model.plan import Quote
 from tieline.model.project import Project
 from tieline.model.reason import Reason
@@ -330,6 +330,18 @@ class PeerChanged(Event, frozen=True, kw_only=True, tag="peer_changed"):
         return self.peer.id
 
 
+class RootChanged(Event, frozen=True, kw_only=True, tag="root_changed"):
+    """An admin pinned the key of a prefix, or believes it no longer."""
+
+    root: PinnedRoot
+    is_pinned: bool
+
+    @property
+    def subject(self) -> str:
+        """The prefix."""
+        return self.root.prefix
+
+
 class RecordsTaken(Event, frozen=True, kw_only=True, tag="records_taken"):
     """A page of a peer's log: records that were verified and are kept, as signed, and how far the log was taken.
 
@@ -446,6 +458,7 @@ Events = (
     | QuoteChanged
     | SessionRenewed
     | PeerChanged
+    | RootChanged
     | RecordsTaken
     | ReportsTaken
     | UsageAnswered

@@ -29,6 +29,14 @@ Prefix = Annotated[str, msgspec.Meta(max_length=MAX_IDENTIFIER_BYTES, pattern=rf
 Url = Annotated[str, msgspec.Meta(max_length=400, pattern=r"\Ahttps?://[^\s]+\Z")]
 
 
+class PinnedRoot(msgspec.Struct, frozen=True, kw_only=True):
+    """A prefix whose key an admin here chose to believe, without peering with its exchange."""
+
+    prefix: Prefix
+    public: str  # of its exchange
+    since_ms: int
+
+
 class PeerRole(StrEnum):
     """What the other exchange is to this one."""
 

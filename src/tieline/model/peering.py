@@ -5,6 +5,7 @@
     greeting   GET  /v1/greeting?nonce                     who this is, signed
     peers      POST /v1/peers   GET /v1/peers   POST /v1/peers/{id}/accept|grant|clear   DELETE /v1/peers/{id}
                POST /v1/peers/requests (another exchange asks)   GET /v1/standing (how the caller stands here)
+    roots      POST /v1/roots   GET /v1/roots   DELETE /v1/roots/{prefix}
     logs       GET  /v1/logs | /v1/logs/{prefix}/records | .../snapshot | .../digest   GET /v1/tail (SSE)
                POST /v1/logs/{prefix}/buckets | .../fetch
 """
@@ -20,6 +21,7 @@ from tieline.model.kinds import KINDS
 from tieline.model.peer import PeerRole, PeerState, Prefix, Url
 from tieline.model.project import Quota
 from tieline.model.reason import Reason
+from tieline.model.record import Public
 
 KindName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(KINDS)})\Z")]
 
@@ -42,6 +44,29 @@ class PeerAddBody(Body, frozen=True, kw_only=True):
     may_use: bool = False
     quota: Quota = Quota()
     is_elsewhere: bool = False  # keep ``url`` although the exchange says that its address is another
+
+
+class RootBody(Body, frozen=True, kw_only=True):
+    """Believe what the key ``public`` signs for ``prefix``, and what it gave away below."""
+
+    prefix: Prefix
+    public: Public
+
+
+class RootView(View, frozen=True, kw_only=True):
+    """A prefix that this exchange believes by its own choice. ``peer`` is the exchange whose peering pinned it."""
+
+    prefix: str
+    public: str
+    fingerprint: str
+    peer: str  # empty: an admin pinned it by itself
+    since_ms: int
+
+
+class RootPage(View, frozen=True, kw_only=True):
+    """Every root, by prefix."""
+
+    roots: tuple[RootView, ...]
 
 
 class PeerRequestBody(Body, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ from tieline.registry.pulling import (
     Take,
     Taken,
     Ticked,
+    Trusted,
     Woken,
     is_wanted,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "Take",
     "Taken",
     "Ticked",
+    "Trusted",
     "Woken",
     "begin",
     "next_ms",

@@ -29,6 +29,7 @@ from tieline.registry.pulling import (
     TailSaid,
     Taken,
     Ticked,
+    Trusted,
     Woken,
     is_wanted,
     kinds_of,
@@ -465,6 +466,17 @@ def _cleared(turn: Turn, _: Cleared) -> None:
     turn.change(fault=None, error=None, session="", head=0)
 
 
+def _trusted(turn: Turn, _: Trusted) -> None:
+    for prefix in turn.state.paused:
+        pause = turn.state.logs[prefix].pause
+        if pause is not None and pause.code == "log_parked":
+            turn.resume(prefix)
+    for prefix, log in turn.state.logs.items():
+        if log.refused:
+            turn.put_log(prefix, session="")  # perhaps by another key: it is looked at from its beginning
+            turn.change(list_ms=turn.now_ms)
+
+
 def _begin_anew(turn: Turn, logs: Mapping[str, Log]) -> None:
     turn.change(
         logs=logs,
@@ -496,4 +508,5 @@ HEAR: dict[type, Callable[[Turn, Any], None]] = {
     NotTaken: _not_taken,
     Filtered: _filtered,
     Cleared: _cleared,
+    Trusted: _trusted,
 }

@@ -85,6 +85,10 @@ class Filtered(Input, frozen=True, kw_only=True):
     prefixes: tuple[str, ...] = ()
 
 
+class Trusted(Input, frozen=True, kw_only=True):
+    """Whom we believe has changed: what waits for a delegation may be good now."""
+
+
 class Cleared(Input, frozen=True, kw_only=True):
     """An admin cleared the peer's fault: everything is compared anew."""
 

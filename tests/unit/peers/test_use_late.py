@@ -23,7 +23,9 @@ def test_find_names_the_branch_that_did_not_answer_in_time(exchange, tieline):
         until(lambda: a.is_active(b) and branch(branch_budget_ms=10_000).get("is_reached", True))
         assert "is_late" not in branch(branch_budget_ms=10_000)
         relay.is_held = True
-        late = until(lambda: (found := branch(branch_budget_ms=100)).get("is_late") and found, why=lambda: str(branch()))
+        late = until(
+            lambda: (found := branch(branch_budget_ms=100)).get("is_late") and found, why=lambda: str(branch())
+        )
         assert late["as_of_ms"] > 0
         assert late["exchange"] == b.id
         said = tieline(a, "find", "cores >= 1")

@@ -105,7 +105,7 @@ class Duty(Protocol):
         """Do it until cancelled."""
 
     def tell(self, peer: Peer) -> None:
-        """The peer's grants, filters or fault changed."""
+        """The peer's grants, filters or fault changed, or whom we believe."""
 
     def wake(self) -> None:
         """The peer called us, so it can be reached: do not wait any longer."""
@@ -220,6 +220,9 @@ class Federation:
         for entry in entries:
             if isinstance(entry.event, fact.PeerChanged):
                 self._put(entry.event.peer)
+            elif isinstance(entry.event, fact.RootChanged):
+                for branch in self.branches.values():
+                    branch.tell(branch.peer)
 
     def heard(self, peer: str) -> None:
         """The peer called us."""

@@ -69,8 +69,9 @@ class Puller:
     # -- told by the federation ---------------------------------------------------------------------------------------
 
     def tell(self, peer: Peer) -> None:
-        """Filters or fault changed."""
+        """Filters or fault changed, or whom we believe."""
         before, self.peer = self.peer, peer
+        self._inputs.put_nowait(follow.Trusted())
         if (before.kinds, before.prefixes) != (peer.kinds, peer.prefixes):
             self._inputs.put_nowait(follow.Filtered(kinds=pulled_kinds(peer), prefixes=peer.prefixes))
         if before.fault is not None and peer.fault is None:

@@ -10,7 +10,7 @@ from tieline.exchange import commands as ask
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import Job
 from tieline.model.party import Site, Token
-from tieline.model.peer import Peer
+from tieline.model.peer import Peer, PinnedRoot
 from tieline.model.plan import Quote
 from tieline.model.project import Project
 
@@ -27,6 +27,7 @@ REPLIES: dict[type[ask.Command], Any] = {
     ask.AcceptQuote: Job,
     ask.AskPeer: Peer,
     ask.ChangePeer: Peer,
+    ask.ChangeRoot: PinnedRoot,
     ask.ChangeProject: Project,
 }
 GROWING: frozenset[type] = frozenset(
