@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tieline.model.job import Job, Run
 from tieline.model.party import Role
 from tieline.model.peer import DelegatedToken
-from tieline.registry.delegated import MOST_TTL_S, TTL_S, sealed_token
+from tieline.registry.delegated import MOST_RUN_S, TTL_S, sealed_token
 
 if TYPE_CHECKING:
     from tieline.api.platform import Platform
@@ -26,7 +26,7 @@ def run_token(platform: Platform, job: Job, run: Run) -> dict[str, str]:
     if not job.task.token:
         return {}
     now_s = platform.clock.now_ms() // 1_000
-    life_s = run.stop_after_s + job.task.grace_s + TTL_S if run.stop_after_s else MOST_TTL_S
+    life_s = run.stop_after_s + job.task.grace_s + TTL_S if run.stop_after_s else MOST_RUN_S
     token = DelegatedToken(
         id=f"d-{secrets.token_hex(8)}",
         by=platform.exchange.id,
@@ -34,7 +34,7 @@ def run_token(platform: Platform, job: Job, run: Run) -> dict[str, str]:
         user=job.user,
         scopes=tuple(dict.fromkeys(job.task.token)),
         nb_s=now_s,
-        exp_s=now_s + min(life_s, MOST_TTL_S),
+        exp_s=now_s + min(life_s, MOST_RUN_S),
         owner=job.user_owner,
         project=job.project,
         job=job.id,

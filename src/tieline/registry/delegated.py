@@ -29,6 +29,7 @@ from tieline.registry.rules import SKEW_S, shown_time
 MARK = "tld."
 MOST_CHARACTERS = 6_000
 MOST_TTL_S = 86_400
+MOST_RUN_S = 400 * 86_400  # of a run's own token at the exchange that keeps the run: it is void when the run is over
 TTL_S = 3_600
 PASSED_ON = (Role.OWNER, Role.USER, Role.AUDITOR, Role.REGULATOR)  # an admin's own right is never passed on
 _FORM = re.compile(r"tld\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
@@ -44,7 +45,7 @@ def sealed_token(token: DelegatedToken, key: Key, kid: str) -> str:
     """``token`` as one word, signed by the exchange that passes the right on.
 
     Raises TielineError `invalid_request` for what no exchange would take: no scope or an unknown one, a life that is
-    not positive or longer than `MOST_TTL_S`, a job's token with a scope that is of no job.
+    not positive or longer than `most_s`, a job's token with a scope that is of no job.
     """
     _check_form(token)
     envelope = msgspec.json.decode(sign_statement(token, key, kid, DELEGATED), type=dict[str, str])
@@ -78,9 +79,14 @@ def opened_token(text: str, public: str, *, by: str, to: str, now_s: int) -> Del
         raise refusal("token_early", begins=shown_time(token.nb_s))
     if token.exp_s <= now_s:
         raise refusal("token_expired", token=token.id[:80], ended=shown_time(token.exp_s))
-    if token.exp_s - token.nb_s > MOST_TTL_S:
-        raise refusal("token_long", most_us=MOST_TTL_S * 1_000_000)
+    if token.exp_s - token.nb_s > most_s(token):
+        raise refusal("token_long", most_us=most_s(token) * 1_000_000)
     return token
+
+
+def most_s(token: DelegatedToken) -> int:
+    """How long a token may live: a run's own as long as a run may go on, any other a day."""
+    return MOST_RUN_S if token.run and token.by == token.to else MOST_TTL_S
 
 
 def require(token: DelegatedToken, scope: str, *, job: str = "", run: str = "", pool: str = "", user: str = "") -> None:
@@ -139,8 +145,8 @@ def _check_form(token: DelegatedToken) -> None:
         if token.job and not SCOPES[scope].is_of_job:
             raise TielineError("invalid_request", f"`{scope}` cannot be bound to one job", where="scopes")
     life_s = token.exp_s - token.nb_s
-    if not 0 < life_s <= MOST_TTL_S:
-        raise TielineError("invalid_request", f"{life_s:,} s is no life of 1 to {MOST_TTL_S:,} s", where="ttl_s")
+    if not 0 < life_s <= most_s(token):
+        raise TielineError("invalid_request", f"{life_s:,} s is no life of 1 to {most_s(token):,} s", where="ttl_s")
 
 
 def _check_known(scope: str) -> None:

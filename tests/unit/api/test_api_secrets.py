@@ -217,6 +217,18 @@ def test_a_token_of_a_run_that_is_over_is_void_while_its_job_goes_on(busy):
     assert reasons_of(busy.bearer(said["TIELINE_TOKEN"]).get("/v1/me"), "unauthenticated") == ["token_run_ended"]
 
 
+def test_a_token_lives_as_long_as_a_run_without_a_limit(busy):
+    task = {"name": "t", "run": "x", "token": ["read:job"], "resources": [{"core_count": 1}]}
+    job = submit(busy.alice, {"tasks": [task]})[0]
+    said, run = given(busy, busy.gz, job)
+    assert not run.get("stop_after_s")
+    busy.clock.advance(30 * 86_400_000)
+    holder = busy.bearer(said["TIELINE_TOKEN"])
+    assert holder.get("/v1/me").json()["scopes"] == ["read:job"]
+    busy.clock.advance(371 * 86_400_000)
+    assert reasons_of(holder.get("/v1/me"), "unauthenticated") == ["token_expired"]
+
+
 def test_a_narrow_token_gives_no_run_more_than_it_has(busy):
     scopes = {"scopes": ["submit", "read:job"], "ttl_s": 600}
     holder = busy.bearer(busy.alice.post("/v1/tokens/delegated", json=scopes).json()["secret"])

@@ -109,6 +109,7 @@ HOSTILE = {
     "not yet": (forged({**PLAIN, "nb_s": NOW_S + 301}), "token_early"),
     "over": (forged({**PLAIN, "nb_s": NOW_S - 60, "exp_s": NOW_S}), "token_expired"),
     "for ever": (forged({**PLAIN, "exp_s": NOW_S + MOST_TTL_S + 1}), "token_long"),
+    "for a run elsewhere": (forged({**PLAIN, "run": "r-1", "exp_s": NOW_S + MOST_TTL_S + 1}), "token_long"),
 }
 
 
