@@ -25,7 +25,7 @@ LS = ("tieline exchange root ls",)
 def change_root(view: View, command: ChangeRoot, now_ms: int, ids: Ids) -> Decision:
     """Pin the key of a prefix, or believe it no longer. A pinned key stays until it is removed."""
     allow(command.actor, Role.ADMIN, what="choose whom this exchange believes")
-    prefix = checked_prefix(command.prefix)
+    prefix = checked_prefix(command.prefix) if command.public else command.prefix[:200]
     before = next((root for root in view.roots if root.prefix == prefix), None)
     if not command.public:
         if before is None:

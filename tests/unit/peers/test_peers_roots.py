@@ -86,6 +86,7 @@ def test_a_root_is_nobodys_to_take(exchange):
     assert refusal(add("cn", weak)) == "record_refused"
     assert refusal(add("CN", key)) == "invalid_request"
     assert refusal(mill.http.delete("/v1/roots/cn")) == "not_found"
+    assert refusal(mill.http.delete("/v1/roots/cn~x")) == "not_found"  # no prefix at all
     assert add("cn", key).status_code == 201
     assert add("cn", key).status_code == 201  # the same again
     assert refusal(add("cn", hub.keys.key.public)) == "conflict"
