@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 STATE = "up.json"
 OWNER, SITE = "me", "here"
+SCOPES = ("national", "regional", "industry", "enterprise")
 
 
 @verb("up")
@@ -21,6 +22,7 @@ OWNER, SITE = "me", "here"
 @option("--host", default="127.0.0.1", help="up_host")
 @option("--port", default=0, type=click.IntRange(0, 65_535), help="up_port")
 @option("--prefix", default="local", help="up_prefix")
+@option("--scope", default="enterprise", type=click.Choice(SCOPES), help="up_scope")
 @option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="up_config")
 @option("--tls-cert", default="", help="up_tls_cert")
 @option("--tls-key", default="", help="up_tls_key")
@@ -33,7 +35,7 @@ OWNER, SITE = "me", "here"
 @option("--no-site", is_flag=True, help="up_no_site")
 @as_json
 def up(
-    folder: Path | None, host: str, port: int, prefix: str, config: Path | None, tls_cert: str,
+    folder: Path | None, host: str, port: int, prefix: str, scope: str, config: Path | None, tls_cert: str,
     tls_key: str, public_url: str, insecure_bind: bool, store: str, shared: str, share_port: bool,
     internal_url: str, no_site: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -45,7 +47,7 @@ def up(
     from tieline.client import context
 
     folder = folder or context.home() / "up"
-    options = ["--host", host, "--port", str(port), "--prefix", prefix]
+    options = ["--host", host, "--port", str(port), "--prefix", prefix, "--scope", scope]
     options += ["--tls-cert", tls_cert, "--tls-key", tls_key] if tls_cert else []
     options += ["--public-url", public_url] if public_url else []
     options += ["--insecure-bind"] if insecure_bind else []

@@ -170,6 +170,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "opt_up_host": ("address that the exchange listens on", "平台监听的地址"),
     "opt_up_port": ("port; 0 takes a free one", "端口；0 表示任选空闲端口"),
     "opt_up_prefix": ("prefix that this exchange gives away", "本平台用于授予的标识前缀"),
+    "opt_up_scope": ("what this exchange says that it is for; written at the first start", "本平台声明的层级，首次启动时写定"),
     "opt_up_config": ("site.yaml of the site on this machine", "本机算力节点的 site.yaml"),
     "opt_up_tls_cert": ("certificate chain, PEM", "证书链（PEM）"),
     "opt_up_tls_key": ("private key, PEM", "私钥（PEM）"),
