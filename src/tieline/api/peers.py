@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from typing import Annotated
 
 import msgspec
@@ -37,6 +38,7 @@ from tieline.model.peering import (
 from tieline.registry import fingerprint
 
 ENVELOPE_EXAMPLE = '{"payload":"e30","protected":"e30","signature":"AA"}'
+SILENT = ("exchange_unreachable", "timeout")
 PEER_LINKS = tuple(
     Follow(operation=name, parameter="peer", pointer="/exchange")
     for name in ("accept_peer", "grant_peer", "clear_peer")
@@ -61,7 +63,7 @@ async def read_greeting(call: Call, query: NonceQuery) -> GreetingView:
     tag="peers",
     status=201,
     is_change=True,
-    errors=("conflict", "address_refused", "exchange_unreachable", "timeout", "check_failed"),
+    errors=("conflict", "address_refused", "not_found", "exchange_unreachable", "timeout", "check_failed"),
     follows=PEER_LINKS,
     example={"url": "https://exchange.example", "role": "peer"},
 )
@@ -72,7 +74,7 @@ async def add_peer(call: Call, body: PeerAddBody) -> BranchView:
     """
     platform = call.platform
     nonce = secrets.token_urlsafe(24)
-    statement = await greet(platform.signer, body.url, nonce)
+    statement = await _greeted(platform, body.url, nonce)
     found = checked_introduction(statement, nonce, platform.clock.now_ms())
     if body.fingerprint and fingerprint(found.public) != body.fingerprint:
         raise TielineError(
@@ -102,6 +104,21 @@ async def add_peer(call: Call, body: PeerAddBody) -> BranchView:
     if standing.state is PeerState.ACTIVE and peer.state is PeerState.ASKED:
         await platform.ask(ChangePeer(actor=call.actor, peer=peer.id, what="confirm"))
     return await branch_of(platform, call.actor, peer.id)
+
+
+async def _greeted(platform: Platform, url: str, nonce: str) -> str:
+    """The greeting of whoever answers at ``url``. Nobody there is the caller's to mend: no failure of this exchange."""
+    try:
+        return await greet(platform.signer, url, nonce)
+    except TielineError as error:
+        if error.code not in SILENT:
+            raise
+        raise TielineError(
+            "not_found",
+            f"no exchange answers at `{url}`: {error.message}",
+            where="url",
+            hints=(f"curl -sS {shlex.quote(url.rstrip('/') + '/healthz')}  # from the machine of this exchange",),
+        ) from None
 
 
 @operation(

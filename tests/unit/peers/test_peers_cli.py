@@ -1,6 +1,8 @@
 """The verbs of `tieline exchange` against two real exchanges."""
 
 import json
+import logging
+import socket
 
 from peer_world import until
 
@@ -50,3 +52,16 @@ def test_a_fault_is_said_and_cleared_and_peering_ended(exchange, tieline):
     assert two.id not in tieline(one, "exchange", "status")
     refused = tieline(one, "exchange", "peer", "add", "http://169.254.169.254", status=4)
     assert "metadata address" in refused
+
+
+def test_an_address_where_nobody_answers_is_said_once_and_is_no_failure_of_this_exchange(exchange, tieline, caplog):
+    one = exchange("cn.sh")
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        nobody = f"http://127.0.0.1:{held.getsockname()[1]}"
+    with caplog.at_level(logging.INFO, logger="tieline.api"):
+        said = tieline(one, "exchange", "peer", "add", nobody, status=1)
+        lines = until(lambda: [each for each in caplog.records if each.getMessage() == "add_peer"])
+    assert f"no exchange answers at `{nobody}`" in said
+    assert f"curl -sS {nobody}/healthz" in said
+    assert [(each.levelname, each.status) for each in lines] == [("INFO", 404)], "it was not tried again"
+    assert one.http.get("/v1/peers").json()["branches"] == []
