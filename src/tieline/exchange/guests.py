@@ -66,6 +66,7 @@ class Guest:
         self.newest: dict[str, str] = {}  # the peer's job -> its live run
         self.unanswered: dict[str, str] = {}  # our run -> theirs
         self.settled: dict[str, None] = {}
+        self.unnamed: dict[str, None] = {}  # that the peer's roll did not name: the next ticks fence them; not kept
         self.ending: dict[str, fact.RunEnded] = {}  # between a run's end and its job's
         self.serial = 0
         self.accelerator_count = 0  # asked for by live runs

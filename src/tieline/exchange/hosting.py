@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 import msgspec
 
@@ -55,6 +56,8 @@ MOST = 2**53 - 1
 SHA256 = re.compile(r"[0-9a-f]{64}")
 QUOTAS = {"card_count": "cards", "core_count": "cores", "card_hours": "card-hours", "micro_cny": "money"}
 MOST_EXPIRED = 1_000  # offers that were not booked in time, of one tick; the others follow at the next
+MOST_FENCED = 1_000  # runs that one roll, or one tick, fences; the others follow at the next tick
+MOST_STOPPED = 1_000  # runs of one peer that is none any more, asked to stop at one tick; the others follow
 
 
 def active_peer(view: View, name: str) -> Peer:
@@ -310,19 +313,24 @@ def take_stop(view: View, command: TakeStop, now_ms: int, ids: Ids) -> Decision:
 
 
 def take_roll(view: View, command: TakeRoll, now_ms: int, ids: Ids) -> Decision:
-    """A peer names every run that it believes to be here: the others, if they were offered before that, are fenced."""
+    """A peer names every run that it believes to be here: the others, if they were offered before that, are fenced.
+
+    Reply: those that are fenced at once, `MOST_FENCED` at most. The next ticks see to the rest, as many each; what
+    is left of it when this exchange restarts is found by the next roll.
+    """
     peer = active_peer(view, command.peer)
     guest = view.guests.get(peer.id)
     if guest is None:
         return Decision((), ())
     named = dict.fromkeys(command.roll.runs)
+    unnamed = [name for name in guest.live if name not in named and guest.runs[name].offered_ms < command.roll.at_ms]
+    for name in [name for name in guest.unnamed if name in named]:
+        del guest.unnamed[name]
+    guest.unnamed.update(dict.fromkeys(unnamed[MOST_FENCED:]))
+    fenced = unnamed[:MOST_FENCED]
     events: list[Events] = []
-    fenced: list[str] = []
-    for name in tuple(guest.live):
-        run = guest.runs[name]
-        if name not in named and run.offered_ms < command.roll.at_ms:
-            events.extend(fence(view, run, now_ms))
-            fenced.append(name)
+    for name in fenced:
+        events.extend(fence(view, guest.runs[name], now_ms))
     return Decision(tuple(events), tuple(fenced))
 
 
@@ -389,15 +397,40 @@ def guests_due(view: View, over: Mapping[str, None], now_ms: int, ids: Ids) -> l
             name
             for name, expires_ms in guest.waiting.items()
             if now_ms >= expires_ms and guest.runs[name].job not in over
-        ]
-        for name in late[:MOST_EXPIRED]:
+        ][:MOST_EXPIRED]
+        for name in late:
             job = view.jobs[guest.runs[name].job]
             if job.state is JobState.QUEUED:
                 why = Reason(code="offer_expired", values={"site": job.quote_pool, "run": name})
                 events.extend(end_job(view, job, JobState.FAILED, (*job.reasons, why), now_ms))
+        gone = dict.fromkeys(late)
+        for name in _unnamed(guest, gone, over):
+            gone[name] = None
+            events.extend(fence(view, guest.runs[name], now_ms))
         if guest.live and view.peers[peer].state is not PeerState.ACTIVE:
-            gone = dict.fromkeys(late)
-            for name in tuple(guest.live):
-                if name not in gone and guest.runs[name].job not in over:
-                    events.extend(stop_guest(view, guest.runs[name], "it is no peer any more", now_ms, ids))
+            events.extend(_without_peer(view, guest, gone, over, now_ms, ids))
+    return events
+
+
+def _unnamed(guest: Guest, gone: Mapping[str, None], over: Mapping[str, None]) -> list[str]:
+    """The next runs that the peer's roll did not name, as far as they still live and nothing else ends them now."""
+    for name in [name for name in guest.unnamed if name not in guest.live]:
+        del guest.unnamed[name]
+    due = (name for name in guest.unnamed if name not in gone and guest.runs[name].job not in over)
+    return list(islice(due, MOST_FENCED))
+
+
+def _without_peer(
+    view: View, guest: Guest, gone: Mapping[str, None], over: Mapping[str, None], now_ms: int, ids: Ids
+) -> list[Events]:
+    """The next runs of a peer that is none any more are asked to stop."""
+    events: list[Events] = []
+    asked = 0
+    for name in guest.live:
+        if asked == MOST_STOPPED:
+            break
+        if name not in gone and guest.runs[name].job not in over:
+            found = stop_guest(view, guest.runs[name], "it is no peer any more", now_ms, ids)
+            events.extend(found)
+            asked += bool(found)
     return events

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 from branches_world import PRICE, Federation, Node
-from exchange_world import task
+from exchange_world import ADMIN, task
 
-from tieline.exchange.commands import TakeAnswer, TakeOffer, TakePeerReports, TakeRoll, TakeStop
+from tieline.exchange import hosting
+from tieline.exchange.commands import ChangePeer, TakeAnswer, TakeOffer, TakePeerReports, TakeRoll, TakeStop, Tick
 from tieline.exchange.orders import offer_of
 from tieline.model.error import TielineError
 from tieline.model.event import RunOffered
@@ -279,6 +280,53 @@ def test_a_roll_fences_what_it_does_not_name_and_what_is_newer_than_it_stays() -
     assert b.do(TakeRoll(peer=a.id, roll=Roll(at_ms=two.offered_ms, runs=()))) == (one.run,)
     assert list(b.view.guests[a.id].live) == [two.run]
     assert b.do(TakeRoll(peer=a.id, roll=Roll(at_ms=two.offered_ms + 1, runs=(two.run,)))) == ()
+
+
+def test_a_roll_that_names_nothing_fences_a_bounded_number_at_once_and_ticks_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hosting, "MOST_FENCED", 2)
+    found, a, b = world()
+    offers = [offered(a, cards=1) for _ in range(6)]
+    for offer in offers:
+        answer(b, offer)
+    live = b.view.guests[a.id].live
+    found.clock.advance(1_000)
+    at_ms = a.now_ms
+    kept = offers[4].run
+    assert b.do(TakeRoll(peer=a.id, roll=Roll(at_ms=at_ms, runs=()))) == (offers[0].run, offers[1].run)
+    assert list(live) == [offer.run for offer in offers[2:]]
+    assert b.do(TakeRoll(peer=a.id, roll=Roll(at_ms=1, runs=(kept,)))) == ()  # what it says of older ones holds
+    before = len(b.events)
+    b.do(Tick())
+    assert list(live) == [kept, offers[5].run]
+    codes = [each.reason.code for each in b.events[before:] if type(each).__name__ == "RunEnded"]
+    assert codes == ["run_fenced", "run_fenced"]
+    b.do(Tick())
+    b.do(Tick())
+    assert list(live) == [kept]
+    assert not b.view.guests[a.id].unnamed
+
+
+def test_the_runs_of_a_peer_that_is_none_any_more_are_asked_to_stop_a_bounded_number_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hosting, "MOST_STOPPED", 2)
+    _, a, b = world()
+    for _ in range(5):
+        answer(b, offered(a, cards=1))
+    for run in b.own_runs(RunState.OFFERED):
+        b.accept(run)
+    b.do(ChangePeer(actor=ADMIN, peer=a.id, what="remove"))
+
+    def asked() -> int:
+        return sum(run.is_stop_requested for run in b.own_runs(RunState.ACCEPTED))
+
+    counts = [asked()]
+    for _ in range(4):
+        b.do(Tick())
+        counts.append(asked())
+    assert counts == [0, 2, 4, 5, 5]
 
 
 def test_reports_of_anybody_else_are_not_believed() -> None:
