@@ -23,6 +23,7 @@ from tieline.exchange.runs import lose_run, terms_of
 from tieline.exchange.settlement import Terms, nothing_for
 from tieline.exchange.showing import MOST_WAY
 from tieline.exchange.view import View
+from tieline.exchange.ways import is_above, is_admitted_by
 from tieline.model.event import Events, ReportsTaken, RunEnded
 from tieline.model.job import Output
 from tieline.model.peer import BranchState, Peer, PeerState, SiteState
@@ -153,21 +154,22 @@ def read_live(view: View, command: ReadLive, now_ms: int, ids: Ids) -> Decision:
 def apply_branch(view: View, peer: str, state: BranchState, now_ms: int) -> None:
     """Let placing know what is free behind a peer, by its newest state; last value only.
 
-    A site of our own is never behind a peer; of several ways to a site the shortest wins, then the first by name. A way
-    that comes back here, or is longer than `MOST_WAY`, is none.
+    A site of our own is never behind a peer. Of several ways to a site that over a peer whose prefix contains the
+    site's wins, since it signed what the site's owner is; then the shortest, then the first by name. A way that comes
+    back here, is longer than `MOST_WAY`, or does not end with the exchange that admitted the site, is none.
     """
     view.heard_ms[peer] = now_ms
     ways = view.ways.setdefault(peer, {})
     before = dict(ways)
     ways.clear()
-    for site in state.sites:
-        if _leads(view, peer, site):
-            ways[site.id] = len(site.path)
+    led = {site.id: site for site in state.sites if _leads(view, peer, site)}
+    for name, site in led.items():
+        ways[name] = len(site.path) + (0 if is_above(peer, name) else MOST_WAY)
     for name in before:
         if name not in ways:
             _direct(view, name)
-    for site in state.sites:
-        if site.id in ways and _direct(view, site.id) == peer:
+    for name, site in led.items():
+        if _direct(view, name) == peer:
             _open(view, site)
     view.supply.version += 1
 
@@ -178,7 +180,8 @@ def _leads(view: View, peer: str, site: SiteState) -> bool:
     path = site.path
     is_way = bool(path) and path[0] == peer and len(path) <= MOST_WAY and len(set(path)) == len(path)
     ours = view.sites.get(site.id)
-    return is_way and view.exchange.id not in path and (ours is None or ours.has_left)
+    is_theirs = view.exchange.id not in path and (ours is None or ours.has_left)
+    return is_way and is_theirs and is_admitted_by(site.id, path[-1])
 
 
 def _direct(view: View, site: str) -> str:
@@ -247,7 +250,8 @@ def close_branch(view: View, peer: str) -> None:
             continue
         leads = _direct(view, site)
         state = view.branches[leads].state if leads in view.branches else None
-        known = next((each for each in state.sites if each.id == site), None) if state is not None else None
+        said = state.sites if state is not None else ()
+        known = next((each for each in said if each.id == site and _leads(view, leads, each)), None)
         if leads and known is not None:
             _open(view, known)
         elif not leads:

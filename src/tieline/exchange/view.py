@@ -104,7 +104,7 @@ class View:
         self.cursors: dict[tuple[str, str], Cursor] = {}  # peer, prefix -> how far its log was taken
         self.branches: dict[str, Branch] = {}  # peer -> how it stands; last value only
         self.silences: dict[str, Silence] = {}  # peers that are not heard -> what of theirs goes stale; last value only
-        self.ways: dict[str, dict[str, int]] = {}  # peer -> sites that it leads to, and over how many exchanges
+        self.ways: dict[str, dict[str, int]] = {}  # peer -> sites that it leads to, and how good a way; 1 is best
         self.remote_sites: dict[str, str] = {}  # site -> the peer that leads to it; last value only
         self.said: dict[str, SiteState] = {}  # what that peer said of it last
         self.showing = Showing()  # what peers are told is free here; last value only

@@ -29,6 +29,25 @@ def is_ours(view: View, prefix: str) -> bool:
     )
 
 
+def is_admitted_by(site: str, exchange: str) -> bool:
+    """Whether a site can have been admitted by an exchange: that exchange's key gave the prefix of the site's owner.
+
+    An exchange admits sites of owners whose prefix it gave, one label below its own (`sites.join_site`), and only the
+    prefix right above can give one away (`registry.delegation.check_below`). So the site's identifier says which
+    exchange signed for it. A machine that several exchanges admit is a site with an identifier under each.
+    """
+    return _prefix(site).rpartition(".")[0] == _prefix(exchange) != ""
+
+
+def is_above(exchange: str, site: str) -> bool:
+    """Whether the prefix of an exchange contains that of a site: every delegation of the site's rests on its key."""
+    return is_under(_prefix(site), _prefix(exchange))
+
+
+def _prefix(identifier: str) -> str:
+    return identifier.partition("/")[0]
+
+
 def with_ways(view: View, plan: Plan) -> Plan:
     """``plan`` with the exchange that leads to each candidate, and how old what it rests on is."""
     if not view.remote_sites or not plan.candidates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from random import Random
 
+import msgspec
 import pytest
 from branches_world import PRICE, Federation, Node, keys_of
 from exchange_world import ADMIN, task
@@ -35,6 +36,8 @@ from tieline.model.peer import BranchState, PeerState, PoolState, SiteState
 from tieline.model.protocol import Ended, Refused
 from tieline.model.reason import Reason
 from tieline.model.task import DataUse
+
+replace = msgspec.structs.replace
 
 
 def pair(**grants: object) -> tuple[Federation, Node, Node]:
@@ -453,6 +456,81 @@ def test_what_is_behind_the_asker_is_not_told_to_it_and_loops_lead_nowhere() -> 
     a.do(TakeBranch(peer=b.id, state=BranchState(exchange=b.id, at_ms=0, head=0, sites=(*sites, mine))))
     assert a.view.remote_sites == {}
     assert a.view.supply.pools.site_flags("cn.a.home/site/own").is_admitted
+
+
+def says(node: Node, peer: str, *sites: SiteState) -> None:
+    node.do(TakeBranch(peer=peer, state=BranchState(exchange=peer, at_ms=0, head=0, sites=sites)))
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_a_peer_that_says_that_it_leads_to_a_site_that_another_admitted_draws_nothing(is_heard: bool) -> None:
+    """The owner's prefix was given by `cn.b`: whoever else says that the site is its own has no way to it."""
+    world = Federation()
+    a, b = world.add("a"), world.add("b")
+    liar = world.add("aa")  # the first by name
+    one = b.join("lab", "one")
+    a.knows(liar)
+    a.knows(b)
+    a.copy_records(b)
+    pool = PoolState(pool="cn.b.lab/pool/one", cores=8, memory_bytes=2**36)
+    state = SiteState(id=one, owner="cn.b.lab", path=(liar.id,), pools=(pool,))
+    twice = replace(state, path=(liar.id, b.id, liar.id))
+    lies = (
+        state,
+        replace(state, path=(liar.id, "cn.b.lab/exchange/main")),
+        replace(state, path=(liar.id, "cn.bb/x/y")),
+    )
+    if is_heard:
+        b.knows(a, may_use=True)
+        a.uses(b)
+        a.look(b)
+    for lie in (*lies, twice, replace(state, owner="cn.aa.lab"), replace(state, id=f"/{one}")):
+        says(a, liar.id, lie)
+        assert not a.view.ways[liar.id]
+        assert a.view.way_to(one) == (b.id if is_heard else "")
+    (job,) = a.submit(task())
+    via = a.run_of(job).via if a.view.jobs[job.id].run else ""
+    assert via == (b.id if is_heard else "")
+    honest = replace(state, path=(liar.id, b.id), pools=())
+    says(a, liar.id, honest, *lies)  # the same site again, another way: each is judged by itself
+    assert a.view.way_to(one) == (b.id if is_heard else liar.id)
+    world.cut(a, b)
+    world.pass_ms(15_000)
+    says(a, liar.id, honest, *lies)
+    assert a.view.said[one] == honest
+
+
+def test_of_several_ways_that_over_an_exchange_above_the_site_wins_and_then_the_shortest() -> None:
+    """A far exchange can be named by anybody; who signed for the site's prefix is known."""
+    world = Federation()
+    a, liar, hub = world.add("a"), world.add("aa"), world.add("b")
+    for node in (liar, hub):
+        a.knows(node)
+    far, name = "cn.b.gd/exchange/main", "cn.b.gd.lab/site/one"
+    near = SiteState(id=name, owner="cn.b.gd.lab", path=(liar.id, far))
+    says(a, liar.id, near)
+    assert a.view.way_to(name) == liar.id
+    says(a, hub.id, replace(near, path=(hub.id, "cn.x/exchange/main", far)))
+    assert a.view.way_to(name) == hub.id
+    says(a, liar.id, near)
+    assert a.view.way_to(name) == hub.id
+    says(a, hub.id)
+    assert a.view.way_to(name) == liar.id
+
+
+def test_a_machine_that_two_exchanges_admitted_is_reached_over_each_by_its_name_there() -> None:
+    """An industry exchange takes in what a region has taken in; each leads to what it gave the owner's prefix for."""
+    world = Federation()
+    a, region, trade = world.add("a"), world.add("region"), world.add("trade")
+    names = (region.join("lab", "one"), trade.join("lab", "one"))
+    world.join_up(a, region)
+    world.join_up(a, trade)
+    assert a.view.remote_sites == dict(zip(names, (region.id, trade.id), strict=True))
+    world.join_up(region, trade)
+    world.pass_ms(2_000)
+    world.cut(a, trade)
+    world.pass_ms(15_000)
+    assert a.view.remote_sites == dict.fromkeys(names, region.id)
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------
