@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tieline.network.graph import Graph, Ints, Trees
+from tieline.network.graph import Floats, Graph, Ints, Trees
 
 
 def scattered(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -32,24 +33,24 @@ class Columns:
     def __len__(self) -> int:
         return len(self.demand)
 
-    def add(self, demands: Ints, sources: Ints, targets: Ints, trees: Trees) -> int:
-        """The paths of ``trees`` for these demands, those that are there already left out; returns how many are new."""
-        rows = trees.row[sources]
-        at = targets.copy()
-        live = np.flatnonzero(np.isfinite(trees.distance[rows, targets]) & (sources != targets))
-        owner, steps = [], []
-        while len(live):
-            arc = trees.arc[rows[live], at[live]]
-            owner.append(live)
-            steps.append(arc)
-            at[live] = self.graph.tail[arc]
-            live = live[at[live] != sources[live]]
-        if not owner:
+    def add(self, demands: Ints, sources: Ints, targets: Ints, trees: Trees, most_us: Floats | None = None) -> int:
+        """The paths of ``trees`` for these demands, those that are there already and those longer than ``most_us`` (one for
+        each of them) left out; returns how many are new."""
+        who, arcs = self.graph.walked(trees, sources, targets)
+        if most_us is not None and len(who):
+            late = np.bincount(who, self.graph.delay_us[arcs], len(demands)) > most_us
+            kept = ~late[who]
+            who, arcs = who[kept], arcs[kept]
+        return self._take(demands, who, arcs)
+
+    def add_path(self, demand: int, arcs: Sequence[int]) -> int:
+        """One path, its arcs in order from the source; returns 1 if it is new, else 0."""
+        who = np.zeros(len(arcs), dtype=np.int64)
+        return self._take(np.array([demand], dtype=np.int32), who, np.array(arcs, dtype=np.int32))
+
+    def _take(self, demands: Ints, who: NDArray[np.int64], arcs: Ints) -> int:
+        if not len(who):
             return 0
-        who = np.concatenate(owner)
-        arcs = np.concatenate(steps)
-        order = np.lexsort((-np.arange(len(who)), who))  # the walk went from the target back
-        who, arcs = who[order], arcs[order]
         path, count = np.unique(who, return_counts=True)
         start = np.r_[0, np.cumsum(count)]
         sums = np.add.reduceat(self._marks[arcs], start[:-1])
@@ -64,6 +65,10 @@ class Columns:
         self.arcs = np.concatenate([self.arcs, arcs[keep].astype(np.int32)])
         self.start = np.concatenate([self.start, self.start[-1] + np.cumsum(count[fresh])])
         return int(fresh.sum())
+
+    def path(self, number: int) -> Ints:
+        """The arcs of one path, in order from its source."""
+        return self.arcs[self.start[number] : self.start[number + 1]]
 
     def by_arc(self) -> Any:
         """Arcs x paths, 1 where a path uses an arc (scipy, CSC)."""

@@ -17,6 +17,9 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 
+FAINT = 1e-12  # what an arc of weight 0 weighs
+
+
 class Graph(NamedTuple):
     """Columns of arcs. ``names`` are of nodes, in the order of their numbers."""
 
@@ -48,6 +51,28 @@ class Graph(NamedTuple):
         for link in links:
             capacity[2 * link : 2 * link + 2] = 0
         return self._replace(capacity_bps=capacity)
+
+    @property
+    def reversed(self) -> Graph:
+        """Every arc turned round, under the same number."""
+        return self._replace(tail=self.head, head=self.tail)
+
+    def walked(self, trees: Trees, sources: Ints, targets: Ints) -> tuple[NDArray[np.int64], Ints]:
+        """The way of each pair through its tree: whose (its place in ``sources``) and which arc, in order from the source.
+        Pairs that cannot be reached, or are one node, have none."""
+        rows = trees.row[sources]
+        at = targets.copy()
+        live = np.flatnonzero(np.isfinite(trees.distance[rows, targets]) & (sources != targets))
+        owner, steps = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
+        while len(live):
+            arc = trees.arc[rows[live], at[live]]
+            owner.append(live)
+            steps.append(arc)
+            at[live] = self.tail[arc]
+            live = live[at[live] != sources[live]]
+        who, arcs = np.concatenate(owner), np.concatenate(steps)
+        order = np.lexsort((-np.arange(len(who)), who))  # the walk went from the target back
+        return who[order], arcs[order]
 
     def holding(self, capacity_bps: Floats) -> Graph:
         """The same network with other capacities, such as those that are left."""
@@ -81,7 +106,7 @@ def trees_of(graph: Graph, weight: Floats, sources: Ints) -> Trees:
     n = graph.node_count
     up = np.flatnonzero(graph.is_up).astype(np.int32)
     # The sparse graph reads a weight of 0 as no arc.
-    light = np.maximum(weight[up], 1e-12)
+    light = np.maximum(weight[up], FAINT)
     key = graph.tail[up].astype(np.int64) * n + graph.head[up]
     order = np.lexsort((light, key))
     first = np.ones(len(order), dtype=bool)

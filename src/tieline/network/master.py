@@ -1,7 +1,7 @@
 """Master: the linear programme over the paths that are known so far, by whichever solver suits its size.
 
     maximise   sum over paths of value[demand of the path] x rate
-    subject to sum of the rates over an arc <= its capacity, sum of the rates of a demand <= what it asks, rates >= 0
+    subject to sum of the rates over an arc <= its capacity, floor <= sum of the rates of a demand <= what it asks, rates >= 0
 
 Small ones are solved exactly by HiGHS (scipy); large ones by PDLP (Applegate et al., NeurIPS 2021; OR-Tools, the extra
 ``solve``), which starts from an earlier answer and violates its bounds a little: `repaired` mends that. Where OR-Tools is
@@ -19,6 +19,7 @@ import numpy as np
 from tieline.network.graph import Floats
 
 SMALL = 40_000  # uses of arcs by paths up to which the exact solver is the quicker one
+LEEWAY = 1e-6  # of a floor: what may be missing of it
 MOST_ITERATIONS = 20_000  # of PDLP; what it has by then is repaired and bounded as ever
 
 
@@ -30,10 +31,12 @@ class Programme(NamedTuple):
     capacity: Floats
     asked: Floats
     value: Floats  # of each path
+    floor: Floats | None = None  # what each demand keeps at least; some rates must be known that do
 
 
 class Solved(NamedTuple):
-    """Rates of the paths, and what one more unit would be worth on each arc and to each demand (at least 0)."""
+    """Rates of the paths, and what one more unit would be worth on each arc (at least 0) and to each demand: below 0 where
+    its floor holds it up."""
 
     rate: Floats
     arc_price: Floats
@@ -71,14 +74,28 @@ def _exact(programme: Programme) -> Solved:
     from scipy.optimize import linprog
     from scipy.sparse import vstack
 
-    rows = vstack([programme.by_arc, programme.by_demand]).tocsc()
-    bounds = np.concatenate([programme.capacity, programme.asked])
-    answer = linprog(-programme.value, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
-    if answer.status != 0:  # 0 is always feasible and every rate is bounded by a demand
+    arcs, demands = len(programme.capacity), len(programme.asked)
+    floor = np.zeros(demands) if programme.floor is None else programme.floor
+    held = np.flatnonzero(floor > 0)
+    scale = _middling(programme.asked)
+    rows = vstack([programme.by_arc, programme.by_demand, -programme.by_demand.tocsr()[held]]).tocsc()
+    for leeway in (0.0, LEEWAY):  # floors that fill an arc to the last bit may be out of reach of a solver's arithmetic
+        bounds = np.concatenate([programme.capacity, programme.asked, -floor[held] * (1.0 - leeway)]) / scale
+        answer = linprog(-programme.value, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
+        if answer.status == 0:
+            break
+    else:  # without floors 0 is always feasible, and every rate is bounded by a demand
         raise ArithmeticError(f"the solver gave up: {answer.message}")
     price = np.maximum(-answer.ineqlin.marginals, 0.0)
-    arcs = len(programme.capacity)
-    return Solved(np.asarray(answer.x), price[:arcs], price[arcs:])
+    demand_price = price[arcs : arcs + demands].copy()
+    demand_price[held] -= price[arcs + demands :]
+    return Solved(np.asarray(answer.x) * scale, price[:arcs], demand_price)
+
+
+def _middling(bounds: Floats) -> float:
+    """A unit in which most numbers are near 1: solvers' tolerances are absolute."""
+    some = bounds[bounds > 0]
+    return float(np.median(some)) if len(some) else 1.0
 
 
 def _first_order(programme: Programme, precision: float, start: Solved | None) -> Solved:
@@ -93,6 +110,10 @@ def _first_order(programme: Programme, precision: float, start: Solved | None) -
     asked.objective_vector = -programme.value
     asked.constraint_matrix = csc_matrix(vstack([programme.by_arc, programme.by_demand]))
     asked.constraint_lower_bounds = np.full(len(bounds), -np.inf)
+    arcs = len(programme.capacity)
+    is_held = np.zeros(len(programme.asked), dtype=bool) if programme.floor is None else programme.floor > 0
+    if programme.floor is not None:
+        asked.constraint_lower_bounds[arcs:] = np.where(is_held, programme.floor / scale, -np.inf)
     asked.constraint_upper_bounds = bounds / scale
     asked.variable_lower_bounds = np.zeros(paths)
     asked.variable_upper_bounds = np.full(paths, np.inf)
@@ -107,6 +128,8 @@ def _first_order(programme: Programme, precision: float, start: Solved | None) -
         warm.primal_solution = np.concatenate([start.rate, np.zeros(paths - len(start.rate))]) / scale
         warm.dual_solution = -np.concatenate([start.arc_price, start.demand_price])
         answer = pdlp.primal_dual_hybrid_gradient(asked, how, initial_solution=warm)
-    price = np.maximum(-np.asarray(answer.dual_solution), 0.0)
-    arcs = len(programme.capacity)
-    return Solved(np.maximum(np.asarray(answer.primal_solution), 0.0) * scale, price[:arcs], price[arcs:])
+    price = -np.asarray(answer.dual_solution)
+    demand_price = np.where(is_held, price[arcs:], np.maximum(price[arcs:], 0.0))
+    return Solved(
+        np.maximum(np.asarray(answer.primal_solution), 0.0) * scale, np.maximum(price[:arcs], 0.0), demand_price
+    )

@@ -4,11 +4,13 @@ Column generation (Ford and Fulkerson 1958; Barnhart et al., Operations Research
 far, price every arc by what more of it would be worth, and look for a path of each demand that is worth more than it
 costs; one shortest-path tree a source finds them all. Where there is none left, the answer is the optimum over all paths.
 
-Every round gives a proven bound too, whatever the solver's precision. For any prices ``p >= 0`` of the arcs
+Every round gives a proven bound too, whatever the solver's precision. For any prices ``p >= 0`` of the arcs, with
+``gain = value - cheapest path by p``,
 
-    bound = sum of p x capacity + sum over demands of asked x max(0, value - cheapest path by p)
+    bound = sum of p x capacity + sum over demands of (asked where gain > 0, else floor) x gain
 
-is at least the optimum (weak duality), so `Flows.gap` is a fact and not a hope.
+is at least the optimum (weak duality), so `Flows.gap` is a fact and not a hope. Demands with a latency bound are priced over
+the paths that keep it (`bounded`); floors are kept because a routing that keeps them is where the search begins.
 
 Bounded by ``rounds``. Memory: about 60 bytes for each arc of each path.
 """
@@ -19,25 +21,28 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from tieline.network.bounded import Guide
 from tieline.network.columns import Columns
-from tieline.network.graph import Floats, Graph, Ints, Trees, trees_of
-from tieline.network.master import Programme, Solved, repaired, solved
+from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, trees_of
+from tieline.network.master import LEEWAY, Programme, Solved, repaired, solved
 
 ROUNDS: Final = 12
 ENOUGH: Final = 0.002  # relative gap at which the search ends
 FIRST_TREES: Final = 3  # by delay, then by delays that are scattered, so that paths differ
 COARSE: Final = (1e-2, 3e-3)  # precisions of the first rounds; the paths matter there, not the rates
 FINE: Final = 1e-3
-SLACK: Final = 1e-3  # a path is new if it is worth so much more than it costs, relative to its demand's value
+SLACK: Final = 1e-3  # a path is new if it is worth so much more than it costs, relative to the largest value
 
 
 class Traffic(NamedTuple):
-    """Who asks for how much. ``value``: of a bit/s carried, above 0; whole numbers of a class differ little."""
+    """Who asks for how much. ``value``: of a bit/s carried, at least 0; whole numbers of a class differ little."""
 
     source: Ints
     target: Ints
     asked_bps: Floats
     value: Floats
+    floor_bps: Floats | None = None  # what each keeps at least; `routed` wants a start that keeps them
+    most_us: Floats | None = None  # one way, of each; inf: as long as it takes
 
     @property
     def count(self) -> int:
@@ -78,32 +83,32 @@ class Flows(NamedTuple):
 def routed(
     graph: Graph, traffic: Traffic, *, start: Flows | None = None, rounds: int = ROUNDS, enough: float = ENOUGH
 ) -> Flows:
-    """Paths and rates of most value. ``start``: an answer for the same nodes, arcs and demands, at other rates or
-    capacities; its paths and prices are where the search begins."""
+    """Paths and rates of most value. ``start``: an answer for the same nodes, arcs and demands (or the first of them), at
+    other rates or capacities; its paths and prices are where the search begins."""
     sources = np.unique(traffic.source)
+    tight = _tight(graph, traffic)
     columns = Columns(graph) if start is None else start.columns.over(graph)
-    at = None if start is None else start.solved
-    if start is None:
-        _seed(graph, traffic, columns, sources)
-    best, bound = np.zeros(0), np.inf
+    known = start.traffic.count if start is not None else 0
+    if known < traffic.count:
+        _seed(graph, traffic, columns, sources, known)
+    base = np.zeros(0) if start is None else start.rate_bps
+    at = None if start is None else _widened(start.solved, traffic.count)
+    guide = _guide(graph, traffic)
+    best, bound = _first(columns, _programme(tight, columns), base), np.inf
     done = 0
     for turn in range(max(1, rounds)):
         done = turn + 1
-        programme = _programme(graph, traffic, columns)
+        programme = _programme(tight, columns)
         is_first = start is None and turn < len(COARSE)
         at = solved(programme, COARSE[turn] if is_first else FINE, at)
-        rate = topped_up(columns, programme, repaired(programme, at.rate))
-        if rate @ programme.value >= best @ programme.value[: len(best)]:
-            best = rate
-        trees = trees_of(graph, at.arc_price, sources)
-        bound = min(bound, _bound(graph, traffic, at.arc_price, trees))
-        best = np.concatenate([best, np.zeros(len(columns) - len(best))])
-        if best @ programme.value >= (1.0 - enough) * bound:
+        best = _better(columns, programme, at.rate, _grown(best, columns))
+        costs = _costs(graph, traffic, at, sources, guide)
+        bound = min(bound, _bound(tight, at.arc_price, costs.least))
+        fresh = _price(traffic, columns, at, costs)
+        if best @ programme.value >= (1.0 - enough) * bound or (not fresh and turn >= len(COARSE)):
             break
-        if not _price(traffic, columns, at, trees) and turn >= len(COARSE):
-            break
-    best = np.concatenate([best, np.zeros(len(columns) - len(best))])
-    return Flows(graph, traffic, columns, best, at or Solved(best, best[:0], best[:0]), bound, done)
+    assert at is not None
+    return Flows(graph, traffic, columns, _grown(best, columns), at, max(bound, 0.0), done)
 
 
 def topped_up(columns: Columns, programme: Programme, rate: Floats) -> Floats:
@@ -114,7 +119,7 @@ def topped_up(columns: Columns, programme: Programme, rate: Floats) -> Floats:
     floor = 1e-9 * float(programme.asked.max(initial=0.0))
     for path in np.flatnonzero(lacks[columns.demand] > floor).tolist():
         demand = columns.demand[path]
-        arcs = columns.arcs[columns.start[path] : columns.start[path + 1]]
+        arcs = columns.path(path)
         more = min(left[arcs].min(), lacks[demand])
         if more > floor:
             rate[path] += more
@@ -123,17 +128,76 @@ def topped_up(columns: Columns, programme: Programme, rate: Floats) -> Floats:
     return rate
 
 
-def _programme(graph: Graph, traffic: Traffic, columns: Columns) -> Programme:
-    by_arc, by_demand = columns.by_arc(), columns.by_demand(traffic.count)
-    return Programme(by_arc, by_demand, graph.capacity_bps, traffic.asked_bps, traffic.value[columns.demand])
+class _Tight(NamedTuple):
+    """The same question in numbers that are not larger than can matter, so that absurd ones do no harm."""
+
+    traffic: Traffic
+    capacity: Floats
+    asked: Floats
 
 
-def _seed(graph: Graph, traffic: Traffic, columns: Columns, sources: Ints) -> None:
-    """Paths that differ: by delay, and by delays that are stretched by up to three."""
-    every = np.arange(traffic.count, dtype=np.int32)
+def _tight(graph: Graph, traffic: Traffic) -> _Tight:
+    out = np.bincount(graph.tail, graph.capacity_bps, graph.node_count)
+    into = np.bincount(graph.head, graph.capacity_bps, graph.node_count)
+    asked = np.minimum(traffic.asked_bps, np.minimum(out[traffic.source], into[traffic.target]))
+    asked = np.where(traffic.source == traffic.target, 0.0, asked)
+    return _Tight(traffic, np.minimum(graph.capacity_bps, asked.sum()), asked)
+
+
+def _programme(tight: _Tight, columns: Columns) -> Programme:
+    by_arc, by_demand = columns.by_arc(), columns.by_demand(tight.traffic.count)
+    value = tight.traffic.value[columns.demand]
+    return Programme(by_arc, by_demand, tight.capacity, tight.asked, value, tight.traffic.floor_bps)
+
+
+def _widened(start: Solved, demands: int) -> Solved:
+    more = np.zeros(demands - len(start.demand_price))
+    return start._replace(demand_price=np.concatenate([start.demand_price, more]))
+
+
+def _grown(rate: Floats, columns: Columns) -> Floats:
+    return np.concatenate([rate, np.zeros(len(columns) - len(rate))])
+
+
+def _first(columns: Columns, programme: Programme, base: Floats) -> Floats:
+    """What is safe from the beginning: the start's rates where they fit, filled up."""
+    rate = topped_up(columns, programme, repaired(programme, _grown(base, columns)))
+    assert _is_held(programme, rate), "floors without a start that keeps them"
+    return rate
+
+
+def _better(columns: Columns, programme: Programme, rate: Floats, best: Floats) -> Floats:
+    """The best of what is known and what the solver says, made to fit and to keep the floors."""
+    rate = repaired(programme, rate)
+    if programme.floor is not None:
+        rate = topped_up(columns, programme._replace(asked=programme.floor), rate)
+    rate = topped_up(columns, programme, rate)
+    if _is_held(programme, rate):
+        return rate if rate @ programme.value >= best @ programme.value else best
+    # The solver's small violations cost a floor: keep the floors' part of what is known, and the rest where it fits.
+    floor = np.zeros(len(programme.asked)) if programme.floor is None else programme.floor
+    kept = best * (programme.by_demand.T @ np.minimum(1.0, floor / np.maximum(programme.by_demand @ best, 1e-12)))
+    rest = programme._replace(
+        capacity=np.maximum(programme.capacity - programme.by_arc @ kept, 0.0),
+        asked=np.maximum(programme.asked - programme.by_demand @ kept, 0.0),
+    )
+    rate = kept + topped_up(columns, rest, repaired(rest, np.maximum(rate - kept, 0.0)))
+    return rate if rate @ programme.value >= best @ programme.value else best
+
+
+def _is_held(programme: Programme, rate: Floats) -> bool:
+    if programme.floor is None:
+        return True
+    return bool(np.all(programme.by_demand @ rate >= programme.floor * (1.0 - LEEWAY) - 1e-9))
+
+
+def _seed(graph: Graph, traffic: Traffic, columns: Columns, sources: Ints, known: int) -> None:
+    """Paths that differ: by delay, and by delays that are stretched by up to three. For the demands from ``known`` on."""
+    new = np.arange(known, traffic.count, dtype=np.int32)
+    most_us = None if traffic.most_us is None else traffic.most_us[new]
     for turn in range(FIRST_TREES):
         weight = graph.delay_us * (1.0 + 2.0 * spread(graph.arc_count, turn) * (turn > 0))
-        columns.add(every, traffic.source, traffic.target, trees_of(graph, weight, sources))
+        columns.add(new, traffic.source[new], traffic.target[new], trees_of(graph, weight, sources), most_us)
 
 
 def spread(count: int, turn: int) -> Floats:
@@ -141,13 +205,54 @@ def spread(count: int, turn: int) -> Floats:
     return np.asarray(np.modf(np.arange(1, count + 1) * (0.6180339887498949 + 0.1180339887 * turn) * (turn + 1))[0])
 
 
-def _bound(graph: Graph, traffic: Traffic, price: Floats, trees: Trees) -> float:
-    gain = traffic.value - trees.distance[trees.row[traffic.source], traffic.target]
-    return float(price @ graph.capacity_bps + traffic.asked_bps @ np.maximum(gain, 0.0))
+class _Costs(NamedTuple):
+    """Of each demand, what its cheapest path costs at least; the trees of them, and paths of those that they do not suit."""
+
+    least: Floats
+    trees: Trees
+    by_tree: Ints  # demands whose cheapest path is the tree's
+    others: tuple[tuple[int, float, tuple[int, ...]], ...]  # demand, cost, arcs
 
 
-def _price(traffic: Traffic, columns: Columns, at: Solved, trees: Trees) -> int:
+def _guide(graph: Graph, traffic: Traffic) -> Guide | None:
+    if traffic.most_us is None or not np.any(np.isfinite(traffic.most_us)):
+        return None
+    return Guide(graph, traffic.target[np.isfinite(traffic.most_us)])
+
+
+def _costs(graph: Graph, traffic: Traffic, at: Solved, sources: Ints, guide: Guide | None) -> _Costs:
+    trees = trees_of(graph, at.arc_price, sources)
+    least = trees.distance[trees.row[traffic.source], traffic.target]
+    every = np.arange(traffic.count, dtype=np.int32)
+    if guide is None or traffic.most_us is None:
+        return _Costs(least, trees, every, ())
+    who, arcs = graph.walked(trees, traffic.source, traffic.target)
+    late = np.bincount(who, graph.delay_us[arcs], traffic.count) > traffic.most_us
+    to = guide.priced(at.arc_price)
+    others = []
+    for demand in np.flatnonzero(late).tolist():
+        worth = float(max(traffic.value[demand], traffic.value[demand] - at.demand_price[demand]))
+        source, target = int(traffic.source[demand]), int(traffic.target[demand])
+        found = guide.cheapest(at.arc_price, to, source, target, float(traffic.most_us[demand]), worth)
+        least[demand] = found.least
+        if found.arcs:
+            others.append((demand, found.least, found.arcs))
+    return _Costs(least, trees, every[~late], tuple(others))
+
+
+def _bound(tight: _Tight, price: Floats, least: Floats) -> float:
+    traffic = tight.traffic
+    reached = np.isfinite(least) & (traffic.source != traffic.target)
+    # Arcs of no price weigh a trifle in the trees: less than this in a whole path.
+    gain = traffic.value[reached] - np.maximum(least[reached] - FAINT * len(price), 0.0)
+    floor = np.zeros(traffic.count) if traffic.floor_bps is None else traffic.floor_bps
+    amount = np.where(gain > 0, tight.asked[reached], floor[reached] * (1.0 - LEEWAY))
+    return float(price @ tight.capacity + amount @ gain)
+
+
+def _price(traffic: Traffic, columns: Columns, at: Solved, costs: _Costs) -> int:
     """Add the cheapest path of every demand for which it is worth it."""
-    cost = trees.distance[trees.row[traffic.source], traffic.target]
-    wanted = np.flatnonzero(cost + at.demand_price < (1.0 - SLACK) * traffic.value).astype(np.int32)
-    return columns.add(wanted, traffic.source[wanted], traffic.target[wanted], trees)
+    most = traffic.value - SLACK * traffic.value.max(initial=0.0) - at.demand_price
+    wanted = costs.by_tree[costs.least[costs.by_tree] < most[costs.by_tree]]
+    fresh = columns.add(wanted, traffic.source[wanted], traffic.target[wanted], costs.trees)
+    return fresh + sum(columns.add_path(demand, arcs) for demand, cost, arcs in costs.others if cost < most[demand])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_cases import cases
 
 from tieline.network.traffic import routed
 from tieline.network.update import is_safe, steps_between
-
-from .test_network_traffic import cases
 
 
 @given(cases(), st.lists(st.integers(0, 3), min_size=6, max_size=6))
