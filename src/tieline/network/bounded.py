@@ -1,9 +1,9 @@
 """Bounded paths: the cheapest path of those that are quick enough.
 
-The cheapest path by prices may be too slow for a demand with a latency bound. The search extends labels (cost, delay) of
-paths, the most promising first (A*), guided by the exact cost and delay from each node to the target; a label that another
-one beats in both is dropped (Desrochers and Soumis, INFOR 26, 1988). It ends at the optimum, or after `MOST_LABELS` with a
-proven lower bound.
+The cheapest path by prices may be too slow for a demand with a latency bound. The search extends labels (cost, delay)
+of paths, the most promising first (A*), guided by the exact cost and delay from each node to the target; a label that
+another one beats in both is dropped (Desrochers and Soumis, INFOR 26, 1988). It ends at the optimum, or after
+`MOST_LABELS` with a proven lower bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ MOST_LABELS: Final = 50_000
 
 
 class Found(NamedTuple):
-    """The cheapest path that is quick enough, if there is one below the limit; no such path costs less than ``least``."""
+    """The cheapest path that is quick enough, if there is one below the limit; no such path costs less than
+    ``least``."""
 
     arcs: tuple[int, ...]
     least: float

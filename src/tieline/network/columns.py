@@ -34,8 +34,8 @@ class Columns:
         return len(self.demand)
 
     def add(self, demands: Ints, sources: Ints, targets: Ints, trees: Trees, most_us: Floats | None = None) -> int:
-        """The paths of ``trees`` for these demands, those that are there already and those longer than ``most_us`` (one for
-        each of them) left out; returns how many are new."""
+        """The paths of ``trees`` for these demands, those that are there already and those longer than ``most_us``
+        (one for each of them) left out; returns how many are new."""
         who, arcs = self.graph.walked(trees, sources, targets)
         if most_us is not None and len(who):
             late = np.bincount(who, self.graph.delay_us[arcs], len(demands)) > most_us

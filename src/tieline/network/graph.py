@@ -1,8 +1,8 @@
 """Graph: a topology as columns, for everything that is computed on it.
 
-Every link gives two arcs, one a direction: arcs ``2k`` and ``2k + 1`` are the two of link ``k``, so ``arc ^ 1`` is the way
-back. A link that is down, in maintenance or without capacity stays in the columns (so that numbers stay comparable between
-two states of a network) and has the capacity 0; no path uses it.
+Every link gives two arcs, one a direction: arcs ``2k`` and ``2k + 1`` are the two of link ``k``, so ``arc ^ 1`` is the
+way back. A link that is down, in maintenance or without capacity stays in the columns (so that numbers stay comparable
+between two states of a network) and has the capacity 0; no path uses it.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Graph(NamedTuple):
         return self._replace(tail=self.head, head=self.tail)
 
     def walked(self, trees: Trees, sources: Ints, targets: Ints) -> tuple[NDArray[np.int64], Ints]:
-        """The way of each pair through its tree: whose (its place in ``sources``) and which arc, in order from the source.
-        Pairs that cannot be reached, or are one node, have none."""
+        """The way of each pair through its tree: whose (its place in ``sources``) and which arc, in order from the
+        source. Pairs that cannot be reached, or are one node, have none."""
         rows = trees.row[sources]
         at = targets.copy()
         live = np.flatnonzero(np.isfinite(trees.distance[rows, targets]) & (sources != targets))
@@ -89,6 +89,11 @@ def graph_of(names: Sequence[str], links: Sequence[tuple[int, int, float, float]
     return Graph(tuple(names), tail, head, np.repeat(capacity, 2), np.repeat(delay, 2), np.repeat(delay, 2))
 
 
+def counted(of: NDArray[Any], amount: Floats, size: int) -> Floats:
+    """The sum of the amounts of each of ``size`` things; floats also where there are none."""
+    return np.bincount(of, amount, size).astype(np.float64, copy=False)
+
+
 class Trees(NamedTuple):
     """Shortest paths from each source to every node, by one weight for each arc."""
 
@@ -112,9 +117,7 @@ def trees_of(graph: Graph, weight: Floats, sources: Ints) -> Trees:
     first = np.ones(len(order), dtype=bool)
     first[1:] = key[order][1:] != key[order][:-1]
     kept = order[first]
-    matrix: Any = csr_array(
-        (light[kept], (graph.tail[up[kept]], graph.head[up[kept]])), shape=(n, n)
-    )
+    matrix: Any = csr_array((light[kept], (graph.tail[up[kept]], graph.head[up[kept]])), shape=(n, n))
     distance, before = dijkstra(matrix, indices=sources, return_predecessors=True)
     keys, arcs = key[kept], up[kept]
     at = np.searchsorted(keys, before.astype(np.int64) * n + np.arange(n)[None, :])

@@ -1,11 +1,12 @@
 """Master: the linear programme over the paths that are known so far, by whichever solver suits its size.
 
     maximise   sum over paths of value[demand of the path] x rate
-    subject to sum of the rates over an arc <= its capacity, floor <= sum of the rates of a demand <= what it asks, rates >= 0
+    subject to sum of the rates over an arc <= its capacity, floor <= sum of the rates of a demand <= what it asks,
+    rates >= 0
 
 Small ones are solved exactly by HiGHS (scipy); large ones by PDLP (Applegate et al., NeurIPS 2021; OR-Tools, the extra
-``solve``), which starts from an earlier answer and violates its bounds a little: `repaired` mends that. Where OR-Tools is
-not installed HiGHS solves everything, slower.
+``solve``), which starts from an earlier answer and violates its bounds a little: `repaired` mends that. Where OR-Tools
+is not installed HiGHS solves everything, slower.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Programme(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """Rates of the paths, and what one more unit would be worth on each arc (at least 0) and to each demand: below 0 where
-    its floor holds it up."""
+    """Rates of the paths, and what one more unit would be worth on each arc (at least 0) and to each demand: below 0
+    where its floor holds it up."""
 
     rate: Floats
     arc_price: Floats

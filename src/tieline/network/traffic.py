@@ -1,16 +1,19 @@
-"""Traffic engineering: which paths carry how much of every demand, at most value in all, over *all* paths of the network.
+"""Traffic engineering: which paths carry how much of every demand, at most value in all, over *all* paths of the
+network.
 
-Column generation (Ford and Fulkerson 1958; Barnhart et al., Operations Research 46, 1998): solve over the paths known so
-far, price every arc by what more of it would be worth, and look for a path of each demand that is worth more than it
-costs; one shortest-path tree a source finds them all. Where there is none left, the answer is the optimum over all paths.
+Column generation (Ford and Fulkerson 1958; Barnhart et al., Operations Research 46, 1998): solve over the paths known
+so far, price every arc by what more of it would be worth, and look for a path of each demand that is worth more than it
+costs; one shortest-path tree a source finds them all. Where there is none left, the answer is the optimum over all
+paths.
 
 Every round gives a proven bound too, whatever the solver's precision. For any prices ``p >= 0`` of the arcs, with
 ``gain = value - cheapest path by p``,
 
     bound = sum of p x capacity + sum over demands of (asked where gain > 0, else floor) x gain
 
-is at least the optimum (weak duality), so `Flows.gap` is a fact and not a hope. Demands with a latency bound are priced over
-the paths that keep it (`bounded`); floors are kept because a routing that keeps them is where the search begins.
+is at least the optimum (weak duality), so `Flows.gap` is a fact and not a hope. Demands with a latency bound are
+priced over the paths that keep it (`bounded`); floors are kept because a routing that keeps them is where the search
+begins.
 
 Bounded by ``rounds``. Memory: about 60 bytes for each arc of each path.
 """
@@ -23,7 +26,7 @@ import numpy as np
 
 from tieline.network.bounded import Guide
 from tieline.network.columns import Columns
-from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, trees_of
+from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, counted, trees_of
 from tieline.network.master import LEEWAY, Programme, Solved, repaired, solved
 
 ROUNDS: Final = 12
@@ -45,7 +48,7 @@ class Traffic(NamedTuple):
     most_us: Floats | None = None  # one way, of each; inf: as long as it takes
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         """How many demands there are."""
         return len(self.source)
 
@@ -73,7 +76,7 @@ class Flows(NamedTuple):
 
     def carried_bps(self) -> Floats:
         """What each demand gets."""
-        return np.bincount(self.columns.demand, self.rate_bps, self.traffic.count)
+        return counted(self.columns.demand, self.rate_bps, self.traffic.count)
 
     def load_bps(self) -> Floats:
         """What each arc carries."""
@@ -83,8 +86,8 @@ class Flows(NamedTuple):
 def routed(
     graph: Graph, traffic: Traffic, *, start: Flows | None = None, rounds: int = ROUNDS, enough: float = ENOUGH
 ) -> Flows:
-    """Paths and rates of most value. ``start``: an answer for the same nodes, arcs and demands (or the first of them), at
-    other rates or capacities; its paths and prices are where the search begins."""
+    """Paths and rates of most value. ``start``: an answer for the same nodes, arcs and demands (or the first of them),
+    at other rates or capacities; its paths and prices are where the search begins."""
     sources = np.unique(traffic.source)
     tight = _tight(graph, traffic)
     columns = Columns(graph) if start is None else start.columns.over(graph)
@@ -192,7 +195,8 @@ def _is_held(programme: Programme, rate: Floats) -> bool:
 
 
 def _seed(graph: Graph, traffic: Traffic, columns: Columns, sources: Ints, known: int) -> None:
-    """Paths that differ: by delay, and by delays that are stretched by up to three. For the demands from ``known`` on."""
+    """Paths that differ: by delay, and by delays that are stretched by up to three. For the demands from ``known``
+    on."""
     new = np.arange(known, traffic.count, dtype=np.int32)
     most_us = None if traffic.most_us is None else traffic.most_us[new]
     for turn in range(FIRST_TREES):
@@ -206,7 +210,8 @@ def spread(count: int, turn: int) -> Floats:
 
 
 class _Costs(NamedTuple):
-    """Of each demand, what its cheapest path costs at least; the trees of them, and paths of those that they do not suit."""
+    """Of each demand, what its cheapest path costs at least; the trees of them, and paths of those that they do not
+    suit."""
 
     least: Floats
     trees: Trees
