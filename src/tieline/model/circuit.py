@@ -1,8 +1,8 @@
 """Circuit 专线: a rate between two ends for a time, on a path that was proven to carry it.
 
-The order form follows the words of RFC 9543 (network slices): ends are service demarcation points, the rate, latency and
-diversity are service level objectives. One form serves every kind of line; IP circuits are driven for real (SRv6 and HTB in
-a kernel), the others are models of their attributes and say so.
+The order form follows the words of RFC 9543 (network slices): ends are service demarcation points, the rate, latency
+and diversity are service level objectives. One form serves every kind of line; IP circuits are driven for real (SRv6
+and HTB in a kernel), the others are models of their attributes and say so.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class CircuitState(StrEnum):
     DOWN = "down"
     ENDED = "ended"
     CANCELLED = "cancelled"
+
+
+CIRCUIT_ENDED = frozenset({CircuitState.ENDED, CircuitState.CANCELLED})
 
 
 class Recurrence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +105,7 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: CircuitState = CircuitState.ORDERED
     route: Route | None = None
     spare: Route | None = None
+    granted_bps: Rate = 0  # what is held, from the order's least to its most; 0: the least
     windows: tuple[Window, ...] = ()  # admitted so far; a recurring one is admitted a horizon ahead
     price_micro_cny_per_hour: int = 0
     charged_micro_cny: int = 0
@@ -110,3 +114,8 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str = ""
     ordered_ms: int = 0
     changed_ms: int = 0
+
+    @property
+    def held_bps(self) -> int:
+        """What it holds in the calendar, in each direction of each of its routes."""
+        return self.granted_bps or self.order.rate_bps

@@ -1,8 +1,9 @@
 """Admit: whether a transfer can be promised, in milliseconds, and where its bytes go.
 
-It is tried on the earliest room of few paths. Where that fails, everything in slots that have not begun is laid out anew
-together with it, the earliest deadline first; it is admitted if every promise still holds, and nothing moves otherwise. What
-was promised is never taken back for a newcomer. Best effort gets what is left after that and is promised nothing.
+It is tried on the earliest room of few paths. Where that fails, everything in slots that have not begun is laid out
+anew together with it, the earliest deadline first; it is admitted if every promise still holds, and nothing moves
+otherwise. What was promised is never taken back for a newcomer. Best effort gets what is left after that and is
+promised nothing.
 
 Nothing here changes the calendar: an answer holds the bookings to put into it.
 """
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, Value
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
 from tieline.network.calendar import Calendar
 from tieline.network.fill import Filled, Room, filled, undone
@@ -56,7 +57,7 @@ class Layout(NamedTuple):
 
 
 def admitted(
-    calendar: Calendar, order: TransferOrder, *, id: str, user: str, now_ms: int, price_of: PriceOf, project: str = ""
+    calendar: Calendar, order: TransferOrder, *, name: str, user: str, now_ms: int, price_of: PriceOf, project: str = ""
 ) -> Admitted | Refused:
     """The booking of an order, or why there is none. ``now_ms`` before the grid counts as its beginning."""
     now_ms = max(now_ms, calendar.grid.begin_ms)
@@ -64,22 +65,22 @@ def admitted(
     if wrong:
         return Refused(wrong)
     from_ms, until_ms = span_of(calendar, order, now_ms)
-    part = _part(calendar, order, id, order.size_bytes, from_ms, order.deadline_ms and until_ms)
+    part = _part(calendar, order, name, order.size_bytes, from_ms, order.deadline_ms and until_ms)
     room = Room(calendar.free[:, :-1], calendar.grid.first, calendar.grid)
     done = _fill(room, part, until_ms)
     undone(room, done)
-    made = Transfer(id=id, order=order, user=user, project=project, booked_ms=now_ms, changed_ms=now_ms)
+    made = Transfer(id=name, order=order, user=user, project=project, booked_ms=now_ms, changed_ms=now_ms)
     if not done.left_bytes or not order.deadline_ms:
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
     layout = relaid(calendar, now_ms, (part,))
     if layout is not None:
-        moved = moved_by(calendar, layout, now_ms, without=id)
-        return _priced(calendar, made, layout.pieces[id], from_ms, until_ms, moved, price_of)
+        moved = moved_by(calendar, layout, now_ms, without=name)
+        return _priced(calendar, made, layout.pieces[name], from_ms, until_ms, moved, price_of)
     if order.is_partial_useful and done.pieces:
         lacks = Reason(code="transfer_partial", values={"left_bytes": done.left_bytes, "asked_bytes": order.size_bytes})
         made = msgspec.structs.replace(made, short_bytes=done.left_bytes, reasons=(lacks,))
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
-    values = {"room_bytes": order.size_bytes - done.left_bytes, "asked_bytes": order.size_bytes}
+    values: dict[str, Value] = {"room_bytes": order.size_bytes - done.left_bytes, "asked_bytes": order.size_bytes}
     return Refused((Reason(code="transfer_no_room", values=values),))
 
 
@@ -109,7 +110,7 @@ def impossible(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[R
     into = int(graph.capacity_bps[graph.head == target].sum())
     needed_ms = -(-order.size_bytes * BITS_MS // min(out, into))
     if needed_ms > until_ms - from_ms:
-        values = {"needed_us": needed_ms * 1_000, "asked_us": max(0, until_ms - from_ms) * 1_000}
+        values: dict[str, Value] = {"needed_us": needed_ms * 1_000, "asked_us": max(0, until_ms - from_ms) * 1_000}
         return (Reason(code="transfer_physical", values={**values, "most_bps": min(out, into)}),)
     return ()
 
@@ -124,7 +125,7 @@ def relaid(calendar: Calendar, now_ms: int, new: Sequence[Part], *, firm: Longs 
 
 
 def parts_of(calendar: Calendar, now_ms: int) -> list[Part]:
-    """What of the live transfers can still be laid elsewhere. What is short keeps the times that it was promised since."""
+    """What of the live transfers can still be laid elsewhere. What is late keeps the time that it was told."""
     at_ms = calendar.grid.whole_from(now_ms) * calendar.grid.slot_ms
     parts = []
     for each in calendar.transfers.values():
@@ -177,10 +178,10 @@ def moved_by(calendar: Calendar, layout: Layout, now_ms: int, *, without: str = 
     grid = calendar.grid
     at_ms = grid.whole_from(now_ms) * grid.slot_ms
     moved = []
-    for id, pieces in layout.pieces.items():
-        if id == without:
+    for name, pieces in layout.pieces.items():
+        if name == without:
             continue
-        transfer = calendar.transfers[id].transfer
+        transfer = calendar.transfers[name].transfer
         before, after = cut_at(transfer.segments, at_ms)
         new = segments_of(calendar.wires, grid, pieces, at_ms, grid.until_ms)
         if transfer.order.deadline_ms and transfer.state is not TransferState.SHORT:
@@ -208,14 +209,12 @@ def _slot_after(calendar: Calendar, part: Part) -> int:
     return calendar.grid.touched(part.from_ms, due_ms)[1]
 
 
-def _part(
-    calendar: Calendar, order: TransferOrder, id: str, size_bytes: int, from_ms: int, due_ms: int
-) -> Part:
+def _part(calendar: Calendar, order: TransferOrder, name: str, size_bytes: int, from_ms: int, due_ms: int) -> Part:
     node = calendar.wires.node
     paths: tuple[Path, ...] = ()
     if order.source in node and order.target in node:
         paths = calendar.ways.between(node[order.source], node[order.target])
-    return Part(id, size_bytes, from_ms, due_ms, paths, order.is_splittable)
+    return Part(name, size_bytes, from_ms, due_ms, paths, order.is_splittable)
 
 
 def _fill(room: Room, part: Part, until_ms: int) -> Filled:
@@ -235,11 +234,9 @@ def _priced(
     price = price_of(made.order, segments)
     limit = made.order.limit_micro_cny
     if limit is not None and price > limit:
-        values = {"limit_micro_cny": limit, "price_micro_cny": price}
+        values: dict[str, Value] = {"limit_micro_cny": limit, "price_micro_cny": price}
         return Refused((Reason(code="transfer_price", values=values),))
     whole = made.order.size_bytes - made.short_bytes
     arrives = arrival_of(segments, whole)
     booked = msgspec.structs.replace(made, segments=segments, price_micro_cny=price, arrives_ms=arrives)
     return Admitted(booked, moved)
-
-

@@ -1,13 +1,14 @@
 """Calendar: what is booked of a network over time. State that follows from the bookings alone.
 
-Three arrays of arcs x (slots + 1): what there is, what circuits left of it (`firm`), and what transfers left of that (`free`).
-What of a transfer lies in slots that have not begun can be laid elsewhere, so `firm` is what a new layout starts from.
-The calendar is told of every booking (`put_transfer`, `put_circuit`) and of time (`roll`); deciding is in `admit`, `lease` and
-`heal`, which change nothing here.
+Three arrays of arcs x (slots + 1): what there is, what circuits left of it (`firm`), and what transfers left of that
+(`free`). What of a transfer lies in slots that have not begun can be laid elsewhere, so `firm` is what a new layout
+starts from. The calendar is told of every booking (`put_transfer`, `put_circuit`) and of time (`roll`); deciding is
+in `admit`, `lease` and `heal`, which change nothing here.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ class Calendar:
 
     def roll(self, now_ms: int) -> None:
         """Move the grid to ``now_ms``. A clock that goes back moves nothing: what was booked stays booked."""
-        grid = grid_at(now_ms, slot_ms=self.grid.slot_ms, count=self.grid.count)
+        grid = grid_at(now_ms, slot_ms=self.grid.slot_ms, count=self.grid.slots)
         if grid.first > self.grid.first:
             self.grid = grid
             self._rebuild()
@@ -85,6 +86,13 @@ class Calendar:
         self.wires = wires_of(topology)
         self.ways = Ways(self.wires.graph)
         self._rebuild()
+
+    def copied(self) -> Calendar:
+        """Another one with the same bookings, to try things on."""
+        other = copy(self)
+        other.transfers, other.circuits = dict(self.transfers), dict(self.circuits)
+        other.firm, other.free = self.firm.copy(), self.free.copy()
+        return other
 
     def is_kept(self) -> bool:
         """Whether nothing is booked beyond what there is."""
@@ -112,13 +120,13 @@ class Calendar:
                 array[np.ix_(arcs, columns)] -= sign * circuit.held_bps
 
 
-def held_arcs(wires: Wires, circuit: Circuit) -> list[list[int]]:
+def held_arcs(wires: Wires, circuit: Circuit) -> list[Longs]:
     """The arcs that a circuit holds: both directions of its route, and of its spare one."""
     held = []
     for route in (circuit.route, circuit.spare):
         way = None if route is None else wires.way_of(route.nodes, route.links)
         if way is not None:
-            held.append([each for arc in way for each in (arc, arc ^ 1)])
+            held.append(np.array([each for arc in way for each in (arc, arc ^ 1)], dtype=np.int64))
     return held
 
 
@@ -131,7 +139,7 @@ def columns_of(grid: Grid, circuit: Circuit) -> Longs:
 
 def columns_in(grid: Grid, from_ms: int, until_ms: int, recurrence: Recurrence | None) -> Longs:
     """Columns that the windows touch. ``until_ms`` 0: for ever."""
-    is_held = np.zeros(grid.count + 1, dtype=bool)
+    is_held = np.zeros(grid.slots + 1, dtype=bool)
     for window in windows_in(from_ms, until_ms, recurrence, grid.begin_ms, grid.until_ms):
         low, high = grid.touched(window.from_ms, window.until_ms)
         is_held[low - grid.first : high - grid.first] = True
@@ -139,9 +147,7 @@ def columns_in(grid: Grid, from_ms: int, until_ms: int, recurrence: Recurrence |
     return np.flatnonzero(is_held)
 
 
-def windows_in(
-    from_ms: int, until_ms: int, recurrence: Recurrence | None, begin_ms: int, end_ms: int
-) -> list[Window]:
+def windows_in(from_ms: int, until_ms: int, recurrence: Recurrence | None, begin_ms: int, end_ms: int) -> list[Window]:
     """The windows of an order between two times, cut to them; at most one for each minute of the time between."""
     last = min(until_ms or end_ms, end_ms)
     if recurrence is None:

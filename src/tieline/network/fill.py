@@ -1,4 +1,4 @@
-"""Fill: bytes laid into the earliest room of few paths. What admission, healing and the night's insertion are made of."""
+"""Fill: bytes laid into the earliest room of few paths. What admission, healing and the night are made of."""
 
 from __future__ import annotations
 
@@ -87,10 +87,8 @@ def _earliest(room: Room, paths: Sequence[Path], size_bytes: int, low: int, leng
     return paths[min(range(len(paths)), key=rank)]
 
 
-def _trim(
-    window: Longs, taken: list[tuple[Path, Longs]], length_ms: Longs, reached: Longs, size_bytes: int
-) -> None:
-    """Give back what is more than was asked: all after the slot in which it is reached, and in that slot the last paths."""
+def _trim(window: Longs, taken: list[tuple[Path, Longs]], length_ms: Longs, reached: Longs, size_bytes: int) -> None:
+    """Give back what is more than was asked: all after the slot that reaches it, and in that slot the last paths."""
     last = int(np.searchsorted(reached, size_bytes))
     for path, rates in taken:
         window[path, last + 1 :] += rates[last + 1 :]
@@ -103,7 +101,7 @@ def _trim(
         keeps = 0 if here <= extra else -(-(here - extra) * BITS_MS // length)
         window[path, last] += rate - keeps
         rates[last] = keeps
-        extra -= here if here <= extra else extra
+        extra -= min(here, extra)
         if extra <= 0:
             break
 

@@ -1,8 +1,9 @@
 """Slots: the calendar's columns. What every arc still has free in every slot of time, in whole bit/s.
 
-Slots are numbered from the epoch (``ms // slot_ms``), so a slot keeps its number when the grid moves on. A booking that uses
-a part of a slot holds its rate for the whole of it: never too much is sold. One column more, after the last slot, stands for
-all time beyond: circuits that go on past the grid hold their rate there, so that what comes later cannot be sold twice.
+Slots are numbered from the epoch (``ms // slot_ms``), so a slot keeps its number when the grid moves on. A booking
+that uses a part of a slot holds its rate for the whole of it: never too much is sold. One column more, after the last
+slot, stands for all time beyond: circuits that go on past the grid hold their rate there, so that what comes later
+cannot be sold twice.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ BITS_MS: Final = 8_000  # bit/s x ms -> bytes
 
 
 class Grid(NamedTuple):
-    """Slots ``first`` to ``first + count``, that one not included."""
+    """Slots ``first`` to ``first + slots``, that one not included."""
 
     first: int
-    count: int
+    slots: int
     slot_ms: int = SLOT_MS
 
     @property
     def last(self) -> int:
         """The slot after the last one: the number of the column that stands for all time beyond."""
-        return self.first + self.count
+        return self.first + self.slots
 
     @property
     def begin_ms(self) -> int:
@@ -124,7 +125,7 @@ def wires_of(topology: Topology) -> Wires:
 
 def capacities(wires: Wires, grid: Grid) -> Longs:
     """Arcs x (slots + 1): what each carries when nothing is booked; 0 in the slots that its maintenance touches."""
-    free = np.repeat(wires.graph.capacity_bps.astype(np.int64)[:, None], grid.count + 1, axis=1)
+    free = np.repeat(wires.graph.capacity_bps.astype(np.int64)[:, None], grid.slots + 1, axis=1)
     for number, link in enumerate(wires.topology.links):
         for window in link.maintenance:
             low, high = grid.touched(window.from_ms, window.until_ms)
@@ -160,9 +161,7 @@ def pieces_of(wires: Wires, grid: Grid, segments: Sequence[Segment]) -> list[Pie
     return made
 
 
-def segments_of(
-    wires: Wires, grid: Grid, pieces: Sequence[Piece], from_ms: int, until_ms: int
-) -> tuple[Segment, ...]:
+def segments_of(wires: Wires, grid: Grid, pieces: Sequence[Piece], from_ms: int, until_ms: int) -> tuple[Segment, ...]:
     """Pieces as segments, slots of one rate together, none outside of the span; by time, then in the pieces' order."""
     made: list[Segment] = []
     for piece in pieces:

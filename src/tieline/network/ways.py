@@ -1,7 +1,8 @@
 """Ways: few good paths between two nodes, found when they are asked for and kept.
 
-For transfers: the shortest by delay, then shortest ones whose arcs were made dear by those before, so that they differ. For
-circuits: paths in the order of their delay (Yen, Management Science 17, 1971; scipy), over arcs that have the room.
+For transfers: the shortest by delay, then shortest ones whose arcs were made dear by those before, so that they
+differ. For circuits: paths in the order of their delay (Yen, Management Science 17, 1971; scipy), over arcs that have
+the room.
 """
 
 from __future__ import annotations
