@@ -77,3 +77,12 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
     nodes: Annotated[tuple[Node, ...], msgspec.Meta(max_length=20_000)] = ()
     links: Annotated[tuple[Link, ...], msgspec.Meta(max_length=100_000)] = ()
+
+
+class TrafficDemand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rate that is wanted between two nodes, one way: a row of a traffic matrix."""
+
+    name: Name
+    source: Name
+    target: Name
+    rate_bps: Rate
