@@ -47,6 +47,7 @@ class Calendar:
     def __init__(self, topology: Topology, now_ms: int, *, slot_ms: int = SLOT_MS, count: int = SLOTS) -> None:
         self.wires: Wires = wires_of(topology)
         self.ways = Ways(self.wires.graph)
+        self.now_ms = now_ms
         self.grid: Grid = grid_at(now_ms, slot_ms=slot_ms, count=count)
         self.transfers: dict[str, Laid] = {}
         self.circuits: dict[str, Circuit] = {}
@@ -76,6 +77,7 @@ class Calendar:
 
     def roll(self, now_ms: int) -> None:
         """Move the grid to ``now_ms``. A clock that goes back moves nothing: what was booked stays booked."""
+        self.now_ms = max(self.now_ms, now_ms)
         grid = grid_at(now_ms, slot_ms=self.grid.slot_ms, count=self.grid.slots)
         if grid.first > self.grid.first:
             self.grid = grid
@@ -95,8 +97,9 @@ class Calendar:
         return other
 
     def is_kept(self) -> bool:
-        """Whether nothing is booked beyond what there is."""
-        return bool(np.all(self.free >= 0))
+        """Whether nothing is booked beyond what there is, from now on."""
+        first = self.grid.touched(self.now_ms, self.now_ms)[0] - self.grid.first
+        return bool(np.all(self.free[:, first:] >= 0))
 
     def _rebuild(self) -> None:
         self.capacity = capacities(self.wires, self.grid)
@@ -111,7 +114,9 @@ class Calendar:
     def _laid(self, transfer: Transfer) -> Laid:
         node = self.wires.node
         ends = node.get(transfer.order.source, -1), node.get(transfer.order.target, -1)
-        return Laid(transfer, *ends, tuple(pieces_of(self.wires, self.grid, transfer.segments)))
+        # What is over holds nothing, not even of the slot in which it ended.
+        live = [segment for segment in transfer.segments if segment.until_ms > self.now_ms]
+        return Laid(transfer, *ends, tuple(pieces_of(self.wires, self.grid, live)))
 
     def _hold(self, circuit: Circuit, sign: int) -> None:
         columns = columns_of(self.grid, circuit)

@@ -40,6 +40,8 @@ class Healed(NamedTuple):
 def healed(calendar: Calendar, now_ms: int) -> Healed:
     """The bookings that a loss of capacity changes. Nothing in the calendar changes."""
     now_ms = max(now_ms, calendar.grid.begin_ms)
+    calendar = calendar.copied()
+    calendar.now_ms = now_ms = max(now_ms, calendar.now_ms)
     firm = calendar.capacity.copy()
     circuits = _circuits(calendar, firm, now_ms)
     first = calendar.copied()
