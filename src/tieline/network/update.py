@@ -10,12 +10,17 @@ in between, never overloaded.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from tieline.network.columns import Columns
 from tieline.network.graph import Floats
+from tieline.network.master import LEEWAY, Programme, repaired
+from tieline.network.traffic import Flows
+
+SMALL: Final = 60_000  # uses of arcs by paths up to which the least change is computed exactly
+GIVE: Final = 0.001  # of the worth: what may be given up so that fewer bytes change their path
 
 
 class Steps(NamedTuple):
@@ -24,6 +29,56 @@ class Steps(NamedTuple):
     rates_bps: tuple[Floats, ...]
     carried_bps: float  # at the lowest point
     is_lossless: bool  # nothing is carried less than both ends carry
+
+
+def calmed(flows: Flows, old: Floats, *, give: float = GIVE) -> Flows:
+    """As good an answer as ``flows``, but for ``give`` of its worth, that moves the least traffic from ``old``, which
+    fits too.
+
+    An optimum says nothing about which of many it is: without this, most of what is routed would move although little
+    has to, and a step between would carry much less. Over the paths that either end uses (HiGHS)::
+
+        min sum(over)  with  rate - old <= over, rates within capacity and demand, worth >= (1 - give) x that of flows
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import block_array, csr_array, eye_array
+
+    traffic, columns = flows.traffic, flows.columns
+    paths = np.flatnonzero((old > 0) | (flows.rate_bps > 0))
+    if not len(paths) or flows.worth <= 0:
+        return flows
+    if np.diff(columns.start)[paths].sum() > SMALL:
+        return _blended(flows, old, give)
+    by_arc, by_demand = columns.by_arc()[:, paths], columns.by_demand(traffic.count)[:, paths]
+    value = traffic.value[columns.demand[paths]]
+    held = np.zeros(traffic.count) if traffic.floor_bps is None else np.minimum(traffic.floor_bps, flows.carried_bps())
+    capacity = np.maximum(flows.graph.capacity_bps, flows.load_bps())  # a solver's trifle over is not infeasible here
+    scale = float(np.median(np.maximum(old[paths], flows.rate_bps[paths])))
+    one, none = eye_array(len(paths), format="csr"), None
+    rows = block_array(
+        [[by_arc, none], [by_demand, none], [-by_demand, none], [csr_array(-value[None, :]), none], [one, -one]],
+        format="csc",
+    )
+    least = -(1.0 - give) * flows.worth
+    bounds = np.concatenate([capacity, traffic.asked_bps, -held, [least], old[paths]]) / scale
+    aim = np.concatenate([np.zeros(len(paths)), np.ones(len(paths))])
+    answer = linprog(aim, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
+    if answer.status != 0:  # at the edge of the solver's tolerance: the answer stands that is there
+        return flows
+    programme = Programme(by_arc, by_demand, flows.graph.capacity_bps, traffic.asked_bps, value)
+    rate = np.zeros(len(columns))
+    rate[paths] = repaired(programme, answer.x[: len(paths)] * scale)
+    calm = flows._replace(rate_bps=rate)
+    is_kept = np.all(calm.carried_bps() >= held * (1.0 - LEEWAY) - 1e-9)
+    return calm if is_kept and calm.worth >= (1.0 - give - LEEWAY) * flows.worth else flows
+
+
+def _blended(flows: Flows, old: Floats, give: float) -> Flows:
+    """As far back towards ``old`` as ``give`` allows, where the programme is too large: a mixture of two that fit
+    fits."""
+    was = float(old @ flows.traffic.value[flows.columns.demand])
+    share = min(1.0, give * flows.worth / max(flows.worth - was, 1e-12)) if was < flows.worth else 1.0
+    return flows._replace(rate_bps=share * old + (1.0 - share) * flows.rate_bps)
 
 
 def is_safe(columns: Columns, before: Floats, after: Floats, capacity_bps: Floats) -> bool:
