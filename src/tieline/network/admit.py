@@ -11,16 +11,22 @@ Nothing here changes the calendar: an answer holds the bookings to put into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from tieline.model.reason import Reason, Value
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
 from tieline.network.calendar import Calendar
 from tieline.network.fill import Filled, Room, filled, undone
-from tieline.network.slots import BITS_MS, Longs, Piece, cut_at, segments_of
+from tieline.network.slots import BITS_MS, Grid, Longs, Piece, cut_at, segments_of, taken
 from tieline.network.ways import Path
+
+TURNS: Final = 6
+MOST_LOADED_HOPS: Final = 4.0
+MOST_MOVED: Final = 100  # where more are live, only those in the way are laid anew
+MOST_LAID: Final = 240  # parts that are laid before giving up, all turns together
 
 PriceOf = Callable[[TransferOrder, Sequence[Segment]], int]  # -> micro CNY
 
@@ -66,13 +72,17 @@ def admitted(
         return Refused(wrong)
     from_ms, until_ms = span_of(calendar, order, now_ms)
     part = _part(calendar, order, name, order.size_bytes, from_ms, order.deadline_ms and until_ms)
+    if order.deadline_ms and (dear := _dear(calendar, part)):
+        return Refused((dear,))
     room = Room(calendar.free[:, :-1], calendar.grid.first, calendar.grid)
     done = _fill(room, part, until_ms)
     undone(room, done)
     made = Transfer(id=name, order=order, user=user, project=project, booked_ms=now_ms, changed_ms=now_ms)
     if not done.left_bytes or not order.deadline_ms:
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
-    layout = relaid(calendar, now_ms, (part,))
+    layout = (
+        relaid(calendar, now_ms, (part,)) if len(calendar.transfers) <= MOST_MOVED else _beside(calendar, now_ms, part)
+    )
     if layout is not None:
         moved = moved_by(calendar, layout, now_ms, without=name)
         return _priced(calendar, made, layout.pieces[name], from_ms, until_ms, moved, price_of)
@@ -82,6 +92,20 @@ def admitted(
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
     values: dict[str, Value] = {"room_bytes": order.size_bytes - done.left_bytes, "asked_bytes": order.size_bytes}
     return Refused((Reason(code="transfer_no_room", values=values),))
+
+
+def _dear(calendar: Calendar, part: Part) -> Reason | None:
+    """Why a transfer would take more than it is worth: a long way over links that are full in its time.
+
+    Bytes over ``h`` hops displace up to ``h`` times as many bytes of one hop. Hops count by how full they are.
+    """
+    path, grid = part.paths[0], calendar.grid
+    low, high = (at - grid.first for at in grid.touched(part.from_ms, part.due_ms))
+    there = float(calendar.firm[path, low:high].sum())
+    full = 1.0 - float(calendar.free[path, low:high].sum()) / there if there > 0 else 0.0
+    if full * len(path) <= MOST_LOADED_HOPS:
+        return None
+    return Reason(code="transfer_dear", values={"hops": len(path), "full_percent": int(100 * full)})
 
 
 def span_of(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[int, int]:
@@ -104,7 +128,7 @@ def impossible(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[R
     if from_ms >= calendar.grid.until_ms:
         ahead_us = (calendar.grid.until_ms - now_ms) * 1_000
         return (Reason(code="calendar_too_far", values={"ahead_us": ahead_us}),)
-    if not order.deadline_ms:
+    if not order.deadline_ms or order.is_partial_useful:
         return ()
     out = int(graph.capacity_bps[graph.tail == source].sum())
     into = int(graph.capacity_bps[graph.head == target].sum())
@@ -124,12 +148,39 @@ def relaid(calendar: Calendar, now_ms: int, new: Sequence[Part], *, firm: Longs 
     return laid(calendar, now_ms, [*parts, *new], firm=firm)
 
 
-def parts_of(calendar: Calendar, now_ms: int) -> list[Part]:
+def _beside(calendar: Calendar, now_ms: int, new: Part) -> Layout | None:
+    """Those anew that hold most of what ``new`` could use; everybody else stays where he is."""
+    grid = calendar.grid
+    whole = grid.whole_from(now_ms)
+    is_way = np.zeros(calendar.wires.graph.arc_count, dtype=bool)
+    for path in new.paths:
+        is_way[path] = True
+    low, high = grid.touched(new.from_ms, new.due_ms)
+    held = []
+    for name, each in calendar.transfers.items():
+        here = 0
+        for piece in each.pieces:
+            begin, end = max(low, whole, piece.low), min(high, piece.low + len(piece.rates))
+            if begin < end and is_way[piece.arcs].any():
+                here += int(piece.rates[begin - piece.low : end - piece.low].sum())
+        if here:
+            held.append((-here, name))
+    moving = [name for _, name in sorted(held)[:MOST_MOVED]]
+    last = Grid(whole, max(0, grid.last - whole), grid.slot_ms)
+    room = calendar.free.copy()
+    for name in moving:
+        for piece in calendar.transfers[name].pieces:
+            taken(room[:, whole - grid.first :], last, piece, -1)
+    parts = parts_of(calendar, now_ms, moving)
+    return laid(calendar, now_ms, [*parts, new], firm=room, is_partly=True)
+
+
+def parts_of(calendar: Calendar, now_ms: int, names: Sequence[str] | None = None) -> list[Part]:
     """What of the live transfers can still be laid elsewhere. What is late keeps the time that it was told."""
     at_ms = calendar.grid.whole_from(now_ms) * calendar.grid.slot_ms
     parts = []
-    for each in calendar.transfers.values():
-        transfer = each.transfer
+    for name in calendar.transfers if names is None else names:
+        transfer = calendar.transfers[name].transfer
         order = transfer.order
         due_ms = order.deadline_ms and min(order.deadline_ms, calendar.grid.until_ms)
         _, after = cut_at(transfer.segments, at_ms)
@@ -146,31 +197,57 @@ def parts_of(calendar: Calendar, now_ms: int) -> list[Part]:
 
 
 def laid(
-    calendar: Calendar, now_ms: int, parts: Sequence[Part], *, firm: Longs | None = None, is_forced: bool = False
+    calendar: Calendar,
+    now_ms: int,
+    parts: Sequence[Part],
+    *,
+    firm: Longs | None = None,
+    is_forced: bool = False,
+    is_partly: bool = False,
 ) -> Layout | None:
-    """Parts by earliest deadline, then best effort in its order. ``is_forced``: who is short does not stop it."""
+    """Parts by earliest deadline, then best effort in its order. ``is_forced``: who is short does not stop it.
+
+    Where somebody finds no room he goes to the front and it is tried again, `TURNS` times in all: who squeaks gets
+    the grease (Joslin and Clements, JAIR 10, 1999). ``is_partly``: ``firm`` holds the bookings of who stays, too.
+    """
     grid = calendar.grid
     first, whole = grid.touched(now_ms, grid.until_ms)[0], grid.whole_from(now_ms)
     last = max([whole, *(_slot_after(calendar, part) for part in parts)])
     base = (calendar.firm if firm is None else firm)[:, first - grid.first : last - grid.first].copy()
     begun = slice(first - grid.first, whole - grid.first)
-    base[:, : whole - first] = calendar.free[:, begun]  # what has begun stays
-    if firm is not None:
+    if not is_partly:
+        base[:, : whole - first] = calendar.free[:, begun]  # what has begun stays
+    if firm is not None and not is_partly:
         base[:, : whole - first] -= calendar.firm[:, begun] - firm[:, begun]
     room = Room(base, first, grid)
-    layout = Layout({part.id: [] for part in parts}, {})
     hard = sorted((part for part in parts if part.due_ms), key=lambda part: (part.due_ms, -part.size_bytes, part.id))
-    for part in hard:
+    rest = [part for part in parts if not part.due_ms]
+    budget = max(len(hard), MOST_LAID)
+    for _ in range(1 if is_forced else TURNS):
+        layout, lacking = _in_order(room._replace(free=base.copy()), hard, rest, is_forced=is_forced)
+        if lacking is None:
+            return layout
+        budget -= lacking + 1
+        if budget <= 0:
+            break
+        hard.insert(0, hard.pop(lacking))
+    return None
+
+
+def _in_order(room: Room, hard: Sequence[Part], rest: Sequence[Part], *, is_forced: bool) -> tuple[Layout, int | None]:
+    """Lay the promised parts in this order, then best effort; stops at the first that finds no room, and says which."""
+    layout = Layout({part.id: [] for part in (*hard, *rest)}, {})
+    for at, part in enumerate(hard):
         done = _fill(room, part, part.due_ms)
         if done.left_bytes:
             if not is_forced:
-                return None
+                return layout, at
             layout.short_bytes[part.id] = layout.short_bytes.get(part.id, 0) + done.left_bytes
         layout.pieces[part.id].extend(done.pieces)
-    for part in parts:
-        if not part.due_ms:
-            layout.pieces[part.id].extend(_fill(room, part, last * grid.slot_ms).pieces)
-    return layout
+    until_ms = (room.low + room.free.shape[1]) * room.grid.slot_ms
+    for part in rest:
+        layout.pieces[part.id].extend(_fill(room, part, until_ms).pieces)
+    return layout, None
 
 
 def moved_by(calendar: Calendar, layout: Layout, now_ms: int, *, without: str = "") -> tuple[Transfer, ...]:

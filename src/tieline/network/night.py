@@ -17,18 +17,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tieline.model.transfer import TransferOrder
 from tieline.network.admit import impossible, span_of
 from tieline.network.calendar import Calendar
-from tieline.network.fill import Room, filled
+from tieline.network.fill import Room, filled, undone
 from tieline.network.graph import Floats, trees_of
 from tieline.network.master import Programme, Solved, repaired, solved
 from tieline.network.slots import BITS_MS, Longs, Piece
 from tieline.network.ways import Path
 
+FEW: Final = 4  # paths of an order
 ROUNDS: Final = 24
 QUARTER: Final = 4  # of those that are served in part, one of so many is dropped in a round
 WHOLE: Final = 0.999
@@ -64,7 +66,7 @@ def planned(
 ) -> Night:
     """A schedule of the orders over what the calendar has free; nothing in the calendar changes."""
     now_ms = max(now_ms, calendar.grid.begin_ms)
-    live = [at for at, order in enumerate(orders) if order.deadline_ms and not impossible(calendar, order, now_ms)]
+    live = [at for at, order in enumerate(orders) if order.deadline_ms and _can(calendar, order, now_ms)]
     case = _case(calendar, orders, live, now_ms)
     if not len(case.order):
         return Night({}, (), 0, 0.0, 0)
@@ -75,9 +77,45 @@ def planned(
         case, rate, count = _dropped(case, at, rounds)
     pieces, left = _whole(calendar, orders, now_ms, case, repaired(case.programme, rate), live)
     whole = tuple(each for each in live if left[each] <= 0)
+    if not is_partial:
+        pieces, whole = _fuller(calendar, orders, now_ms, live, pieces, whole)
+        left = {at: 0 if at in whole else size for at, size in left.items()}
     kept = pieces if is_partial else {each: pieces[each] for each in whole}
     carried = sum(orders[each].size_bytes - max(0, left[each]) for each in kept)
     return Night(kept, whole, carried, bound, count)
+
+
+def _fuller(
+    calendar: Calendar,
+    orders: Sequence[TransferOrder],
+    now_ms: int,
+    live: list[int],
+    pieces: dict[int, list[Piece]],
+    whole: tuple[int, ...],
+) -> tuple[dict[int, list[Piece]], tuple[int, ...]]:
+    """The same, or one by one by deadline or size, where that carries more: rounding can fail a tight case."""
+    best, most = pieces, sum(orders[at].size_bytes for at in whole)
+    by_deadline = sorted(live, key=lambda each: (each not in whole, orders[each].deadline_ms, each))
+    by_size = sorted(live, key=lambda each: (-orders[each].size_bytes, orders[each].deadline_ms, each))
+    for inline in (by_deadline, by_size):
+        room = Room(calendar.free[:, :-1].copy(), calendar.grid.first, calendar.grid)
+        other: dict[int, list[Piece]] = {}
+        for at in inline:
+            span = span_of(calendar, orders[at], now_ms)
+            done = filled(room, _paths(calendar, orders[at]), orders[at].size_bytes, *span)
+            if done.left_bytes:
+                undone(room, done)
+            else:
+                other[at] = list(done.pieces)
+        carried = sum(orders[at].size_bytes for at in other)
+        if carried > most:
+            best, most, whole = other, carried, tuple(at for at in live if at in other)
+    return best, whole
+
+
+def _can(calendar: Calendar, order: TransferOrder, now_ms: int) -> bool:
+    """Whether at least a part of it could be carried by an empty network."""
+    return not impossible(calendar, msgspec.structs.replace(order, is_partial_useful=True), now_ms)
 
 
 def _case(calendar: Calendar, orders: Sequence[TransferOrder], live: list[int], now_ms: int) -> _Case:
@@ -90,7 +128,7 @@ def _case(calendar: Calendar, orders: Sequence[TransferOrder], live: list[int], 
         from_ms, until_ms = span_of(calendar, order, now_ms)
         low, high = grid.touched(from_ms, until_ms)
         spans = grid.lengths_ms(from_ms, until_ms, low, high)
-        for path in calendar.ways.between(calendar.wires.node[order.source], calendar.wires.node[order.target]):
+        for path in _paths(calendar, order):
             for number in range(low - grid.first, high - grid.first):
                 rows.append(path.astype(np.int64) * slots + number)
                 starts.append(starts[-1] + len(path))
@@ -110,6 +148,10 @@ def _case(calendar: Calendar, orders: Sequence[TransferOrder], live: list[int], 
     asked = np.array([orders[at].size_bytes for at in live], dtype=np.float64)
     programme = Programme(by_arc, by_order, free, asked, np.ones(len(owner)))
     return _Case(programme, which, path_of, np.array(slot, dtype=np.int64), used, lengths)
+
+
+def _paths(calendar: Calendar, order: TransferOrder) -> tuple[Path, ...]:
+    return calendar.ways.between(calendar.wires.node[order.source], calendar.wires.node[order.target])[:FEW]
 
 
 def _dropped(case: _Case, at: Solved, rounds: int) -> tuple[_Case, Floats, int]:
@@ -187,8 +229,7 @@ def _whole(
     for at in sorted(live, key=lambda each: (not is_meant[each], left[each] / orders[each].size_bytes, each)):
         if left[at] <= 0:
             continue
-        paths = calendar.ways.between(calendar.wires.node[orders[at].source], calendar.wires.node[orders[at].target])
-        done = filled(room, paths, left[at], *span_of(calendar, orders[at], now_ms))
+        done = filled(room, _paths(calendar, orders[at]), left[at], *span_of(calendar, orders[at], now_ms))
         pieces.setdefault(at, []).extend(done.pieces)
         left[at] = done.left_bytes
         if left[at] and not orders[at].is_partial_useful and not is_meant[at]:

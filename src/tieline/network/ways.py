@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tieline.network.graph import Floats, Graph, Ints
 
-FEW: Final = 4
-TRIES: Final = 8
+FEW: Final = 8
+TRIES: Final = 16
 DEARER: Final = 2.0  # an arc of a path that is known costs so many times more for the next
 MOST_PAIRS: Final = 20_000  # then all are forgotten
 

@@ -7,14 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tieline.model.circuit import CircuitOrder, CircuitState, Diversity
-from tieline.model.transfer import TransferOrder, TransferState
-from tieline.network.admit import Admitted, Refused, admitted
-from tieline.network.calendar import Calendar
-from tieline.network.heal import healed, topped
-from tieline.network.lease import Leased, leased, resized
-
 from network_worlds import (
     MBIT,
     SLOT_MS,
@@ -28,6 +20,13 @@ from network_worlds import (
     topologies,
     without,
 )
+
+from tieline.model.circuit import CircuitOrder, CircuitState, Diversity
+from tieline.model.transfer import TransferOrder, TransferState
+from tieline.network.admit import Admitted, Refused, admitted
+from tieline.network.calendar import Calendar
+from tieline.network.heal import healed, topped
+from tieline.network.lease import Leased, leased, resized
 
 MINUTE_BYTES = MBIT * 60 // 8  # of 1 Mbit/s
 
@@ -206,7 +205,7 @@ STEPS = st.one_of(
 
 @given(topologies(), st.lists(STEPS, max_size=14))
 @settings(max_examples=150, deadline=None)
-def test_whatever_happens_nothing_is_sold_twice_and_promises_hold(topology, steps) -> None:
+def test_whatever_happens_nothing_is_sold_twice_and_promises_hold(topology, steps) -> None:  # noqa: C901
     calendar = small(topology)
     now_ms, cut = 0, set()
     for number, (kind, what) in enumerate(steps):
