@@ -110,11 +110,10 @@ def _first_order(programme: Programme, precision: float, start: Solved | None) -
     asked.resize_and_initialize(paths, len(bounds))
     asked.objective_vector = -programme.value
     asked.constraint_matrix = csc_matrix(vstack([programme.by_arc, programme.by_demand]))
-    asked.constraint_lower_bounds = np.full(len(bounds), -np.inf)
-    arcs = len(programme.capacity)
-    is_held = np.zeros(len(programme.asked), dtype=bool) if programme.floor is None else programme.floor > 0
-    if programme.floor is not None:
-        asked.constraint_lower_bounds[arcs:] = np.where(is_held, programme.floor / scale, -np.inf)
+    arcs, demands = len(programme.capacity), len(programme.asked)
+    floor = np.zeros(demands) if programme.floor is None else programme.floor
+    is_held = floor > 0
+    asked.constraint_lower_bounds = np.r_[np.full(arcs, -np.inf), np.where(is_held, floor / scale, -np.inf)]
     asked.constraint_upper_bounds = bounds / scale
     asked.variable_lower_bounds = np.zeros(paths)
     asked.variable_upper_bounds = np.full(paths, np.inf)
