@@ -171,21 +171,32 @@ def _first(columns: Columns, programme: Programme, base: Floats) -> Floats:
 
 def _better(columns: Columns, programme: Programme, rate: Floats, best: Floats) -> Floats:
     """The best of what is known and what the solver says, made to fit and to keep the floors."""
-    rate = repaired(programme, rate)
+    whole = repaired(programme, rate)
     if programme.floor is not None:
-        rate = topped_up(columns, programme._replace(asked=programme.floor), rate)
-    rate = topped_up(columns, programme, rate)
-    if _is_held(programme, rate):
-        return rate if rate @ programme.value >= best @ programme.value else best
-    # The solver's small violations cost a floor: keep the floors' part of what is known, and the rest where it fits.
+        whole = topped_up(columns, programme._replace(asked=programme.floor), whole)
+    whole = topped_up(columns, programme, whole)
+    if _is_held(programme, whole):
+        return whole if whole @ programme.value >= best @ programme.value else best
+    # The solver's small violations cost a floor: the floors' part goes first, its own or that of what is known, and the
+    # rest where it fits.
+    for kept in (_floors(columns, programme, rate), _floors(columns, programme, best)):
+        if _is_held(programme, kept):
+            rest = programme._replace(
+                capacity=np.maximum(programme.capacity - programme.by_arc @ kept, 0.0),
+                asked=np.maximum(programme.asked - programme.by_demand @ kept, 0.0),
+            )
+            whole = kept + topped_up(columns, rest, repaired(rest, np.maximum(rate - kept, 0.0)))
+            if whole @ programme.value > best @ programme.value:
+                best = whole
+    return best
+
+
+def _floors(columns: Columns, programme: Programme, rate: Floats) -> Floats:
+    """As much of each demand as its floor asks, as if nobody wanted more."""
     floor = np.zeros(len(programme.asked)) if programme.floor is None else programme.floor
-    kept = best * (programme.by_demand.T @ np.minimum(1.0, floor / np.maximum(programme.by_demand @ best, 1e-12)))
-    rest = programme._replace(
-        capacity=np.maximum(programme.capacity - programme.by_arc @ kept, 0.0),
-        asked=np.maximum(programme.asked - programme.by_demand @ kept, 0.0),
-    )
-    rate = kept + topped_up(columns, rest, repaired(rest, np.maximum(rate - kept, 0.0)))
-    return rate if rate @ programme.value >= best @ programme.value else best
+    alone = programme._replace(asked=floor)
+    raised = rate * (programme.by_demand.T @ (floor / np.maximum(programme.by_demand @ rate, 1e-12)))
+    return topped_up(columns, alone, repaired(alone, raised))
 
 
 def _is_held(programme: Programme, rate: Floats) -> bool:
