@@ -23,10 +23,13 @@ from tieline.network.fill import Filled, Room, filled, undone
 from tieline.network.slots import BITS_MS, Grid, Longs, Piece, cut_at, segments_of, taken
 from tieline.network.ways import Path
 
-TURNS: Final = 6
+TURNS: Final = 10
+FEW_LIVE: Final = 250  # up to so many live transfers all are laid anew, else those in the way
+MOST_MOVED: Final = 56
+FEWER: Final = 4  # paths of each then
+MOST_LAID: Final = 400  # parts that are laid before giving up, all turns together
+MOST_LAID_PARTLY: Final = 112
 MOST_LOADED_HOPS: Final = 4.0
-MOST_MOVED: Final = 100  # where more are live, only those in the way are laid anew
-MOST_LAID: Final = 240  # parts that are laid before giving up, all turns together
 
 PriceOf = Callable[[TransferOrder, Sequence[Segment]], int]  # -> micro CNY
 
@@ -81,7 +84,7 @@ def admitted(
     if not done.left_bytes or not order.deadline_ms:
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
     layout = (
-        relaid(calendar, now_ms, (part,)) if len(calendar.transfers) <= MOST_MOVED else _beside(calendar, now_ms, part)
+        relaid(calendar, now_ms, (part,)) if len(calendar.transfers) <= FEW_LIVE else _beside(calendar, now_ms, part)
     )
     if layout is not None:
         moved = moved_by(calendar, layout, now_ms, without=name)
@@ -171,8 +174,13 @@ def _beside(calendar: Calendar, now_ms: int, new: Part) -> Layout | None:
     for name in moving:
         for piece in calendar.transfers[name].pieces:
             taken(room[:, whole - grid.first :], last, piece, -1)
-    parts = parts_of(calendar, now_ms, moving)
-    return laid(calendar, now_ms, [*parts, new], firm=room, is_partly=True)
+    alone = Room(room[:, :-1], grid.first, grid)
+    done = _fill(alone, new, new.due_ms)
+    undone(alone, done)
+    if done.left_bytes:
+        return None
+    parts = [each._replace(paths=each.paths[:FEWER]) for each in (*parts_of(calendar, now_ms, moving), new)]
+    return laid(calendar, now_ms, parts, firm=room, is_partly=True)
 
 
 def parts_of(calendar: Calendar, now_ms: int, names: Sequence[str] | None = None) -> list[Part]:
@@ -222,7 +230,7 @@ def laid(
     room = Room(base, first, grid)
     hard = sorted((part for part in parts if part.due_ms), key=lambda part: (part.due_ms, -part.size_bytes, part.id))
     rest = [part for part in parts if not part.due_ms]
-    budget = max(len(hard), MOST_LAID)
+    budget = max(len(hard), MOST_LAID_PARTLY if is_partly else MOST_LAID)
     for _ in range(1 if is_forced else TURNS):
         layout, lacking = _in_order(room._replace(free=base.copy()), hard, rest, is_forced=is_forced)
         if lacking is None:

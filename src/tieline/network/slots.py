@@ -149,15 +149,20 @@ def taken(free: Longs, grid: Grid, piece: Piece, sign: int = 1) -> None:
 
 
 def pieces_of(wires: Wires, grid: Grid, segments: Sequence[Segment]) -> list[Piece]:
-    """Segments as pieces; those over links that are not here any more are left out."""
-    made = []
+    """Segments as pieces, one a path; those over links that are not here any more are left out."""
+    by_path: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
     for segment in segments:
         arcs = wires.arcs_of(segment)
         low, high = segment.from_ms // grid.slot_ms, -(-segment.until_ms // grid.slot_ms)
         if arcs is not None and high > grid.first:
-            low = max(low, grid.first)
-            rates = np.full(high - low, segment.rate_bps, dtype=np.int64)
-            made.append(Piece(np.array(arcs, dtype=np.int32), low, rates))
+            by_path.setdefault(arcs, []).append((max(low, grid.first), high, segment.rate_bps))
+    made = []
+    for arcs, spans in by_path.items():
+        first, last = min(low for low, _, _ in spans), max(high for _, high, _ in spans)
+        rates = np.zeros(last - first, dtype=np.int64)
+        for low, high, rate in spans:
+            rates[low - first : high - first] += rate
+        made.append(Piece(np.array(arcs, dtype=np.int32), first, rates))
     return made
 
 
