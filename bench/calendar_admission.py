@@ -21,7 +21,6 @@ from tieline.network.fill import Room, filled, undone
 from tieline.network.night import planned
 
 CASES = ((12, 15, 24, 100, 3), (22, 35, 24, 300, 4), (22, 35, 96, 500, 4), (50, 90, 48, 500, 5))
-FEW = 4
 ACTIVE = 500
 MEASURED = 300
 
@@ -66,7 +65,7 @@ def greedy(case: World) -> Seen:
     room = Room(calendar.free[:, :-1].copy(), calendar.grid.first, calendar.grid)
     for order in case.orders:
         ends = calendar.wires.node[order.source], calendar.wires.node[order.target]
-        paths = calendar.ways.between(*ends)[:FEW]
+        paths = calendar.ways.between(*ends)
         done = filled(room, paths, order.size_bytes, order.earliest_ms, order.deadline_ms)
         if done.left_bytes:
             undone(room, done)

@@ -30,7 +30,7 @@ from tieline.network.master import Programme, Solved, repaired, solved
 from tieline.network.slots import BITS_MS, Longs, Piece
 from tieline.network.ways import Path
 
-FEW: Final = 4  # paths of an order
+FEW: Final = 8  # paths of an order
 ROUNDS: Final = 24
 QUARTER: Final = 4  # of those that are served in part, one of so many is dropped in a round
 WHOLE: Final = 0.999
