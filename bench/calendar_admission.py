@@ -1,7 +1,7 @@
 """Admission of transfers with deadlines: online and in a batch, beside greedy and the clairvoyant bound.
 
 All cases are synthetic (`calendar_world`), every seed is in the row's name. *Greedy* is arrival order, earliest slot,
-the same paths, whole or nothing. The *bound* knows all orders beforehand, may carry parts of them, and is proven for all
+the same paths, whole or nothing. The *bound* knows all orders beforehand, may carry parts, and is proven for all
 paths. Volume and the share of orders that are completed are both shown, since either can be bought with the other.
 """
 
