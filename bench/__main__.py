@@ -33,6 +33,10 @@ NAMES = (
     "exchange_scale",
     "audit_append",
     "failover",
+    "te_optimality",
+    "te_speed",
+    "replan",
+    "calendar_admission",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long

@@ -1,0 +1,121 @@
+"""Circuit 专线: a rate between two ends for a time, on a path that was proven to carry it.
+
+The order form follows the words of RFC 9543 (network slices): ends are service demarcation points, the rate, latency
+and diversity are service level objectives. One form serves every kind of line; IP circuits are driven for real (SRv6
+and HTB in a kernel), the others are models of their attributes and say so.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from tieline.model.evidence import Evidence
+from tieline.model.reason import Reason
+from tieline.model.topology import Line, Rate, Window
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+
+
+class Diversity(StrEnum):
+    """How far the spare path keeps from the first."""
+
+    NONE = "none"
+    LINK = "link"
+    NODE = "node"
+    GROUP = "group"  # no shared risk
+
+
+class CircuitState(StrEnum):
+    """States of a circuit."""
+
+    ORDERED = "ordered"  # admitted, its time has not come
+    UP = "up"  # applied and verified
+    DEGRADED = "degraded"  # carries less than was ordered, or stands on its spare path
+    DOWN = "down"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+
+
+CIRCUIT_ENDED = frozenset({CircuitState.ENDED, CircuitState.CANCELLED})
+
+
+class Recurrence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same window again: from ``begin_s`` for ``length_s`` of every ``period_s`` since the order's ``from_ms``."""
+
+    period_s: Annotated[int, msgspec.Meta(ge=60, le=31_622_400)] = 86_400
+    begin_s: Annotated[int, msgspec.Meta(ge=0, le=31_622_400)] = 0
+    length_s: Annotated[int, msgspec.Meta(ge=1, le=31_622_400)] = 86_400
+
+
+class CircuitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What somebody asks for. With ``most_bps`` the rate is a range: the least is guaranteed, the rest is tried."""
+
+    a: str  # identifier of a site, or a node of the topology
+    b: str
+    rate_bps: Rate
+    most_bps: Rate = 0
+    latency_us: int = 0  # one way, at most; 0: no bound
+    diversity: Diversity = Diversity.NONE
+    from_ms: Millis = 0  # 0: now
+    until_ms: Millis = 0  # 0: until it is cancelled
+    recurrence: Recurrence | None = None
+    line: Line = Line.IP
+    mtu_bytes: Annotated[int, msgspec.Meta(ge=1_280, le=65_535)] = 1_400
+    limit_micro_cny_per_hour: int | None = None
+    label: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A path through the topology."""
+
+    nodes: tuple[str, ...]
+    links: tuple[str, ...]
+    delay_us: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was seen of a circuit or a transfer: the proof that is billed from. Signed by whoever saw it."""
+
+    subject: str  # circuit or transfer
+    seq: int
+    begun_ms: int
+    ended_ms: int
+    moved_bytes: int = 0
+    path: tuple[str, ...] = ()  # links whose counters grew by what was sent
+    is_path_proven: bool = False
+    probe_bytes: int = 0  # size of the largest probe that passed unfragmented
+    goodput_bps: int = 0
+    computed_bps: int = 0  # goodput that the rate and the headers allow
+    min_rtt_us: int = 0
+    p99_rtt_us: int = 0
+    lost_ppm: int = 0
+    sha256: str = ""  # of what arrived
+    evidence: Evidence = Evidence.MEASURED
+
+
+class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An admitted circuit."""
+
+    id: str
+    order: CircuitOrder
+    user: str
+    state: CircuitState = CircuitState.ORDERED
+    route: Route | None = None
+    spare: Route | None = None
+    granted_bps: Rate = 0  # what is held, from the order's least to its most; 0: the least
+    windows: tuple[Window, ...] = ()  # admitted so far; a recurring one is admitted a horizon ahead
+    price_micro_cny_per_hour: int = 0
+    charged_micro_cny: int = 0
+    receipt: Receipt | None = None  # the newest
+    reasons: tuple[Reason, ...] = ()
+    project: str = ""
+    ordered_ms: int = 0
+    changed_ms: int = 0
+
+    @property
+    def held_bps(self) -> int:
+        """What it holds in the calendar, in each direction of each of its routes."""
+        return self.granted_bps or self.order.rate_bps

@@ -1,0 +1,327 @@
+"""Admit: whether a transfer can be promised, in milliseconds, and where its bytes go.
+
+It is tried on the earliest room of few paths. Where that fails, everything in slots that have not begun is laid out
+anew together with it, the earliest deadline first; it is admitted if every promise still holds, and nothing moves
+otherwise. What was promised is never taken back for a newcomer. Best effort gets what is left after that and is
+promised nothing.
+
+Nothing here changes the calendar: an answer holds the bookings to put into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from tieline.model.reason import Reason, Value
+from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
+from tieline.network.calendar import Calendar
+from tieline.network.fill import Filled, Room, filled, undone
+from tieline.network.slots import BITS_MS, Grid, Longs, Piece, cut_at, segments_of, taken
+from tieline.network.ways import Path
+
+TURNS: Final = 10
+FEW_LIVE: Final = 250  # up to so many live transfers all are laid anew, else those in the way
+MOST_MOVED: Final = 56
+FEWER: Final = 4  # paths of each then
+MOST_LAID: Final = 400  # parts that are laid before giving up, all turns together
+MOST_LAID_PARTLY: Final = 112
+MOST_LOADED_HOPS: Final = 4.0
+
+PriceOf = Callable[[TransferOrder, Sequence[Segment]], int]  # -> micro CNY
+
+
+class Admitted(NamedTuple):
+    """The transfer as booked, and those that were laid elsewhere for it."""
+
+    transfer: Transfer
+    moved: tuple[Transfer, ...] = ()
+
+
+class Refused(NamedTuple):
+    """Why not, with numbers."""
+
+    reasons: tuple[Reason, ...]
+
+
+class Part(NamedTuple):
+    """Bytes of a live transfer that are laid out anew."""
+
+    id: str
+    size_bytes: int
+    from_ms: int
+    due_ms: int  # 0: best effort
+    paths: tuple[Path, ...]
+    is_splittable: bool
+
+
+class Layout(NamedTuple):
+    """Pieces of each transfer that took part, and bytes that found no room in time."""
+
+    pieces: dict[str, list[Piece]]
+    short_bytes: dict[str, int]
+
+
+def admitted(
+    calendar: Calendar, order: TransferOrder, *, name: str, user: str, now_ms: int, price_of: PriceOf, project: str = ""
+) -> Admitted | Refused:
+    """The booking of an order, or why there is none. ``now_ms`` before the grid counts as its beginning."""
+    now_ms = max(now_ms, calendar.grid.begin_ms)
+    wrong = impossible(calendar, order, now_ms)
+    if wrong:
+        return Refused(wrong)
+    from_ms, until_ms = span_of(calendar, order, now_ms)
+    part = _part(calendar, order, name, order.size_bytes, from_ms, order.deadline_ms and until_ms)
+    if order.deadline_ms and (dear := _dear(calendar, part)):
+        return Refused((dear,))
+    room = Room(calendar.free[:, :-1], calendar.grid.first, calendar.grid)
+    done = _fill(room, part, until_ms)
+    undone(room, done)
+    made = Transfer(id=name, order=order, user=user, project=project, booked_ms=now_ms, changed_ms=now_ms)
+    if not done.left_bytes or not order.deadline_ms:
+        return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
+    layout = (
+        relaid(calendar, now_ms, (part,)) if len(calendar.transfers) <= FEW_LIVE else _beside(calendar, now_ms, part)
+    )
+    if layout is not None:
+        moved = moved_by(calendar, layout, now_ms, without=name)
+        return _priced(calendar, made, layout.pieces[name], from_ms, until_ms, moved, price_of)
+    if order.is_partial_useful and done.pieces:
+        lacks = Reason(code="transfer_partial", values={"left_bytes": done.left_bytes, "asked_bytes": order.size_bytes})
+        made = msgspec.structs.replace(made, short_bytes=done.left_bytes, reasons=(lacks,))
+        return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
+    values: dict[str, Value] = {"room_bytes": order.size_bytes - done.left_bytes, "asked_bytes": order.size_bytes}
+    return Refused((Reason(code="transfer_no_room", values=values),))
+
+
+def _dear(calendar: Calendar, part: Part) -> Reason | None:
+    """Why a transfer would take more than it is worth: a long way over links that are full in its time.
+
+    Bytes over ``h`` hops displace up to ``h`` times as many bytes of one hop. Hops count by how full they are.
+    """
+    path, grid = part.paths[0], calendar.grid
+    low, high = (at - grid.first for at in grid.touched(part.from_ms, part.due_ms))
+    there = float(calendar.firm[path, low:high].sum())
+    full = 1.0 - float(calendar.free[path, low:high].sum()) / there if there > 0 else 0.0
+    if full * len(path) <= MOST_LOADED_HOPS:
+        return None
+    return Reason(code="transfer_dear", values={"hops": len(path), "full_percent": int(100 * full)})
+
+
+def span_of(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[int, int]:
+    """From when to when an order can use the calendar."""
+    return max(order.earliest_ms, now_ms), min(order.deadline_ms or calendar.grid.until_ms, calendar.grid.until_ms)
+
+
+def impossible(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[Reason, ...]:
+    """Why an order could not be met even by an empty network; nothing where it could."""
+    node, graph = calendar.wires.node, calendar.wires.graph
+    for name in (order.source, order.target):
+        if name not in node:
+            return (Reason(code="network_unknown_end", values={"end": name}),)
+    source, target = node[order.source], node[order.target]
+    if source == target:
+        return (Reason(code="network_same_end", values={"end": order.source}),)
+    if not calendar.ways.between(source, target):
+        return (Reason(code="network_no_path", values={"source": order.source, "target": order.target}),)
+    from_ms, until_ms = span_of(calendar, order, now_ms)
+    if from_ms >= calendar.grid.until_ms:
+        ahead_us = (calendar.grid.until_ms - now_ms) * 1_000
+        return (Reason(code="calendar_too_far", values={"ahead_us": ahead_us}),)
+    if not order.deadline_ms or order.is_partial_useful:
+        return ()
+    out = int(graph.capacity_bps[graph.tail == source].sum())
+    into = int(graph.capacity_bps[graph.head == target].sum())
+    needed_ms = -(-order.size_bytes * BITS_MS // min(out, into))
+    if needed_ms > until_ms - from_ms:
+        values: dict[str, Value] = {"needed_us": needed_ms * 1_000, "asked_us": max(0, until_ms - from_ms) * 1_000}
+        return (Reason(code="transfer_physical", values={**values, "most_bps": min(out, into)}),)
+    return ()
+
+
+def relaid(calendar: Calendar, now_ms: int, new: Sequence[Part], *, firm: Longs | None = None) -> Layout | None:
+    """Everything in slots that have not begun, anew, with ``new``; None where a promise would not hold.
+
+    ``firm``: what transfers may use of the slots, where it is not what the calendar's circuits left.
+    """
+    parts = parts_of(calendar, now_ms)
+    return laid(calendar, now_ms, [*parts, *new], firm=firm)
+
+
+def _beside(calendar: Calendar, now_ms: int, new: Part) -> Layout | None:
+    """Those anew that hold most of what ``new`` could use; everybody else stays where he is."""
+    grid = calendar.grid
+    whole = grid.whole_from(now_ms)
+    is_way = np.zeros(calendar.wires.graph.arc_count, dtype=bool)
+    for path in new.paths:
+        is_way[path] = True
+    low, high = grid.touched(new.from_ms, new.due_ms)
+    held = []
+    for name, each in calendar.transfers.items():
+        here = 0
+        for piece in each.pieces:
+            begin, end = max(low, whole, piece.low), min(high, piece.low + len(piece.rates))
+            if begin < end and is_way[piece.arcs].any():
+                here += int(piece.rates[begin - piece.low : end - piece.low].sum())
+        if here:
+            held.append((-here, name))
+    moving = [name for _, name in sorted(held)[:MOST_MOVED]]
+    last = Grid(whole, max(0, grid.last - whole), grid.slot_ms)
+    room = calendar.free.copy()
+    for name in moving:
+        for piece in calendar.transfers[name].pieces:
+            taken(room[:, whole - grid.first :], last, piece, -1)
+    alone = Room(room[:, :-1], grid.first, grid)
+    done = _fill(alone, new, new.due_ms)
+    undone(alone, done)
+    if done.left_bytes:
+        return None
+    parts = [each._replace(paths=each.paths[:FEWER]) for each in (*parts_of(calendar, now_ms, moving), new)]
+    return laid(calendar, now_ms, parts, firm=room, is_partly=True)
+
+
+def parts_of(calendar: Calendar, now_ms: int, names: Sequence[str] | None = None) -> list[Part]:
+    """What of the live transfers can still be laid elsewhere. What is late keeps the time that it was told."""
+    at_ms = calendar.grid.whole_from(now_ms) * calendar.grid.slot_ms
+    parts = []
+    for name in calendar.transfers if names is None else names:
+        transfer = calendar.transfers[name].transfer
+        order = transfer.order
+        due_ms = order.deadline_ms and min(order.deadline_ms, calendar.grid.until_ms)
+        _, after = cut_at(transfer.segments, at_ms)
+        late = 0
+        if after and due_ms and after[-1].until_ms > due_ms:
+            after, beyond = cut_at(after, due_ms)
+            late = sum(segment.size_bytes for segment in beyond)
+        if size := sum(segment.size_bytes for segment in after):
+            parts.append(_part(calendar, order, transfer.id, size, max(order.earliest_ms, at_ms), due_ms))
+        if late:
+            end_ms = max(segment.until_ms for segment in beyond)
+            parts.append(_part(calendar, order, transfer.id, late, max(due_ms, at_ms), end_ms))
+    return parts
+
+
+def laid(
+    calendar: Calendar,
+    now_ms: int,
+    parts: Sequence[Part],
+    *,
+    firm: Longs | None = None,
+    is_forced: bool = False,
+    is_partly: bool = False,
+) -> Layout | None:
+    """Parts by earliest deadline, then best effort in its order. ``is_forced``: who is short does not stop it.
+
+    Where somebody finds no room he goes to the front and it is tried again, `TURNS` times in all: who squeaks gets
+    the grease (Joslin and Clements, JAIR 10, 1999). ``is_partly``: ``firm`` holds the bookings of who stays, too.
+    """
+    grid = calendar.grid
+    first, whole = grid.touched(now_ms, grid.until_ms)[0], grid.whole_from(now_ms)
+    last = max([whole, *(_slot_after(calendar, part) for part in parts)])
+    base = (calendar.firm if firm is None else firm)[:, first - grid.first : last - grid.first].copy()
+    begun = slice(first - grid.first, whole - grid.first)
+    if not is_partly:
+        base[:, : whole - first] = calendar.free[:, begun]  # what has begun stays
+    if firm is not None and not is_partly:
+        base[:, : whole - first] -= calendar.firm[:, begun] - firm[:, begun]
+    room = Room(base, first, grid)
+    hard = sorted((part for part in parts if part.due_ms), key=lambda part: (part.due_ms, -part.size_bytes, part.id))
+    rest = [part for part in parts if not part.due_ms]
+    budget = max(len(hard), MOST_LAID_PARTLY if is_partly else MOST_LAID)
+    for _ in range(1 if is_forced else TURNS):
+        layout, lacking = _in_order(room._replace(free=base.copy()), hard, rest, is_forced=is_forced)
+        if lacking is None:
+            return layout
+        budget -= lacking + 1
+        if budget <= 0:
+            break
+        hard.insert(0, hard.pop(lacking))
+    return None
+
+
+def _in_order(room: Room, hard: Sequence[Part], rest: Sequence[Part], *, is_forced: bool) -> tuple[Layout, int | None]:
+    """Lay the promised parts in this order, then best effort; stops at the first that finds no room, and says which."""
+    layout = Layout({part.id: [] for part in (*hard, *rest)}, {})
+    for at, part in enumerate(hard):
+        done = _fill(room, part, part.due_ms)
+        if done.left_bytes:
+            if not is_forced:
+                return layout, at
+            layout.short_bytes[part.id] = layout.short_bytes.get(part.id, 0) + done.left_bytes
+        layout.pieces[part.id].extend(done.pieces)
+    until_ms = (room.low + room.free.shape[1]) * room.grid.slot_ms
+    for part in rest:
+        layout.pieces[part.id].extend(_fill(room, part, until_ms).pieces)
+    return layout, None
+
+
+def moved_by(calendar: Calendar, layout: Layout, now_ms: int, *, without: str = "") -> tuple[Transfer, ...]:
+    """The live transfers that a layout laid elsewhere, with their new segments; their price stays."""
+    grid = calendar.grid
+    at_ms = grid.whole_from(now_ms) * grid.slot_ms
+    moved = []
+    for name, pieces in layout.pieces.items():
+        if name == without:
+            continue
+        transfer = calendar.transfers[name].transfer
+        before, after = cut_at(transfer.segments, at_ms)
+        new = segments_of(calendar.wires, grid, pieces, at_ms, grid.until_ms)
+        if transfer.order.deadline_ms and transfer.state is not TransferState.SHORT:
+            new = segments_of(calendar.wires, grid, pieces, at_ms, min(transfer.order.deadline_ms, grid.until_ms))
+        if new != after:
+            moved.append(rebooked(transfer, (*before, *new), now_ms))
+    return tuple(moved)
+
+
+def rebooked(transfer: Transfer, segments: tuple[Segment, ...], now_ms: int) -> Transfer:
+    """The same transfer on other segments."""
+    arrives = arrival_of(segments, transfer.order.size_bytes - transfer.short_bytes)
+    return msgspec.structs.replace(transfer, segments=segments, arrives_ms=arrives, changed_ms=now_ms)
+
+
+def arrival_of(segments: Sequence[Segment], size_bytes: int) -> int:
+    """When segments have carried so much: the end of the last one; 0 where they do not."""
+    if sum(segment.size_bytes for segment in segments) < size_bytes:
+        return 0
+    return max((segment.until_ms for segment in segments), default=0)
+
+
+def _slot_after(calendar: Calendar, part: Part) -> int:
+    due_ms = part.due_ms or calendar.grid.until_ms
+    return calendar.grid.touched(part.from_ms, due_ms)[1]
+
+
+def _part(calendar: Calendar, order: TransferOrder, name: str, size_bytes: int, from_ms: int, due_ms: int) -> Part:
+    node = calendar.wires.node
+    paths: tuple[Path, ...] = ()
+    if order.source in node and order.target in node:
+        paths = calendar.ways.between(node[order.source], node[order.target])
+    return Part(name, size_bytes, from_ms, due_ms, paths, order.is_splittable)
+
+
+def _fill(room: Room, part: Part, until_ms: int) -> Filled:
+    return filled(room, part.paths, part.size_bytes, part.from_ms, until_ms, is_splittable=part.is_splittable)
+
+
+def _priced(
+    calendar: Calendar,
+    made: Transfer,
+    pieces: Sequence[Piece],
+    from_ms: int,
+    until_ms: int,
+    moved: tuple[Transfer, ...],
+    price_of: PriceOf,
+) -> Admitted | Refused:
+    segments = segments_of(calendar.wires, calendar.grid, pieces, from_ms, until_ms)
+    price = price_of(made.order, segments)
+    limit = made.order.limit_micro_cny
+    if limit is not None and price > limit:
+        values: dict[str, Value] = {"limit_micro_cny": limit, "price_micro_cny": price}
+        return Refused((Reason(code="transfer_price", values=values),))
+    whole = made.order.size_bytes - made.short_bytes
+    arrives = arrival_of(segments, whole)
+    booked = msgspec.structs.replace(made, segments=segments, price_micro_cny=price, arrives_ms=arrives)
+    return Admitted(booked, moved)

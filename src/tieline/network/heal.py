@@ -1,0 +1,262 @@
+"""Heal: what becomes of the bookings after a cut, or after any loss of capacity.
+
+The calendar was told of the new state of the network (`Calendar.rewire`). What survives stays as it is. Circuits come
+first, in the order in which they were promised: on their route, else on their spare one, else on a new one, at their
+least where there is no more. Then transfers, the earliest deadline first: what they lost is laid into the room that
+is left. Where somebody is still short, everything is laid out anew, and the better of both is taken. Who is short
+then is told at once how much arrives late, and when.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from tieline.model.circuit import Circuit, CircuitState, Diversity, Route
+from tieline.model.reason import Reason
+from tieline.model.transfer import Segment, Transfer, TransferState
+from tieline.network.admit import arrival_of, laid, moved_by, parts_of
+from tieline.network.calendar import Calendar, columns_of
+from tieline.network.fill import Room, filled
+from tieline.network.lease import pair_of, route_of
+from tieline.network.slots import Longs, Piece, cut_at, pieces_of, segments_of, taken
+from tieline.network.ways import Path
+
+
+class Healed(NamedTuple):
+    """The bookings that change; who is not named keeps what it has."""
+
+    circuits: tuple[Circuit, ...]
+    transfers: tuple[Transfer, ...]
+
+    @property
+    def short(self) -> tuple[Transfer, ...]:
+        """Who does not arrive in time."""
+        return tuple(each for each in self.transfers if each.state is TransferState.SHORT)
+
+
+def healed(calendar: Calendar, now_ms: int) -> Healed:
+    """The bookings that a loss of capacity changes. Nothing in the calendar changes."""
+    now_ms = max(now_ms, calendar.grid.begin_ms)
+    calendar = calendar.copied()
+    calendar.now_ms = now_ms = max(now_ms, calendar.now_ms)
+    firm = calendar.capacity.copy()
+    circuits = _circuits(calendar, firm, now_ms)
+    first = calendar.copied()
+    for circuit in circuits:
+        first.put_circuit(circuit)
+    transfers = _kept(first, now_ms)
+    for transfer in transfers:
+        first.put_transfer(transfer)
+    better = _anew(first, now_ms) if any(each.short_bytes for each in transfers) else ()
+    newest = {each.id: each for each in (*transfers, *better)}
+    return Healed(circuits, tuple(newest.values()))
+
+
+def topped(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
+    """Best-effort transfers that found more room than they have: what is left, in the order of their booking."""
+    grid = calendar.grid
+    now_ms = max(now_ms, grid.begin_ms)
+    room = Room(calendar.free[:, :-1].copy(), grid.first, grid)
+    changed = []
+    for each in calendar.transfers.values():
+        order, segments = each.transfer.order, each.transfer.segments
+        lacks = order.size_bytes - sum(segment.size_bytes for segment in segments)
+        if order.deadline_ms and each.transfer.state is not TransferState.SHORT:
+            continue
+        if lacks <= 0 or min(each.source, each.target) < 0:
+            continue
+        paths = calendar.ways.between(each.source, each.target)
+        from_ms = max(order.earliest_ms, order.deadline_ms, now_ms)
+        done = filled(room, paths, lacks, from_ms, grid.until_ms, is_splittable=order.is_splittable)
+        if done.pieces:
+            more = segments_of(calendar.wires, grid, done.pieces, from_ms, grid.until_ms)
+            changed.append(_changed(each.transfer, (*segments, *more), now_ms))
+    return tuple(changed)
+
+
+def _circuits(calendar: Calendar, firm: Longs, now_ms: int) -> tuple[Circuit, ...]:
+    """Circuits that change. ``firm``: what there is; what they hold is taken from it."""
+    inline = sorted(calendar.circuits.values(), key=lambda each: (each.ordered_ms, each.id))
+    after: dict[str, Circuit] = {}
+    broken = []
+    for circuit in inline:
+        held = _surviving(calendar, circuit, firm, now_ms)
+        if held is None:
+            broken.append(circuit)
+        else:
+            after[circuit.id] = held
+            _take(calendar, held, firm)
+    for circuit in broken:
+        after[circuit.id] = held = _rerouted(calendar, circuit, firm, now_ms)
+        _take(calendar, held, firm)
+    return tuple(after[each.id] for each in inline if after[each.id] != each)
+
+
+def _surviving(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) -> Circuit | None:
+    """The circuit on what is left of its route and spare one; None where neither holds its least."""
+    columns = columns_of(calendar.grid, circuit)
+    routes = [circuit.route, circuit.spare]
+    rooms = [0 if route is None else _room(calendar, route, firm, columns) for route in routes]
+    least, spares = circuit.order.rate_bps, circuit.spare
+    if rooms[0] >= least and (spares is None or rooms[1] >= least):
+        most = min(room for room, route in zip(rooms, routes, strict=True) if route is not None)
+        granted = min(circuit.held_bps, most)
+        return circuit if granted == circuit.held_bps else _said(circuit, now_ms, granted_bps=granted)
+    if circuit.route is not None and rooms[0] >= least:
+        why = Reason(code="circuit_spare_lost")
+        return _said(circuit, now_ms, why, spare=None, granted_bps=min(circuit.held_bps, rooms[0]))
+    if spares is not None and rooms[1] >= least:
+        granted = min(circuit.held_bps, rooms[1])
+        why = Reason(code="circuit_on_spare")
+        state = CircuitState.DEGRADED if circuit.state is not CircuitState.ORDERED else circuit.state
+        return _said(circuit, now_ms, why, route=spares, spare=None, granted_bps=granted, state=state)
+    return None
+
+
+def _rerouted(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) -> Circuit:
+    """The circuit on a new route; without its spare one if need be; down where there is none at all."""
+    room = firm[:, columns_of(calendar.grid, circuit)]
+    order, node = circuit.order, calendar.wires.node
+    plain = msgspec.structs.replace(order, diversity=Diversity.NONE)
+    if order.a in node and order.b in node:
+        for asked in (order, plain):
+            pair = pair_of(calendar, asked, room)
+            if pair is not None:
+                route, spare = (None if path is None else route_of(calendar, path) for path in pair)
+                is_less = spare is None and order.diversity is not Diversity.NONE
+                state = circuit.state
+                if state is not CircuitState.ORDERED:
+                    state = CircuitState.DEGRADED if is_less else CircuitState.UP
+                why = Reason(code="circuit_spare_lost" if is_less else "circuit_rerouted")
+                granted = order.rate_bps
+                return _said(circuit, now_ms, why, route=route, spare=spare, granted_bps=granted, state=state)
+    why = Reason(code="circuit_down", values={"asked_bps": order.rate_bps})
+    return _said(circuit, now_ms, why, route=None, spare=None, state=CircuitState.DOWN)
+
+
+def _said(circuit: Circuit, now_ms: int, *reasons: Reason, **changes: object) -> Circuit:
+    return msgspec.structs.replace(circuit, changed_ms=now_ms, reasons=reasons, **changes)
+
+
+def _room(calendar: Calendar, route: Route, firm: Longs, columns: Longs) -> int:
+    """The least room on a route in both directions; 0 where a link of it is not here any more."""
+    way = calendar.wires.way_of(route.nodes, route.links)
+    if way is None:
+        return 0
+    arcs = np.array([each for arc in way for each in (arc, arc ^ 1)])
+    return (
+        int(firm[np.ix_(arcs, columns)].min()) if len(columns) else int(calendar.wires.graph.capacity_bps[arcs].min())
+    )
+
+
+def _take(calendar: Calendar, circuit: Circuit, firm: Longs) -> None:
+    columns = columns_of(calendar.grid, circuit)
+    for route in (circuit.route, circuit.spare):
+        way = None if route is None else calendar.wires.way_of(route.nodes, route.links)
+        if way is not None:
+            arcs = np.array([each for arc in way for each in (arc, arc ^ 1)])
+            firm[np.ix_(arcs, columns)] -= circuit.held_bps
+
+
+def _kept(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
+    """Transfers that change: what survives of each, and what it lost laid into the room that is left."""
+    grid = calendar.grid
+    first = grid.touched(now_ms, grid.until_ms)[0]
+    free = calendar.firm[:, first - grid.first : -1].copy()
+    room = Room(free, first, grid)
+    inline = sorted(
+        (each for each in calendar.transfers.values() if each.transfer.segments or each.transfer.short_bytes),
+        key=lambda each: (each.transfer.order.deadline_ms or 2**62, each.transfer.booked_ms, each.transfer.id),
+    )
+    kept: dict[str, list[Segment]] = {}
+    lost: dict[str, int] = {}
+    for each in inline:
+        _, after = cut_at(each.transfer.segments, now_ms)
+        survives: list[Segment] = []
+        kept[each.transfer.id] = survives
+        for segment in after:
+            survives.extend(_still(calendar, room, segment))
+        asked = sum(segment.size_bytes for segment in after)
+        lost[each.transfer.id] = asked - sum(segment.size_bytes for segment in survives)
+    changed = []
+    for each in inline:
+        transfer, order = each.transfer, each.transfer.order
+        lacks = lost[transfer.id]
+        if lacks <= 0:
+            continue
+        paths: tuple[Path, ...] = ()
+        if min(each.source, each.target) >= 0:
+            paths = calendar.ways.between(each.source, each.target)
+        from_ms = max(order.earliest_ms, now_ms)
+        due_ms = min(order.deadline_ms or grid.until_ms, grid.until_ms)
+        new: list[Segment] = []
+        for begin_ms, end_ms in ((from_ms, due_ms), (max(due_ms, now_ms), grid.until_ms)):
+            done = filled(room, paths, lacks, begin_ms, end_ms, is_splittable=order.is_splittable)
+            new.extend(segments_of(calendar.wires, grid, done.pieces, begin_ms, end_ms))
+            lacks = done.left_bytes
+        before, _ = cut_at(transfer.segments, now_ms)
+        changed.append(_changed(transfer, (*before, *kept[transfer.id], *new), now_ms))
+    return tuple(changed)
+
+
+def _still(calendar: Calendar, room: Room, segment: Segment) -> tuple[Segment, ...]:
+    """What is left of a segment; it is taken from the room."""
+    made = []
+    for piece in pieces_of(calendar.wires, calendar.grid, (segment,)):
+        low = max(piece.low, room.low)
+        rates = piece.rates[low - piece.low :][: room.low + room.free.shape[1] - low]
+        there = room.free[piece.arcs, low - room.low : low - room.low + len(rates)]
+        left = Piece(piece.arcs, low, np.minimum(rates, np.maximum(there.min(axis=0), 0)))
+        taken(room.free, room.grid._replace(first=room.low, slots=room.free.shape[1]), left)
+        made.append(left)
+    return segments_of(calendar.wires, calendar.grid, made, segment.from_ms, segment.until_ms)
+
+
+def _changed(transfer: Transfer, segments: tuple[Segment, ...], now_ms: int) -> Transfer:
+    """The transfer on other segments; short where they do not carry in time what was promised."""
+    order = transfer.order
+    in_time, _ = cut_at(segments, order.deadline_ms) if order.deadline_ms else (segments, ())
+    carried = sum(segment.size_bytes for segment in in_time)
+    short = max(0, order.size_bytes - carried) if order.deadline_ms else 0
+    arrives = arrival_of(segments, order.size_bytes)
+    made = msgspec.structs.replace(transfer, segments=segments, arrives_ms=arrives, changed_ms=now_ms)
+    if short <= transfer.short_bytes:
+        return made
+    values: dict[str, int | str] = {"short_bytes": short, "asked_bytes": order.size_bytes}
+    why = Reason(code="transfer_short", values=values)
+    return msgspec.structs.replace(made, state=TransferState.SHORT, short_bytes=short, reasons=(why,))
+
+
+def _anew(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
+    """Everything in slots that have not begun anew, if fewer bytes are short then; nothing where not.
+
+    What was late is asked for in time once more.
+    """
+    grid = calendar.grid
+    parts = []
+    for part in parts_of(calendar, now_ms):
+        order = calendar.transfers[part.id].transfer.order
+        due_ms = min(order.deadline_ms or 0, grid.until_ms)
+        is_late = bool(due_ms) and part.due_ms > due_ms
+        parts.append(part._replace(from_ms=grid.whole_from(now_ms) * grid.slot_ms, due_ms=due_ms) if is_late else part)
+    layout = laid(calendar, now_ms, parts, is_forced=True)
+    if layout is None or layout.short_bytes:
+        return ()
+    moved = moved_by(calendar, layout, now_ms)
+    return tuple(_well(each, now_ms) for each in moved)
+
+
+def _well(transfer: Transfer, now_ms: int) -> Transfer:
+    """Not short any more, if it arrives in time as it is booked now."""
+    order = transfer.order
+    in_time, _ = cut_at(transfer.segments, order.deadline_ms) if order.deadline_ms else (transfer.segments, ())
+    if transfer.state is not TransferState.SHORT or sum(each.size_bytes for each in in_time) < order.size_bytes:
+        return transfer
+    state = TransferState.BOOKED if not transfer.moved_bytes else TransferState.MOVING
+    arrives = arrival_of(transfer.segments, order.size_bytes)
+    return msgspec.structs.replace(
+        transfer, state=state, short_bytes=0, reasons=(), arrives_ms=arrives, changed_ms=now_ms
+    )

@@ -1,0 +1,277 @@
+"""Lease: whether a circuit can be promised, and over which route.
+
+A circuit holds one route, both directions, in all slots of its windows, and where it asks for diversity a spare route
+with the same rate. It is tried in the room that is free; then in what transfers leave when they are laid out anew
+(all of their promises kept); then beside circuits that hold more than their least. Routes are tried in the order of
+their delay (Yen), so the first that fits is the quickest; with a spare one, the pair whose first is the quickest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Route
+from tieline.model.reason import Reason, Value
+from tieline.model.topology import Line
+from tieline.model.transfer import Transfer
+from tieline.network.admit import Refused, moved_by, relaid
+from tieline.network.calendar import Calendar, columns_in, held_arcs, windows_in
+from tieline.network.graph import Floats
+from tieline.network.slots import Longs
+from tieline.network.ways import Path, in_order, shortest
+
+CANDIDATES: Final = 32  # first routes that are tried for a pair
+ENCAPSULATION_BYTES: Final = 96  # an outer IPv6 header and three segments (RFC 8754): 40 + 8 + 48
+MOST_WINDOWS: Final = 2_048
+
+PriceOf = Callable[[CircuitOrder], int]  # -> micro CNY an hour
+
+
+class Leased(NamedTuple):
+    """The circuit as booked; transfers that were laid elsewhere and circuits that hold less for it."""
+
+    circuit: Circuit
+    moved: tuple[Transfer, ...] = ()
+    shrunk: tuple[Circuit, ...] = ()
+
+
+def leased(
+    calendar: Calendar, order: CircuitOrder, *, name: str, user: str, now_ms: int, price_of: PriceOf, project: str = ""
+) -> Leased | Refused:
+    """The booking of an order, or why there is none."""
+    now_ms = max(now_ms, calendar.grid.begin_ms)
+    wrong = impossible(calendar, order, now_ms)
+    if wrong:
+        return Refused(wrong)
+    from_ms = max(order.from_ms, now_ms)
+    windows = windows_in(from_ms, order.until_ms, order.recurrence, now_ms, calendar.grid.until_ms)
+    columns = columns_in(calendar.grid, from_ms, order.until_ms, order.recurrence)
+    circuit = Circuit(
+        id=name,
+        order=msgspec.structs.replace(order, from_ms=from_ms),
+        user=user,
+        project=project,
+        windows=tuple(windows),
+        ordered_ms=now_ms,
+        changed_ms=now_ms,
+    )
+    found = _held(calendar, circuit, columns, now_ms)
+    if isinstance(found, Refused):
+        return found
+    made = found.circuit
+    price = price_of(order)
+    if order.limit_micro_cny_per_hour is not None and price > order.limit_micro_cny_per_hour:
+        values: dict[str, Value] = {"limit_micro_cny": order.limit_micro_cny_per_hour, "price_micro_cny": price}
+        return Refused((Reason(code="circuit_price", values=values),))
+    return found._replace(circuit=msgspec.structs.replace(made, price_micro_cny_per_hour=price))
+
+
+def resized(calendar: Calendar, circuit: Circuit, rate_bps: int, *, now_ms: int) -> Leased | Refused:
+    """The same circuit at another rate, on its own route and spare one: nothing is torn down for it."""
+    now_ms = max(now_ms, calendar.grid.begin_ms)
+    if rate_bps <= 0:
+        return Refused((Reason(code="circuit_rate_none", values={"asked_bps": rate_bps}),))
+    order = msgspec.structs.replace(circuit.order, rate_bps=rate_bps, most_bps=max(rate_bps, circuit.order.most_bps))
+    again = msgspec.structs.replace(circuit, order=order, granted_bps=rate_bps, changed_ms=now_ms)
+    ways = [np.array(arcs, dtype=np.int32) for arcs in held_arcs(calendar.wires, circuit)]
+    columns = columns_in(calendar.grid, order.from_ms, order.until_ms, order.recurrence)
+    columns = columns[columns >= calendar.grid.touched(now_ms, now_ms)[0] - calendar.grid.first]
+    firm, free = calendar.firm.copy(), calendar.free.copy()
+    for array in (firm, free):
+        for way in ways:
+            array[np.ix_(way, columns)] += circuit.held_bps - rate_bps
+    if all((free[np.ix_(way, columns)] >= 0).all() for way in ways):
+        return Leased(again)
+    whole = calendar.grid.whole_from(now_ms) - calendar.grid.first
+    begun = columns[columns < whole]
+    later = columns[columns >= whole]
+    if all((free[np.ix_(way, begun)] >= 0).all() and (firm[np.ix_(way, later)] >= 0).all() for way in ways):
+        layout = relaid(calendar, now_ms, (), firm=firm)
+        if layout is not None:
+            return Leased(again, moved_by(calendar, layout, now_ms))
+    most = min(int(free[np.ix_(way, columns)].min()) for way in ways) + rate_bps
+    return Refused((Reason(code="circuit_no_room", values={"most_bps": max(0, most), "asked_bps": rate_bps}),))
+
+
+def impossible(calendar: Calendar, order: CircuitOrder, now_ms: int) -> tuple[Reason, ...]:
+    """Why an order could not be met even by an empty network; nothing where it could."""
+    node, graph = calendar.wires.node, calendar.wires.graph
+    for name in (order.a, order.b):
+        if name not in node:
+            return (Reason(code="network_unknown_end", values={"end": name}),)
+    if node[order.a] == node[order.b]:
+        return (Reason(code="network_same_end", values={"end": order.a}),)
+    if order.rate_bps <= 0:
+        return (Reason(code="circuit_rate_none", values={"asked_bps": order.rate_bps}),)
+    if order.until_ms and order.until_ms <= max(order.from_ms, now_ms):
+        return (Reason(code="circuit_over", values={"late_us": (max(order.from_ms, now_ms) - order.until_ms) * 1_000}),)
+    again = order.recurrence
+    if again is not None and again.begin_s + again.length_s > again.period_s:
+        values: dict[str, Value] = {
+            "length_us": (again.begin_s + again.length_s) * 1_000_000,
+            "period_us": again.period_s * 1_000_000,
+        }
+        return (Reason(code="circuit_windows_overlap", values=values),)
+    if again is not None and calendar.grid.slots * calendar.grid.slot_ms // (again.period_s * 1_000) > MOST_WINDOWS:
+        return (Reason(code="circuit_windows_many", values={"most": MOST_WINDOWS}),)
+    weight = np.where(graph.is_up, graph.delay_us + 1e-3, np.inf)
+    path = shortest(graph, weight, node[order.a], node[order.b])
+    if path is None:
+        return (Reason(code="network_no_path", values={"source": order.a, "target": order.b}),)
+    least_us = int(graph.delay_us[path].sum())
+    if order.latency_us and least_us > order.latency_us:
+        return (Reason(code="circuit_physical", values={"least_us": least_us, "asked_us": order.latency_us}),)
+    return _mtu_wrong(calendar, order, weight)
+
+
+def _mtu_wrong(calendar: Calendar, order: CircuitOrder, weight: Floats) -> tuple[Reason, ...]:
+    """Whether packets of the order's size, with what a circuit adds, fit anywhere at all."""
+    node = calendar.wires.node
+    holds = np.where(_mtu(calendar) >= needed_mtu(order), weight, np.inf)
+    if shortest(calendar.wires.graph, holds, node[order.a], node[order.b]) is not None:
+        return ()
+    values: dict[str, Value] = {"needed_bytes": needed_mtu(order), "asked_bytes": order.mtu_bytes}
+    return (Reason(code="circuit_mtu", values=values),)
+
+
+def needed_mtu(order: CircuitOrder) -> int:
+    """What every link of a route has to carry unfragmented."""
+    return order.mtu_bytes + (ENCAPSULATION_BYTES if order.line is Line.IP else 0)
+
+
+def _mtu(calendar: Calendar) -> Longs:
+    return np.repeat(np.array([link.mtu_bytes for link in calendar.wires.topology.links], dtype=np.int64), 2)
+
+
+def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int) -> Leased | Refused:
+    """A route in what is free; then with transfers laid elsewhere; then beside circuits at their least."""
+    free = calendar.free
+    pair = pair_of(calendar, circuit.order, free[:, columns])
+    if pair is not None:
+        return Leased(_granted(calendar, circuit, pair, free[:, columns]))
+    whole = calendar.grid.whole_from(now_ms) - calendar.grid.first
+    for is_shrinking in (False, True):
+        shrunk = _at_their_least(calendar, now_ms) if is_shrinking else ()
+        if is_shrinking and not shrunk:
+            break
+        firm, now = calendar.firm.copy(), calendar.free[:, :whole].copy()
+        for each in shrunk:
+            more = calendar.circuits[each.id].held_bps - each.held_bps
+            held = columns_in(calendar.grid, each.order.from_ms, each.order.until_ms, each.order.recurrence)
+            for arcs in held_arcs(calendar.wires, each):
+                firm[np.ix_(arcs, held)] += more
+                now[np.ix_(arcs, held[held < whole])] += more
+        room = np.concatenate([now, firm[:, whole:]], axis=1)[:, columns]
+        pair = pair_of(calendar, circuit.order, room)
+        if pair is None:
+            continue
+        least = _with(calendar, circuit, pair, circuit.order.rate_bps)
+        for arcs in held_arcs(calendar.wires, least):
+            firm[np.ix_(arcs, columns)] -= least.held_bps
+        layout = relaid(calendar, now_ms, (), firm=firm)
+        if layout is not None:
+            return Leased(least, moved_by(calendar, layout, now_ms), shrunk)
+    return _why(calendar, circuit.order, columns)
+
+
+def _at_their_least(calendar: Calendar, now_ms: int) -> tuple[Circuit, ...]:
+    """Every circuit that holds more than was promised, at what was promised."""
+    return tuple(
+        msgspec.structs.replace(each, granted_bps=each.order.rate_bps, changed_ms=now_ms)
+        for each in calendar.circuits.values()
+        if each.held_bps > each.order.rate_bps
+    )
+
+
+def pair_of(calendar: Calendar, order: CircuitOrder, room: Longs) -> tuple[Path, Path | None] | None:
+    """A route and, where it was asked for, a spare one that keeps clear of it; within rate, latency and packet size.
+
+    ``room``: arcs x the columns that are held. A pair is looked for among the first `CANDIDATES` routes.
+    """
+    graph, node = calendar.wires.graph, calendar.wires.node
+    source, target = node[order.a], node[order.b]
+    has_room = room.min(axis=1) >= order.rate_bps if room.shape[1] else np.ones(graph.arc_count, dtype=bool)
+    has_room &= has_room.reshape(-1, 2)[:, ::-1].reshape(-1)  # both directions
+    is_open = has_room & graph.is_up & (_mtu(calendar) >= needed_mtu(order))
+    weight = np.where(is_open, graph.delay_us + 1e-3, np.inf)
+    most_us = order.latency_us or np.inf
+    if order.diversity is Diversity.NONE:
+        path = shortest(graph, weight, source, target)
+        return None if path is None or graph.delay_us[path].sum() > most_us else (path, None)
+    for path in in_order(graph, weight, source, target, CANDIDATES):
+        if graph.delay_us[path].sum() > most_us:
+            break
+        clear = np.where(_touching(calendar, path, order.diversity), np.inf, weight)
+        spare = shortest(graph, clear, source, target)
+        if spare is not None and graph.delay_us[spare].sum() <= most_us:
+            return path, spare
+    return None
+
+
+def _touching(calendar: Calendar, path: Path, diversity: Diversity) -> Any:
+    """Arcs that a spare route may not use: both directions of the path's links, and what `diversity` adds."""
+    graph, links = calendar.wires.graph, calendar.wires.topology.links
+    is_closed = np.zeros(graph.arc_count, dtype=bool)
+    is_closed[path] = is_closed[path ^ 1] = True
+    if diversity is Diversity.NODE:
+        between = graph.head[path[:-1]]
+        is_closed |= np.isin(graph.tail, between) | np.isin(graph.head, between)
+    if diversity is Diversity.GROUP:
+        groups = {group for arc in path.tolist() for group in links[arc // 2].groups}
+        shared = np.array([not groups.isdisjoint(link.groups) for link in links], dtype=bool)
+        is_closed |= np.repeat(shared, 2)
+    return is_closed
+
+
+def _granted(calendar: Calendar, circuit: Circuit, pair: tuple[Path, Path | None], room: Longs) -> Circuit:
+    """The pair at the most that the order's range and the room allow."""
+    arcs = np.concatenate([path for path in pair if path is not None])
+    both = np.concatenate([arcs, arcs ^ 1])
+    most = int(room[both].min()) if room.shape[1] else circuit.order.most_bps
+    rate = max(circuit.order.rate_bps, min(circuit.order.most_bps, most))
+    return _with(calendar, circuit, pair, rate)
+
+
+def _with(calendar: Calendar, circuit: Circuit, pair: tuple[Path, Path | None], rate_bps: int) -> Circuit:
+    first, spare = pair
+    return msgspec.structs.replace(
+        circuit,
+        route=route_of(calendar, first),
+        spare=None if spare is None else route_of(calendar, spare),
+        granted_bps=rate_bps,
+    )
+
+
+def route_of(calendar: Calendar, path: Path) -> Route:
+    """A path by names."""
+    arcs = path.tolist()
+    delay_us = int(calendar.wires.graph.delay_us[path].sum())
+    return Route(nodes=calendar.wires.nodes_of(arcs), links=calendar.wires.links_of(arcs), delay_us=delay_us)
+
+
+def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
+    """What stands in the way: no spare route in the empty network, the latency, or the room."""
+    empty = np.repeat(calendar.wires.graph.capacity_bps.astype(np.int64)[:, None], 1, axis=1)
+    plain = msgspec.structs.replace(order, diversity=Diversity.NONE)
+    if pair_of(calendar, order, empty) is None:
+        if pair_of(calendar, plain, empty) is None:
+            most = _widest(calendar, plain, empty)
+            values: dict[str, Value] = {"most_bps": most, "asked_bps": order.rate_bps}
+            return Refused((Reason(code="circuit_no_room", values=values),))
+        return Refused((Reason(code="circuit_no_spare", values={"diversity": order.diversity.value}),))
+    most = _widest(calendar, order, calendar.free[:, columns])
+    return Refused((Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps}),))
+
+
+def _widest(calendar: Calendar, order: CircuitOrder, room: Longs) -> int:
+    """The most that an order like this could have: by bisection over its rate."""
+    low, high = 0, order.rate_bps
+    while low + max(1, high // 1_000) < high:
+        middle = (low + high + 1) // 2
+        asked = msgspec.structs.replace(order, rate_bps=middle)
+        low, high = (middle, high) if pair_of(calendar, asked, room) is not None else (low, middle)
+    return low

@@ -1,0 +1,136 @@
+"""Update: from one routing to another without overloading a link on the way, whichever router changes first.
+
+Routers do not change at one instant. Going from ``old`` to ``new`` in one step loads a link with up to the larger of
+the two rates of each path. A step is safe if that sum fits everywhere (SWAN, Hong et al., SIGCOMM 2013). Where the
+direct step is not, one in between is looked for by a linear programme: rates ``mid`` such that ``old -> mid`` and
+``mid -> new`` both are safe and as much as possible is carried meanwhile. With a share ``s`` of every link left free
+by both ends, such a step exists for ``1/s - 1`` steps; here two steps are made, and what cannot stay is carried less
+in between, never overloaded.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from tieline.network.columns import Columns
+from tieline.network.graph import Floats
+from tieline.network.master import LEEWAY, Programme, repaired
+from tieline.network.traffic import Flows
+
+SMALL: Final = 60_000  # uses of arcs by paths up to which the least change is computed exactly
+GIVE: Final = 0.001  # of the worth: what may be given up so that fewer bytes change their path
+
+
+class Steps(NamedTuple):
+    """The rates to set one after another, the last of them the new ones."""
+
+    rates_bps: tuple[Floats, ...]
+    carried_bps: float  # at the lowest point
+    is_lossless: bool  # nothing is carried less than both ends carry
+
+
+def calmed(flows: Flows, old: Floats, *, give: float = GIVE) -> Flows:
+    """As good an answer as ``flows``, but for ``give`` of its worth, that moves the least traffic from ``old``, which
+    fits too.
+
+    An optimum says nothing about which of many it is: without this, most of what is routed would move although little
+    has to, and a step between would carry much less. Over the paths that either end uses (HiGHS)::
+
+        min sum(over)  with  rate - old <= over, rates within capacity and demand, worth >= (1 - give) x that of flows
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import block_array, csr_array, eye_array
+
+    traffic, columns = flows.traffic, flows.columns
+    paths = np.flatnonzero((old > 0) | (flows.rate_bps > 0))
+    if not len(paths) or flows.worth <= 0:
+        return flows
+    if np.diff(columns.start)[paths].sum() > SMALL:
+        return _blended(flows, old, give)
+    by_arc, by_demand = columns.by_arc()[:, paths], columns.by_demand(traffic.count)[:, paths]
+    value = traffic.value[columns.demand[paths]]
+    held = np.zeros(traffic.count) if traffic.floor_bps is None else np.minimum(traffic.floor_bps, flows.carried_bps())
+    capacity = np.maximum(flows.graph.capacity_bps, flows.load_bps())  # a solver's trifle over is not infeasible here
+    scale = float(np.median(np.maximum(old[paths], flows.rate_bps[paths])))
+    one, none = eye_array(len(paths), format="csr"), None
+    rows = block_array(
+        [[by_arc, none], [by_demand, none], [-by_demand, none], [csr_array(-value[None, :]), none], [one, -one]],
+        format="csc",
+    )
+    least = -(1.0 - give) * flows.worth
+    bounds = np.concatenate([capacity, traffic.asked_bps, -held, [least], old[paths]]) / scale
+    aim = np.concatenate([np.zeros(len(paths)), np.ones(len(paths))])
+    answer = linprog(aim, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
+    if answer.status != 0:  # at the edge of the solver's tolerance: the answer stands that is there
+        return flows
+    programme = Programme(by_arc, by_demand, flows.graph.capacity_bps, traffic.asked_bps, value)
+    rate = np.zeros(len(columns))
+    rate[paths] = repaired(programme, answer.x[: len(paths)] * scale)
+    calm = flows._replace(rate_bps=rate)
+    is_kept = np.all(calm.carried_bps() >= held * (1.0 - LEEWAY) - 1e-9)
+    return calm if is_kept and calm.worth >= (1.0 - give - LEEWAY) * flows.worth else flows
+
+
+def _blended(flows: Flows, old: Floats, give: float) -> Flows:
+    """As far back towards ``old`` as ``give`` allows, where the programme is too large: a mixture of two that fit
+    fits."""
+    was = float(old @ flows.traffic.value[flows.columns.demand])
+    share = min(1.0, give * flows.worth / max(flows.worth - was, 1e-12)) if was < flows.worth else 1.0
+    return flows._replace(rate_bps=share * old + (1.0 - share) * flows.rate_bps)
+
+
+def is_safe(columns: Columns, before: Floats, after: Floats, capacity_bps: Floats) -> bool:
+    """Whether every mixture of the two fits."""
+    load = columns.by_arc() @ np.maximum(before, after)
+    return bool(np.all(load <= capacity_bps * (1 + 1e-9) + 1e-6))
+
+
+def steps_between(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) -> Steps:
+    """One step where it is safe, else two. ``old`` and ``new`` are rates of the same paths, each within capacity."""
+    least = min(float(old.sum()), float(new.sum()))
+    if is_safe(columns, old, new, capacity_bps):
+        return Steps((new,), least, is_lossless=True)
+    middle = _middle(columns, old, new, capacity_bps)
+    assert is_safe(columns, old, middle, capacity_bps)
+    assert is_safe(columns, middle, new, capacity_bps)
+    carried = float(middle.sum())
+    return Steps((middle, new), min(least, carried), is_lossless=carried >= least * (1 - 1e-9))
+
+
+def _middle(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) -> Floats:
+    """max sum(mid) with by_arc @ max(old, mid) <= capacity and by_arc @ max(mid, new) <= capacity.
+
+    Both maxima are linear in ``mid`` and what it exceeds each end by: mid <= end + over, over >= 0.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import block_array, csr_array, eye_array
+
+    paths = np.flatnonzero((old > 0) | (new > 0))
+    by_arc = columns.by_arc()[:, paths]
+    used = np.flatnonzero(by_arc.sum(axis=1))
+    by_arc = csr_array(by_arc)[used]
+    before, after = old[paths], new[paths]
+    scale = float(np.median(np.maximum(before, after)))  # the solver's tolerances are absolute
+    one, none = eye_array(len(paths), format="csr"), None
+    rows = block_array(
+        [[none, by_arc, none], [none, none, by_arc], [one, -one, none], [one, none, -one]],
+        format="csc",
+    )
+    free = capacity_bps[used]
+    bounds = np.concatenate([free - by_arc @ before, free - by_arc @ after, before, after])
+    aim = np.concatenate([-np.ones(len(paths)), np.full(2 * len(paths), 1e-6)])
+    limit = [(0.0, float(most)) for most in np.maximum(before, after) / scale] + [(0.0, None)] * (2 * len(paths))
+    answer = linprog(aim, A_ub=rows, b_ub=np.maximum(bounds, 0.0) / scale, bounds=limit, method="highs")
+    if answer.status != 0:  # nothing at all is always safe
+        raise ArithmeticError(f"the solver gave up: {answer.message}")
+    middle = np.zeros(len(old))
+    middle[paths] = np.maximum(answer.x[: len(paths)], 0.0) * scale
+    # What exceeds both ends is what crowds arcs: a solver's trifle of that is taken back.
+    for end in (old, new):
+        over = np.maximum(middle - end, 0.0)
+        room = np.maximum(capacity_bps - columns.by_arc() @ end, 0.0)
+        share = np.minimum(1.0, room / np.maximum(columns.by_arc() @ over, 1e-12))
+        middle = np.minimum(middle, end + over * np.minimum.reduceat(share[columns.arcs], columns.start[:-1]))
+    return middle

@@ -1,0 +1,105 @@
+"""Ways: few good paths between two nodes, found when they are asked for and kept.
+
+For transfers: the shortest by delay, then shortest ones whose arcs were made dear by those before, so that they
+differ. For circuits: paths in the order of their delay (Yen, Management Science 17, 1971; scipy), over arcs that have
+the room.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tieline.network.graph import Floats, Graph, Ints
+
+FEW: Final = 8
+TRIES: Final = 16
+DEARER: Final = 2.0  # an arc of a path that is known costs so many times more for the next
+MOST_PAIRS: Final = 20_000  # then all are forgotten
+
+Path = Ints
+
+
+class Ways:
+    """Few paths of each pair over one graph."""
+
+    def __init__(self, graph: Graph, few: int = FEW) -> None:
+        self.graph = graph
+        self.few = few
+        self._weight = np.where(graph.is_up, graph.delay_us + 1.0, np.inf)
+        self._known: dict[tuple[int, int], tuple[Path, ...]] = {}
+
+    def between(self, source: int, target: int) -> tuple[Path, ...]:
+        """At most ``few`` paths, the shortest first; none where the target cannot be reached."""
+        known = self._known.get((source, target))
+        if known is None:
+            if len(self._known) >= MOST_PAIRS:
+                self._known.clear()
+            known = self._known[source, target] = self._found(source, target)
+        return known
+
+    def _found(self, source: int, target: int) -> tuple[Path, ...]:
+        weight = self._weight.copy()
+        found: dict[tuple[int, ...], Path] = {}
+        for _ in range(TRIES):
+            path = shortest(self.graph, weight, source, target)
+            if path is None:
+                break
+            found.setdefault(tuple(path.tolist()), path)
+            if len(found) >= self.few:
+                break
+            weight[path] *= DEARER
+        return tuple(sorted(found.values(), key=lambda path: (float(self._weight[path].sum()), path.tolist())))
+
+
+def shortest(graph: Graph, weight: Floats, source: int, target: int) -> Path | None:
+    """The lightest path over arcs of finite weight; None where there is none, or source and target are one."""
+    from scipy.sparse.csgraph import dijkstra
+
+    if source == target:
+        return None
+    matrix, arc = _matrix(graph, weight)
+    _, before = dijkstra(matrix, indices=source, return_predecessors=True)
+    return _walked(before, arc, graph.node_count, source, target)
+
+
+def in_order(graph: Graph, weight: Floats, source: int, target: int, most: int) -> list[Path]:
+    """Up to ``most`` loop-free paths, the lightest first; of parallel arcs the lightest is used."""
+    from scipy.sparse.csgraph import yen
+
+    if source == target:
+        return []
+    matrix, arc = _matrix(graph, weight)
+    distance, before = yen(matrix, source, target, most, return_predecessors=True)
+    found = [_walked(row, arc, graph.node_count, source, target) for row in before[: len(distance)]]
+    return [path for path in found if path is not None]
+
+
+def _matrix(graph: Graph, weight: Floats) -> tuple[Any, dict[int, int]]:
+    """The sparse matrix of the lightest arcs, and the arc of each (tail, head)."""
+    from scipy.sparse import csr_array
+
+    n = graph.node_count
+    up = np.flatnonzero(np.isfinite(weight))
+    order = up[np.lexsort((up, weight[up]))]
+    key = graph.tail[order].astype(np.int64) * n + graph.head[order]
+    unique, first = np.unique(key, return_index=True)
+    kept: NDArray[np.int64] = order[first]
+    # The sparse matrix reads a weight of 0 as no arc.
+    light = np.maximum(weight[kept], 1e-9)
+    ends = graph.tail[kept].astype(np.int32), graph.head[kept].astype(np.int32)
+    return csr_array((light, ends), shape=(n, n)), dict(zip(unique.tolist(), kept.tolist(), strict=True))
+
+
+def _walked(before: Any, arc: dict[int, int], n: int, source: int, target: int) -> Path | None:
+    steps = []
+    at = target
+    while at != source:
+        last = int(before[at])
+        if last < 0:
+            return None
+        steps.append(arc[last * n + at])
+        at = last
+    return np.array(steps[::-1], dtype=np.int32)
