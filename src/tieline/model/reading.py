@@ -1,6 +1,6 @@
 """Reading 测量值: what one point saw of the way to another. A distribution with an age, never one number.
 
-Sites measure and sign; an exchange keeps the newest of each source, target and method, and the recent ones in its store.
+Sites measure and sign; an exchange keeps the newest of each source, target and method, and recent ones in its store.
 A round trip is measured; a one-way time is measured only where both clocks are known to agree better than it is long,
 otherwise it is half a round trip and says so (`OneWay.HALF`).
 """

@@ -1,7 +1,7 @@
 """Transfer 数据传输: so many bytes from here to there between two times, and what the calendar gave it.
 
-A transfer is admitted whole or not at all, unless it says that a part is of use. An admitted one is dropped by a failure
-only, and then it says at once how much of it will still arrive in time.
+A transfer is admitted whole or not at all, unless it says that a part is of use. An admitted one is dropped by a
+failure only, and then it says at once how much of it will still arrive in time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Values in files of others: names, rates, degrees and delays, as this project writes them; what cannot be is refused."""
+"""Values in files of others: names, rates, degrees and delays, as this project writes them; the rest is refused."""
 
 from __future__ import annotations
 
