@@ -80,13 +80,14 @@ def guard_branch(view: View, peer: str, heard_ms: int, now_ms: int, *, is_silent
     ``heard_ms``: when it was last heard. Last value only, like all that is known of branches; a log that another peer
     serves too, and who is heard, is not frozen. Nor is what is written here.
     """
-    prefixes = [prefix for name, prefix in view.cursors if name == peer and not is_ours(view, prefix)]
     silence = view.silences.get(peer)
+    if not is_silent and silence is None:
+        return  # heard, as nearly always: nothing of it is frozen
+    prefixes = [prefix for name, prefix in view.cursors if name == peer and not is_ours(view, prefix)]
     if not is_silent:
-        if silence is not None:
-            del view.silences[peer]
-            for prefix in prefixes:
-                view.catalogue.thaw(prefix)
+        del view.silences[peer]
+        for prefix in prefixes:
+            view.catalogue.thaw(prefix)
         return
     if silence is None:
         silence = Silence.of(heard_ms // 1000, view.catalogue.leases(prefixes))

@@ -50,6 +50,7 @@ from tieline.model.protocol import (
 )
 from tieline.ports import FakeIds
 from tieline.registry import Key, open_statement, verify_statement
+from tieline.registry.pulling import is_wanted
 from tieline.registry.serving import Grant, answer, tail_line
 from tieline.sim.archive import DiskArchive
 from tieline.sim.books import Books
@@ -357,7 +358,8 @@ class SimExchange:
             serial = self._told[prefix] = records[-1].serial
             line = tail_line(session, prefix, after, serial, [record.envelope for record in records])
             for source, stream in self.tails.items():
-                stream.send(self._bent(line, source))
+                if is_wanted(stream.prefixes, prefix):
+                    stream.send(self._bent(line, source))
 
     # -- what others ask ----------------------------------------------------------------------------------------------
 

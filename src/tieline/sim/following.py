@@ -26,6 +26,7 @@ class Follower:
         self.world, self.exchange, self.other = world, exchange, other
         self.life = exchange.life
         self.state: follow.FollowState | None = None
+        self.prefixes = world.wanted.get(exchange.name, ())
         self._due_ms: int | None = None
         self._tails = 0
 
@@ -34,7 +35,7 @@ class Follower:
         view = self.exchange.view
         cursors = [cursor for cursor in view.cursors.values() if cursor.peer == self.other.id]
         fault = view.peers[self.other.id].fault
-        state, actions = follow.begin(self.other.id, cursors, self._now_ms(), fault=fault)
+        state, actions = follow.begin(self.other.id, cursors, self._now_ms(), prefixes=self.prefixes, fault=fault)
         self._go_on(state, actions)
 
     def feel(self, what: follow.Input) -> None:
@@ -148,6 +149,7 @@ class Follower:
                 self.feel(follow.TailEnded(reason=_silent()))
 
         stream = Stream(self.world.network, self.other.name, self.exchange.name, heard, broken)
+        stream.prefixes = self.prefixes
         self.world.network.call(self.exchange.name, self.other.name, "tail", stream, opened)
 
 

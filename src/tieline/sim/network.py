@@ -179,6 +179,7 @@ class Stream:
     ) -> None:
         self.network, self.source, self.target = network, source, target
         self._heard, self._broken = heard, broken
+        self.prefixes: tuple[str, ...] = ()  # of a tail: what its reader asked for; empty: all
         self._arrives_ms = 0
         self.is_open = True
 

@@ -27,6 +27,7 @@ from tieline.sim.sharing import Waits
 from tieline.sim.site import SimSite
 from tieline.sim.story import Story
 from tieline.sim.timeline import START_MS, Chronicle, Timeline
+from tieline.sim.topology import links_of, prefix_of, wanted_of
 from tieline.sim.truth import Truth
 from tieline.sim.user import SimUser
 from tieline.sim.violation import Checks
@@ -60,10 +61,12 @@ class World:
         self.projects: dict[str, list[str]] = {}  # exchange -> those that were made there
         self._waits: dict[str, Waits] = {}
         self.exchanges: dict[str, SimExchange] = {}
+        self._by_id: dict[str, SimExchange] = {}
         self.sites: dict[str, SimSite] = {}
         self.users: dict[str, SimUser] = {}
         self.owners: dict[str, SimOwner] = {}
-        self.links = links_of(story)
+        self.links = links_of(story.exchange_names)
+        self.wanted = wanted_of(story.exchange_names)
         self._build()
 
     # -- building -----------------------------------------------------------------------------------------------------
@@ -71,6 +74,7 @@ class World:
     def _build(self) -> None:
         for place, name in enumerate(self.story.exchange_names):
             exchange = self.exchanges[name] = SimExchange(self, name, prefix_of(place))
+            self._by_id[exchange.id] = exchange
             self.network.nodes[name] = exchange
             self.truth.keys[exchange.keys.kid] = exchange.keys.key.public_bytes
             exchange.start()
@@ -118,7 +122,7 @@ class World:
 
     def exchange_named(self, identifier: str) -> SimExchange:
         """The exchange with this identifier."""
-        return next(exchange for exchange in self.exchanges.values() if exchange.id == identifier)
+        return self._by_id[identifier]
 
     def _join(self, name: str, place: int, exchange_name: str) -> None:
         exchange = self.exchanges[exchange_name]
@@ -373,30 +377,6 @@ class World:
 def exchange_decide(exchange: SimExchange, command: ask.Command, now_ms: int) -> Any:
     """A question that changes nothing."""
     return decide(exchange.view, command, now_ms, exchange.ids).reply
-
-
-def links_of(story: Story) -> list[tuple[str, str, PeerRole]]:
-    """Who peers with whom: the hub with its regions, each industry exchange with two regions (or the hub)."""
-    names = story.exchange_names
-    regions = [name for place, name in enumerate(names) if place and not is_industry(place)]
-    links = [(names[0], name, PeerRole.CHILD) for name in regions]
-    for place, name in enumerate(names):
-        if place and is_industry(place):
-            above = [regions[(place + step) % len(regions)] for step in range(min(2, len(regions)))] or [names[0]]
-            links += [(other, name, PeerRole.PEER) for other in above]
-    return links
-
-
-def is_industry(place: int) -> bool:
-    """Every third exchange is of an industry."""
-    return place % 3 == 2
-
-
-def prefix_of(place: int) -> str:
-    """The hub's, one directly below it for a region, one of its own for an industry exchange."""
-    if place == 0:
-        return "cn"
-    return f"trade{place}" if is_industry(place) else f"cn.r{place}"
 
 
 def pools_of(owner: str, name: str, place: int) -> tuple[Pool, ...]:
