@@ -229,6 +229,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "answer_signature": ("the answer to the claim for {run} is not signed by the exchange that pays", "对 {run} 计量声明的答复未经付费平台签名"),
     "answer_differs": ("the answer for {run} is to another claim", "对 {run} 的答复针对另一项声明"),
     "line_differs": ("{field} of {run} was signed as {said}, the line says {booked}", "{run} 的 {field} 签名值为 {said}，账目为 {booked}"),
+    "meter_differs": ("the site's reading for {run} is of {said}, claimed is {claimed}", "{run} 所附计量属于 {said}，声明的为 {claimed}"),
     "meter_signature": ("the site's reading of {run} is not signed by the site", "{run} 的计量未经算力节点签名"),
     **RULES,
     "task_yaml": ("line {line}, column {column}: {what}", "第 {line} 行第 {column} 列：{what}"),

@@ -417,7 +417,12 @@ class SimSite:
             self.world.faults["more claimed than was used"] += 1
             report = msgspec.structs.replace(report, duration_ms=report.duration_ms * 9 + 3_600_000)
         reading = MeterReading(
-            site=self.id, run=report.run, epoch=report.epoch, state=report.state, duration_ms=report.duration_ms
+            site=self.id,
+            run=report.run,
+            first_run=report.first_run,
+            epoch=report.epoch,
+            state=report.state,
+            duration_ms=report.duration_ms,
         )
         return msgspec.structs.replace(report, receipt=sign_statement(reading, self.key, self.kid, METER).decode())
 
