@@ -29,6 +29,7 @@ def test_the_defaults_contradict_nothing() -> None:
         Limits(tick_ms=20_000),
         Limits(blob_bytes=2**50),
         Limits(log_bytes=2**50),
+        Limits(peer_blobs_bytes=2**50),
         Limits(usage_days=10),
     ],
 )

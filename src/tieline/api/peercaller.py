@@ -7,6 +7,7 @@ never sees the end of a body that was not signed.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SIGNED = b"tieline-from"
 CALLS, LIMITED, UNPROVED = "calls", "limited", "unproved"
+MOST_UNKEPT = 10_000
 ORDINARY = ("not_found", "method_not_allowed", "overloaded", "internal")  # refusals that say nothing about the peer
 
 
@@ -36,6 +38,7 @@ class PeerCalls:
     def __init__(self, began_s: int) -> None:
         self.nonces = Nonces(began_s)
         self.counts: dict[str, dict[str, int]] = {}
+        self.unkept: OrderedDict[tuple[str, str], Reason] = OrderedDict()  # peer and sha256 of bytes without room
         self.tallies: dict[str, Tally] = {}  # of the bodies of their calls and our answers, and what was refused
 
     def count(self, peer: str, what: str) -> None:
@@ -50,6 +53,13 @@ class PeerCalls:
     def tally(self, peer: str) -> Tally:
         """What came with the calls of a peer that is known here, what went back, and what was refused of it."""
         return self.tallies.setdefault(peer, Tally())
+
+    def leave_out(self, peer: str, sha256: str, why: Reason) -> None:
+        """Remember why a peer's bytes were not kept: the offer that needs them is refused with that."""
+        self.unkept[(peer, sha256)] = why
+        self.unkept.move_to_end((peer, sha256))
+        if len(self.unkept) > MOST_UNKEPT:
+            self.unkept.popitem(last=False)
 
     def refused(self, peer: str, error: TielineError) -> None:
         """A call of the peer was refused, by the reason that is given, or the code."""

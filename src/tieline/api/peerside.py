@@ -1,12 +1,14 @@
 """What another exchange says and hears whose users run here. It dials; each call is signed by the key that we pinned.
 
 Bytes are named by the run of the peer that they belong to, so that no peer reads what is not of its own runs. What a
-peer sent counts as its own until this process ends: a peer asks before it sends.
+peer sent counts as its own: until it goes where that peer brought it first, else until this process ends. So a peer
+asks before it sends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
@@ -122,9 +124,15 @@ async def _unsent(platform: Platform, peer: str, order: Offer | Stop) -> Reason 
     if isinstance(order, Stop) or guest_run(platform, peer, order.run) is not None or order.state != "offered":
         return None
     for sha256 in files_of(order):
-        if not (platform.facts.is_allowed(peer, sha256) and await platform.blobs.has(sha256)):
-            return Reason(code="offer_wrong", values={"why": f"blob {sha256[:64]} was not sent before it"})
+        if not (_sent(platform, peer, sha256) and await platform.blobs.has(sha256)):
+            unsent = Reason(code="offer_wrong", values={"why": f"blob {sha256[:64]} was not sent before it"})
+            return platform.peer_calls.unkept.get((peer, sha256), unsent)
     return None
+
+
+def _sent(platform: Platform, peer: str, sha256: str) -> bool:
+    """Whether the peer sent these bytes: in this life of the process, or as the first who did."""
+    return platform.facts.is_allowed(peer, sha256) or platform.blobs.was_brought(sha256, peer)
 
 
 @operation(
@@ -258,7 +266,7 @@ async def _pieces(platform: Platform, names: dict[str, tuple[str, bool]], marks:
 async def check_peer_blob(call: Call, sha256: str) -> Answer:
     """Whether bytes are here that the peer sent, and how many they are."""
     platform, peer = call.platform, await active_peer(call, uses=True)
-    if not (platform.facts.is_allowed(peer.id, _digest(sha256)) and await platform.blobs.has(sha256)):
+    if not (_sent(platform, peer.id, _digest(sha256)) and await platform.blobs.has(sha256)):
         raise TielineError("not_found", f"`{peer.id}` did not send blob `{sha256}`")
     answer = Answer(media=BYTES, headers=IMMUTABLE)
     answer.headers[1] = (b"content-length", str(await platform.blobs.size(sha256)).encode())
@@ -274,11 +282,22 @@ async def check_peer_blob(call: Call, sha256: str) -> Answer:
     example="twelve bytes",
 )
 async def store_peer_blob(call: Call, sha256: str) -> BlobView:
-    """Keep bytes that an offer of the peer will need. Nothing is kept where their hash is another."""
+    """Keep bytes that an offer of the peer will need. Nothing is kept where their hash is another.
+
+    All that a peer sends, and what was fetched from it, is bounded by `peer_blobs_bytes`.
+    """
     call.expect(BYTES)
     platform, peer = call.platform, await active_peer(call, uses=True)
     limit = platform.limits.blob_bytes
-    kept, size = await platform.blobs.write(hashed(call.chunks(limit), _digest(sha256)), limit)
+    chunks = call.chunks(limit)
+    try:
+        kept, size = await platform.blobs.write(hashed(chunks, _digest(sha256)), limit, peer.id)
+    except TielineError as error:
+        if error.reasons:
+            platform.peer_calls.leave_out(peer.id, sha256, error.reasons[0])
+            await _rest(chunks)
+        raise
+    platform.peer_calls.unkept.pop((peer.id, sha256), None)
     platform.facts.allow(peer.id, kept)
     return BlobView(sha256=kept, size_bytes=size)
 
@@ -299,6 +318,13 @@ async def read_peer_blob(call: Call, sha256: str, query: GuestBlobQuery) -> Blob
     if run is None or not _made(run, _digest(sha256)):
         raise TielineError("not_found", f"there is no blob `{sha256}` of a run `{query.run}` of `{peer.id}` here")
     return blob_answer(call, sha256, await platform.blobs.size(sha256))
+
+
+async def _rest(chunks: AsyncIterator[bytes]) -> None:
+    """Read what is still coming: whoever sends may not hear the answer before its last byte."""
+    with contextlib.suppress(TielineError):
+        async for _ in chunks:
+            pass
 
 
 def guest_run(platform: Platform, peer: str, run: str) -> GuestRun | None:

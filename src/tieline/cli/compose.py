@@ -47,7 +47,7 @@ from tieline.exchange.placing import schedule
 from tieline.exchange.projection import load, rows
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
-from tieline.model.limits import Limits, conflicts
+from tieline.model.limits import Limits, conflicts, share_bytes
 from tieline.registry import Key
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ class Exchange:
             tick_ms=self.limits.tick_ms,
             idempotency_ms=self.limits.idempotency_s * 1000,
         ).start()
-        self.blobs = Blobs(self.files / "blobs", self.clock, disk, self.limits.blobs_bytes).open()
+        limits = self.limits
+        self.blobs = Blobs(self.files / "blobs", self.clock, disk, limits.blobs_bytes, share_bytes(limits)).open()
         self.logs = Logs(self.files / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open()
         try:
             self._create()

@@ -123,6 +123,7 @@ def clean(report: Reports) -> Reports:
         return replace(
             report,
             exit_codes=report.exit_codes[:100],
+            first_run="",
             outputs=tuple(output for output in report.outputs[:MOST_OUTPUTS] if _is_plain(output)),
             checkpoint=report.checkpoint if SHA256.fullmatch(report.checkpoint) else "",
             reason=_bounded(report.reason) if report.reason is not None else None,

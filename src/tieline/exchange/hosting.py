@@ -166,6 +166,7 @@ def _asked_for(view: View, peer: Peer, offer: Offer, quote: Quote | None, now_ms
         user=offer.user,
         token=token.id,
         path=offer.path,
+        first_run=offer.first_run,
         data_class=offer.data_class,
         residency=offer.residency,
         offered_ms=offer.offered_ms,
@@ -189,6 +190,7 @@ def _refusals(view: View, peer: Peer, guest: Guest, offer: Offer, job: Job, now_
     """Why it is not taken; the peer's rights first, then its quota, then the pool itself."""
     return (
         way_wrong(view, peer, offer.path)
+        or _first_wrong(offer)
         or _sealed(offer)
         or _rights(view, peer, guest)
         or _quota(view, peer, guest, offer, now_ms)
@@ -207,6 +209,15 @@ def way_wrong(view: View, peer: Peer, path: tuple[str, ...]) -> tuple[Reason, ..
     if len(path) > MOST_HOPS:
         return (Reason(code="path_long", values={"hops": len(path), "most": MOST_HOPS}),)
     return ()
+
+
+def _first_wrong(offer: Offer) -> tuple[Reason, ...]:
+    """What the run is called where it was asked for first: a name that the first exchange of its way gave."""
+    exchange, _, name = offer.first_run.partition("#")
+    is_named = exchange == offer.path[0] and 0 < len(name) <= MOST_NAME and name.isprintable()
+    if is_named and (len(offer.path) > 1 or name == offer.run):
+        return ()
+    return (Reason(code="offer_wrong", values={"why": f"its first run is `{offer.first_run[:MOST_NAME]}`"}),)
 
 
 def _sealed(offer: Offer) -> tuple[Reason, ...]:

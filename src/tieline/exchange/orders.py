@@ -39,11 +39,19 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         ttl_ms=max(0, run.expires_ms - now_ms),
         project=job.project,
         path=path,
+        first_run=first_run_of(view, run, job),
         token=token_of(view, run, job, now_ms) if run.via else "",
         quote=job.quote if run.via else "",
         offered_ms=run.offered_ms,
         state=run.state.value,
     )
+
+
+def first_run_of(view: View, run: Run, job: Job) -> str:
+    """What a run is called where it was asked for first, in every exchange and at the site; empty: it stays with us."""
+    if job.origin is not None:
+        return job.origin.first_run
+    return f"{view.exchange.id}#{run.id}" if run.via and view.exchange is not None else ""
 
 
 def _merged(known: tuple[str, ...], said: tuple[str, ...]) -> tuple[str, ...]:

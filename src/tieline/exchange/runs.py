@@ -12,6 +12,7 @@ import msgspec
 
 from tieline.exchange.commands import Decision, TakeReport
 from tieline.exchange.jobs import end_job
+from tieline.exchange.orders import first_run_of
 from tieline.exchange.quotes import take_quoted
 from tieline.exchange.settlement import Terms, claim_of, metered_ms, settle
 from tieline.exchange.sharing import month_reasons
@@ -172,7 +173,7 @@ def _is_preempted(job: Job, run: Run, report: Ended, state: RunState) -> bool:
 def _usage(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> Usage | None:
     """The usage line of a run, with the signed words that belong to it."""
     if run.via:
-        usage = settle(terms_of(view, run), run, report.receipt, job.held_micro_cny, now_ms)
+        usage = settle(terms_of(view, run, job), run, report.receipt, job.held_micro_cny, now_ms)
     else:
         observed_ms = max(0, now_ms - run.accepted_ms)  # nobody is billed for more than this exchange saw
         site = view.sites.get(run.site)
@@ -193,11 +194,12 @@ def _usage(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> Usage 
     return replace(usage, given_claim=claim_of(us, view.keys, job.origin, run, usage, report.state))
 
 
-def terms_of(view: View, run: Run) -> Terms:
-    """What settling with the exchange behind which it ran needs."""
+def terms_of(view: View, run: Run, job: Job | None = None) -> Terms:
+    """What settling with the exchange behind which it ran needs; ``job``: where something may be paid."""
     assert view.exchange is not None
     site = view.supply.site_specs.get(run.site)
-    return Terms(view.exchange.id, view.keys, view.peers[run.via].public, site.public if site else "")
+    first_run = first_run_of(view, run, job) if job is not None else ""
+    return Terms(view.exchange.id, view.keys, view.peers[run.via].public, site.public if site else "", first_run)
 
 
 def _reason(run: Run, report: Ended) -> Reason | None:

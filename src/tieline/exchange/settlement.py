@@ -42,6 +42,7 @@ class Terms(NamedTuple):
     keys: ExchangeKeys
     peer_public: str
     site_public: str = ""  # as the site's record says; empty: not known
+    first_run: str = ""  # what the run is called where it was asked for first
 
 
 # -- the exchange that ran it -----------------------------------------------------------------------------------------
@@ -54,6 +55,7 @@ def claim_of(us: str, keys: ExchangeKeys, origin: Origin, run: Run, usage: Usage
         to=origin.peer,
         origin_run=origin.run,
         origin_job=origin.job,
+        first_run=origin.first_run,
         epoch=origin.epoch,
         run=run.id,
         job=run.job,
@@ -155,9 +157,11 @@ def _paid(
     """The line with what is paid of a claim that is sound, and why the rest is not."""
     observed_ms = max(0, now_ms - run.offered_ms)
     metered_ms = claim.duration_ms
+    replayed = None
     if terms.site_public:  # without its word nobody can say that it ran there at all
         reading = reading_of(claim.site_receipt, terms.site_public, run.site)
-        metered_ms = 0 if reading is None else reading.duration_ms
+        replayed = _replayed(reading, claim, run.id) if reading is not None else None
+        metered_ms = 0 if reading is None or replayed is not None else reading.duration_ms
     paid_ms = min(claim.duration_ms, observed_ms, metered_ms)
     most = usage_of(run, duration_ms=paid_ms, ended_ms=now_ms, most_micro_cny=held_micro_cny)
     unit_seconds = min(claim.unit_seconds, most.unit_seconds)
@@ -171,6 +175,8 @@ def _paid(
     )
     if unit_seconds == claim.unit_seconds:
         return line, None
+    if replayed is not None:
+        return line, replayed
     claimed = {"claimed_us": claim.duration_ms * 1_000}
     if metered_ms < min(claim.duration_ms, observed_ms):
         return line, Reason(code="claim_over_meter", values={**claimed, "metered_us": metered_ms * 1_000})
@@ -187,6 +193,7 @@ def _difference(terms: Terms, run: Run, claim: UsageClaim) -> Reason | None:
         "to": (claim.to, terms.us),
         "run": (claim.origin_run, run.id),
         "job": (claim.origin_job, run.job),
+        "first_run": (claim.first_run, terms.first_run),
         "epoch": (claim.epoch, run.epoch),
         "user": (claim.user, run.user),
         "owner": (claim.owner, run.owner),
@@ -249,6 +256,14 @@ def reading_of(receipt: str, public: str, site: str) -> MeterReading | None:
     return reading if reading.site == site and reading.duration_ms >= 0 else None
 
 
+def _replayed(reading: MeterReading, claim: UsageClaim, run: str) -> Reason | None:
+    """Why a reading bears a claim out no more than any other: it is of another run at that site."""
+    if reading.first_run == claim.first_run:
+        return None
+    said = reading.first_run or reading.run
+    return Reason(code="meter_differs", values={"run": run, "said": said[:200], "claimed": claim.first_run[:200]})
+
+
 def metered_ms(receipt: str, public: str, run: Run) -> int:
     """How long a run lasted by the site's signed reading; 0 where it is not the site's, or of another run."""
     reading = reading_of(receipt, public, run.site)
@@ -292,6 +307,7 @@ def _verify_taken(usage: Usage, keys: Mapping[str, str]) -> list[Reason]:
     }
     if answer.why is None or answer.why.code != "claim_differs":  # else the line says what was booked instead
         pairs |= {"user": (claim.user, usage.user), **_booked(claim, usage)}
+        pairs["first_run"] = (claim.first_run, _first_run_of(claim, usage))
     if answer.why is None:
         pairs["unit_seconds"] = (claim.unit_seconds, usage.unit_seconds)
     return found + _differences(pairs, usage.run) + _verify_reading(claim, keys)
@@ -323,6 +339,16 @@ def _verify_given(usage: Usage, keys: Mapping[str, str]) -> list[Reason]:
         pairs["disputed_micro_cny"] = (answer.disputed_micro_cny, usage.given_disputed_micro_cny)
         pairs["claimed_micro_cny"] = (claim.charge_micro_cny, answer.charge_micro_cny + answer.disputed_micro_cny)
     return found + _differences(pairs, usage.run) + _verify_reading(claim, keys)
+
+
+def _first_run_of(claim: UsageClaim, usage: Usage) -> str:
+    """What the run is called where it was asked for first: our name of it, or what our own claim for it says."""
+    if not usage.origin:
+        return f"{claim.to}#{usage.run}"
+    try:
+        return open_statement(usage.given_claim.encode(), CLAIM, UsageClaim)[0].first_run
+    except TielineError:
+        return ""
 
 
 def _booked(claim: UsageClaim, usage: Usage) -> dict[str, tuple[object, object]]:
@@ -371,13 +397,16 @@ def _checked(text: str, who: str, field: str, typ: str, shape: type[S], keys: Ma
 
 
 def _verify_reading(claim: UsageClaim, keys: Mapping[str, str]) -> list[Reason]:
-    """The site's own reading, where there is one and the site's key is known: not below what is claimed."""
+    """The site's reading, where there is one: of that run and, where the site's key is known, not below the claim."""
     if not claim.site_receipt:
         return []
     try:
         said, _ = open_statement(claim.site_receipt.encode(), METER, MeterReading)
     except TielineError:
         return [Reason(code="meter_signature", values={"run": claim.run})]
+    replayed = _replayed(said, claim, claim.run)
+    if replayed is not None:
+        return [replayed]
     if said.site not in keys:
         return []
     reading = reading_of(claim.site_receipt, keys[said.site], said.site)

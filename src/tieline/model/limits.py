@@ -16,6 +16,7 @@ KIB = 2**10
 MIB = 2**20
 GIB = 2**30
 TIB = 2**40
+PEER_SHARE = 8  # peers that may bring their most of blobs before all are full, where `peer_blobs_bytes` is not stated
 DAY_S = 86_400
 
 UNITS: dict[str, str] = {"bytes": "bytes", "ms": "milliseconds", "s": "seconds", "days": "days"}
@@ -79,6 +80,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # -- bytes that are kept -------------------------------------------------------------------------------------------
     blob_bytes: Annotated[int, Meta(ge=MIB, le=16 * TIB, description="largest single blob")] = 4 * GIB
     blobs_bytes: Annotated[int, Meta(ge=MIB, le=1024 * TIB, description="all blobs together")] = 64 * GIB
+    peer_blobs_bytes: Annotated[
+        int,
+        Meta(ge=0, le=1024 * TIB, description="blobs that one peer brought here; 0: an eighth of `blobs_bytes`"),
+    ] = 0
     log_bytes: Annotated[int, Meta(ge=64 * KIB, le=TIB, description="log of one node of one run; it is cut there")] = (
         64 * MIB
     )
@@ -118,6 +123,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 86_400
 
 
+def share_bytes(limits: Limits) -> int:
+    """Bytes of blobs that one peer may bring here."""
+    return limits.peer_blobs_bytes or limits.blobs_bytes // PEER_SHARE
+
+
 def conflicts(limits: Limits) -> tuple[str, ...]:
     """What two limits together cannot mean, one sentence each; empty when all is well."""
     found = []
@@ -129,6 +139,8 @@ def conflicts(limits: Limits) -> tuple[str, ...]:
         found.append(f"`tick_ms` {limits.tick_ms} is above `lease_ms` {limits.lease_ms}: leases would end late")
     if limits.blob_bytes > limits.blobs_bytes:
         found.append(f"`blob_bytes` {limits.blob_bytes} is above `blobs_bytes` {limits.blobs_bytes}")
+    if limits.peer_blobs_bytes > limits.blobs_bytes:
+        found.append(f"`peer_blobs_bytes` {limits.peer_blobs_bytes} is above `blobs_bytes` {limits.blobs_bytes}")
     if limits.log_bytes > limits.logs_bytes:
         found.append(f"`log_bytes` {limits.log_bytes} is above `logs_bytes` {limits.logs_bytes}")
     if limits.usage_days < limits.finished_days:

@@ -88,6 +88,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""  # as the peer names it
     token: str = ""  # identifier of the delegated token under which it was asked for
     path: tuple[str, ...] = ()  # exchanges that the offer passed through, the first one first
+    first_run: str = ""  # `<exchange>#<run>` where it was asked for first
     data_class: tuple[str, ...] = ()  # of its data, as the peer knows it
     residency: tuple[str, ...] = ()
     offered_ms: int = 0  # by the peer's clock
@@ -133,6 +134,7 @@ class BranchState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     at_ms: int
     head: int
     sites: Annotated[tuple[SiteState, ...], msgspec.Meta(max_length=100_000)] = ()
+    quota: Quota = Quota()  # of the exchange that asks: nothing larger is worth asking
 
 
 class UsageClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,6 +144,7 @@ class UsageClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     to: str  # identifier of the exchange that it is made to
     origin_run: str  # short name of the run over there
     origin_job: str
+    first_run: str = ""  # `<exchange>#<run>` where it was asked for first, as the site's reading names it too
     epoch: int
     run: str  # short name of the run here
     job: str
@@ -179,6 +182,7 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     site: str
     run: str
+    first_run: str = ""  # `<exchange>#<run>` where it was asked for first: no reading stands in for another run's
     epoch: int
     state: str
     duration_ms: int

@@ -105,6 +105,7 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     ttl_ms: int = 5_000
     project: str = ""
     path: tuple[str, ...] = ()  # exchanges that it passed through, the first one first
+    first_run: str = ""  # `<exchange>#<run>` where it was asked for first; empty: here, and no other exchange is in it
     token: str = ""  # to another exchange: the delegated token under which it may be carried out
     quote: str = ""  # to another exchange: the quote that it was asked for before, as the asker calls it
     sealed: Sealed = ""  # to another exchange: the run's secrets, sealed to the site that the pool is of
@@ -201,6 +202,7 @@ class Ended(Report, frozen=True, kw_only=True, tag="ended"):
     checkpoint: str = ""
     reason: Reason | None = None
     is_start_failure: bool = False  # the owner's side could not start it: nothing is billed
+    first_run: Annotated[str, msgspec.Meta(max_length=600)] = ""  # as the offer said
     receipt: Annotated[str, msgspec.Meta(max_length=16_384)] = ""  # signed: a site's meter reading, a peer's claim
 
 

@@ -24,6 +24,7 @@ def report_of(
     return Ended(
         run=held.run,
         epoch=held.offer.epoch,
+        first_run=held.offer.first_run,
         state=state,
         exit_codes=tuple(ending.exit_code for ending in endings[:EXIT_CODES_MOST]),
         duration_ms=max(0, over - began) if began else 0,

@@ -19,6 +19,7 @@ def with_receipt(report: Ended, site: str, key: Key, kid: str) -> Ended:
     reading = MeterReading(
         site=site,
         run=report.run,
+        first_run=report.first_run,
         epoch=report.epoch,
         state=report.state,
         duration_ms=report.duration_ms,

@@ -46,9 +46,9 @@ def line(name="j-1.1", claimed_ms=10_000, observed_ms=60_000):
     """A usage line of A for a run behind B that claims so much."""
     run = run_of(name)
     usage = usage_of(run, duration_ms=claimed_ms, ended_ms=AT_MS + claimed_ms)
-    origin = Origin(peer=A, run=run.id, epoch=1, job=run.job, user="ada")
+    origin = Origin(peer=A, run=run.id, epoch=1, job=run.job, user="ada", first_run=f"{A}#{name}")
     claim = claim_of(B, keys("cn.b"), origin, run, usage, "succeeded")
-    terms = Terms(A, keys("cn.a"), keys("cn.b").key.public)
+    terms = Terms(A, keys("cn.a"), keys("cn.b").key.public, first_run=f"{A}#{name}")
     return settle(terms, run, claim, 10**12, AT_MS + observed_ms)
 
 

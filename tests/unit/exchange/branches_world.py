@@ -254,7 +254,11 @@ class Node:
     def end(self, run: Run, state: str = "succeeded", code: int = 0, *, is_metered: bool = True, **fields: Any) -> Any:
         """The site's last report, with its own signed reading unless told otherwise."""
         duration_ms = fields.pop("duration_ms", max(0, self.now_ms - (run.started_ms or run.accepted_ms)))
-        reading = MeterReading(site=run.site, run=run.id, epoch=run.epoch, state=state, duration_ms=duration_ms)
+        origin = self.view.jobs[run.job].origin if run.job in self.view.jobs else None
+        reading = MeterReading(
+            site=run.site, run=run.id, first_run=origin.first_run if origin is not None else "", epoch=run.epoch,
+            state=state, duration_ms=duration_ms,
+        )  # fmt: skip
         key = self.site_key(run.site.rsplit("/", 1)[1])
         receipt = sign_statement(reading, key, "cn.x#site", METER).decode() if is_metered else ""
         ended = Ended(

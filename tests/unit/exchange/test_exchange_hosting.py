@@ -94,6 +94,10 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("been here", {"path": ("cn.b/exchange/main", "cn.a/exchange/main")}, "path_loops"),
     ("a loop", {"path": ("cn.a/exchange/main", "x", "cn.a/exchange/main")}, "path_loops"),
     ("too far", {"path": ("x", "y", "z", "cn.a/exchange/main")}, "path_long"),
+    ("no first name", {"first_run": ""}, "offer_wrong"),
+    ("another's first name", {"first_run": "cn.x/exchange/main#j-1.1"}, "offer_wrong"),
+    ("the name of another run", {"first_run": "cn.a/exchange/main#j-other.1"}, "offer_wrong"),
+    ("a first name without end", {"first_run": "cn.a/exchange/main#" + "x" * 201}, "offer_wrong"),
     ("too cheap", {"price_micro_cny_per_unit_hour": PRICE - 1}, "price_differs"),
     ("other units", {"accelerator_count": 1}, "units_differ"),
     ("less than nothing", {"accelerator_count": -2}, "offer_wrong"),
@@ -223,7 +227,8 @@ def test_a_newer_attempt_at_the_same_job_fences_the_older_one() -> None:
     assert answer(b, offer) == ()
     (old,) = b.own_runs(RunState.OFFERED)
     b.accept(old)
-    newer = token(a, replace(offer, run=offer.run.replace(".1", ".2"), epoch=2), run=offer.run.replace(".1", ".2"))
+    again = offer.run.replace(".1", ".2")
+    newer = token(a, replace(offer, run=again, first_run=f"{a.id}#{again}", epoch=2), run=again)
     assert answer(b, newer) == ()
     assert b.view.recent[old.id].state is RunState.LOST
     (run,) = b.own_runs(RunState.OFFERED)

@@ -10,6 +10,7 @@ from branches_world import PRICE, Federation, Node, keys_of
 from exchange_world import task
 
 from tieline.exchange.commands import TakeAnswer, TakePeerReports
+from tieline.exchange.orders import offer_of
 from tieline.exchange.settlement import adds_up, digest, verify_usage
 from tieline.market import bills_of, charge_of
 from tieline.model.error import TielineError
@@ -50,6 +51,7 @@ class Case:
         charge = charge_of(unit_seconds, price)
         said: dict[str, Any] = {
             "claim": self.b.id, "to": self.a.id, "origin_run": run.id, "origin_job": run.job, "epoch": 1,
+            "first_run": f"{self.a.id}#{run.id}",
             "run": "j-there.1", "job": "cn.b/job/j-there", "user": "alice", "owner": run.owner, "pool": run.pool,
             "unit": "core", "unit_count": CORES, "duration_ms": duration_ms, "unit_seconds": unit_seconds,
             "price_micro_cny_per_unit_hour": PRICE, "charge_micro_cny": charge.charge_micro_cny,
@@ -112,6 +114,7 @@ DIFFERENT: list[tuple[str, dict[str, Any]]] = [
     ("claim", {"claim": "cn.x/exchange/main"}),
     ("to", {"to": "cn.x/exchange/main"}),
     ("run", {"origin_run": "j-other.1"}),
+    ("first_run", {"first_run": "cn.a/exchange/main#j-other.1"}),
     ("job", {"origin_job": "cn.a/job/j-other"}),
     ("epoch", {"epoch": 2}),
     ("user", {"user": "mallory"}),
@@ -219,10 +222,11 @@ def test_a_forgotten_run_is_answered_where_the_claim_is_new_and_not_where_it_may
 # -- the site's own reading -------------------------------------------------------------------------------------------
 
 
-def reading(case: Case, duration_ms: int, key: Key | None = None, site: str = "") -> str:
+def reading(case: Case, duration_ms: int, key: Key | None = None, site: str = "", first_run: str | None = None) -> str:
     said = MeterReading(
-        site=site or case.run.site, run="j-there.1", epoch=1, state="succeeded", duration_ms=duration_ms
-    )
+        site=site or case.run.site, run="j-there.1", epoch=1, state="succeeded", duration_ms=duration_ms,
+        first_run=f"{case.a.id}#{case.run.id}" if first_run is None else first_run,
+    )  # fmt: skip
     return sign_statement(said, key or case.b.site_key("one"), "cn.x#site", METER).decode()
 
 
@@ -250,6 +254,60 @@ def test_a_reading_that_is_not_the_sites_bears_nothing_out(what: str) -> None:
     case.end(case.claim(site_receipt=reading(case, 9_000, **wrong)))
     assert case.usage.charge_micro_cny == 0
     assert case.answer().why.code == "claim_over_meter"
+
+
+@pytest.mark.parametrize("first_run", ["", "cn.a/exchange/main#j-other.1", "cn.x/exchange/main#j-here.1"])
+def test_a_reading_of_another_run_at_that_site_bears_nothing_out(first_run: str) -> None:
+    """A longer run's reading is the site's own and sound; said again for a short one, it is found by its name."""
+    case = Case()
+    replayed = reading(case, 9_000, first_run=first_run)
+    case.end(case.claim(site_receipt=replayed))
+    assert (case.usage.charge_micro_cny, case.usage.disputed_micro_cny) == (0, 18_000_000)
+    why = case.answer().why
+    named = {"run": case.run.id, "said": first_run or "j-there.1", "claimed": f"{case.a.id}#{case.run.id}"}
+    assert (why.code, why.values) == ("meter_differs", named)
+    keys = keys_of(case.world)
+    assert [each.code for each in verify_usage(case.usage, keys)] == ["meter_differs"]
+    unknown = {name: key for name, key in keys.items() if name != case.run.site}
+    assert [each.code for each in verify_usage(case.usage, unknown)] == ["meter_differs"]
+    case = Case()
+    case.end(case.claim(site_receipt=reading(case, 9_000)))
+    assert verify_usage(case.usage, keys_of(case.world)) == ()
+    codes = {each.code for each in verify_usage(replace(case.usage, run="j-other.1"), keys)}
+    assert codes == {"line_differs"}
+
+
+def test_a_run_has_one_name_on_its_whole_way_and_the_site_signs_it() -> None:
+    world = Federation()
+    a, hub, b = world.add("a"), world.add("hub"), world.add("b")
+    b.join("lab", "one")
+    world.join_up(hub, b)
+    a.knows(b)  # its key is pinned; it is not used directly
+    world.join_up(a, hub)
+    world.pass_ms(2_000)
+    (job,) = a.submit(task(cores=CORES))
+    run = a.run_of(job)
+    world.pass_ms(3_000)
+    (guest,) = b.own_runs(RunState.OFFERED)
+    first = f"{a.id}#{run.id}"
+    assert offer_of(b.view, guest, b.now_ms).first_run == first
+    b.accept(guest)
+    b.start(b.view.runs[guest.id])
+    world.pass_ms(8_000)
+    b.end(b.view.runs[guest.id])
+    world.pass_ms(5_000)
+    (middle,) = hub.usages.values()
+    ours = a.usages[run.id]
+    assert ours.charge_micro_cny > 0
+    said, _ = open_statement(ours.site_receipt.encode(), METER, MeterReading)
+    assert said.first_run == first
+    keys = keys_of(world)
+    for line in (ours, middle, b.usages[guest.id]):
+        assert verify_usage(line, keys) == ()
+    claim, _ = open_statement(middle.claim.encode(), CLAIM, UsageClaim)
+    other = replace(claim, first_run="cn.a/exchange/main#j-other.1")
+    wrong = replace(middle, claim=sign_statement(other, b.keys.key, b.keys.kid, CLAIM).decode())
+    assert {"meter_differs", "line_differs"} <= {each.code for each in verify_usage(wrong, keys)}
 
 
 @pytest.mark.parametrize(

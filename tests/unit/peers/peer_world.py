@@ -32,7 +32,7 @@ from tieline.exchange.orders import order_of
 from tieline.exchange.placing import schedule
 from tieline.exchange.projection import load, rows
 from tieline.exchange.view import View
-from tieline.model.limits import Limits
+from tieline.model.limits import Limits, share_bytes
 from tieline.model.party import SYSTEM
 from tieline.model.peer import PeerState
 from tieline.model.record import Record
@@ -101,7 +101,9 @@ class Exchange:
         self.platform = Platform(
             store=self.store,
             writer=self.writer,
-            blobs=Blobs(self.folder / "blobs", self.clock, disk, self.limits.blobs_bytes).open(),
+            blobs=Blobs(
+                self.folder / "blobs", self.clock, disk, self.limits.blobs_bytes, share_bytes(self.limits)
+            ).open(),
             logs=Logs(self.folder / "logs", disk, self.limits.log_bytes, self.limits.logs_bytes).open(),
             clock=self.clock,
             limits=self.limits,

@@ -90,6 +90,7 @@ def offer(a, b, cores):
     )  # fmt: skip
     return Offer(
         path=(a.id,),
+        first_run=f"{a.id}#j-{cores}.1",
         token=sealed_token(said, a.keys.key, a.keys.kid),
         run=f"j-{cores}.1", job=f"cn.a/job/j-{cores}", epoch=1, pool="cn.b.lab/pool/cpu", task=Task(run="true"),
         alternative=0, user="u", user_owner="cn.a", core_count=cores, memory_bytes=0, accelerator_count=0,

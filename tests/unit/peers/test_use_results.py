@@ -24,7 +24,8 @@ class Store:
     async def has(self, sha256):
         return False
 
-    async def write(self, chunks, limit_bytes):
+    async def write(self, chunks, limit_bytes, sender):
+        assert sender == PEER.id
         async for chunk in chunks:
             self.brought.append(chunk)
 

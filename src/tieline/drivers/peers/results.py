@@ -5,8 +5,9 @@
     a report  --> little, and there at once --> taken in its turn
               '-> much, slow or cut --> late: two lanes fetch it beside everything else --> taken by itself
 
-A download goes on where it was cut. What the peer refuses to give, or does not give in `MOST_TRIES` tries although it
-answers otherwise, is left out. While a peer is silent no try counts, until its runs are given up.
+A download goes on where it was cut. What the peer refuses to give, does not give in `MOST_TRIES` tries although it
+answers otherwise, or has no share of the blobs here left for, is left out. While a peer is silent no try counts, until
+its runs are given up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tieline.drivers.peers.acting import told_by
 from tieline.drivers.peers.client import PeerClient
 from tieline.drivers.peers.federation import Host
 from tieline.drivers.peers.printed import Printed
+from tieline.drivers.stores.senders import ROOM
 from tieline.exchange.branches import SHA256, clean
 from tieline.exchange.commands import TakePeerReports
 from tieline.model.error import TielineError
@@ -172,8 +174,10 @@ class Results:
         )
         try:
             async with contextlib.aclosing(chunks):
-                await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes)
+                await self.host.blobs.write(_hashed(chunks, file.sha256), limit_bytes, self.peer.id)
         except TielineError as error:
+            if error.reasons and error.reasons[0].code == ROOM:
+                self.client.tally.reject(ROOM)
             if error.transient and tries == 1:
                 raise
 

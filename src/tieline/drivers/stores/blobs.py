@@ -4,6 +4,7 @@
 
     <folder>/ab/cdef0123...    the bytes whose hash is abcdef0123..., mode 0600; the file's time is its last use
     <folder>/tmp/...           what is being written; gone after a restart
+    <folder>/from/...          which peer brought what (`senders`)
 
 A blob is there whole or not at all: it is written aside, synced, and then renamed to its hash. Nothing here blocks the
 event loop: files are touched in threads.
@@ -23,6 +24,7 @@ from threading import Lock
 from typing import BinaryIO, NamedTuple
 
 from tieline.drivers.stores.disk import FILE_MODE, Disk, private_folder
+from tieline.drivers.stores.senders import Senders
 from tieline.model.error import TielineError
 from tieline.model.quantity import show_size
 from tieline.ports import Clock
@@ -47,14 +49,18 @@ def checked_digest(digest: str) -> str:
 
 
 class Blobs:
-    """The port `Blobs` on a folder. ``total_bytes`` bounds all blobs together, ``disk`` keeps its reserve free."""
+    """The port `Blobs` on a folder. ``total_bytes`` bounds all blobs together, ``disk`` keeps its reserve free.
 
-    def __init__(self, folder: Path, clock: Clock, disk: Disk, total_bytes: int) -> None:
+    ``sender_bytes`` bounds what each peer brings, all blobs together where it is 0.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, disk: Disk, total_bytes: int, sender_bytes: int = 0) -> None:
         self.folder = folder
         self._aside = folder / "tmp"
         self._clock = clock
         self._disk = disk
         self._limit = total_bytes
+        self._senders = Senders(folder / "from", sender_bytes or total_bytes)
         self._lock = Lock()
         self._writing_bytes = 0  # of files that are not renamed yet
         self.bytes_kept = 0
@@ -70,7 +76,14 @@ class Blobs:
         for blob in self.listing():
             self.bytes_kept += blob.size_bytes
             self.count += 1
+        self._senders.open(self._size_of)
         return self
+
+    def _size_of(self, digest: str) -> int | None:
+        try:
+            return self.path(digest).stat().st_size
+        except (FileNotFoundError, TielineError):
+            return None
 
     def free_bytes(self) -> int:
         """What is free on the disk that they lie on."""
@@ -85,6 +98,11 @@ class Blobs:
     async def has(self, digest: str) -> bool:
         """Whether they are there. Asking is a use: the blob is kept for a while from now on."""
         return await asyncio.to_thread(self.touch, digest)
+
+    def was_brought(self, digest: str, sender: str) -> bool:
+        """Whether this peer brought the blob."""
+        with self._lock:
+            return self._senders.brought(sender, digest)
 
     async def size(self, digest: str) -> int:
         """Their size in bytes; raises `not_found`."""
@@ -127,12 +145,13 @@ class Blobs:
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
-    async def write(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
-        """Store a stream whole or not at all; returns (sha256, size).
+    async def write(self, chunks: AsyncIterator[bytes], limit_bytes: int, sender: str = "") -> tuple[str, int]:
+        """Store a stream whole or not at all; returns (sha256, size). ``sender``: the peer that it counts for.
 
-        Raises `too_large` above ``limit_bytes`` and `storage_full` before the folder or the disk is really full.
+        Raises `too_large` above ``limit_bytes`` or where the sender has its share (with a reason), and `storage_full`
+        before the folder or the disk is really full.
         """
-        part = await asyncio.to_thread(_Part, self._aside)
+        part = await asyncio.to_thread(_Part, self._aside, sender)
         try:
             buffer = bytearray()
             async for chunk in chunks:
@@ -147,6 +166,8 @@ class Blobs:
         finally:
             with self._lock:
                 self._writing_bytes -= part.size
+                if part.sender:
+                    self._senders.end(part.sender, part.size)
             await asyncio.shield(asyncio.to_thread(part.drop))
 
     async def _flush(self, part: _Part, piece: bytes) -> None:
@@ -157,6 +178,8 @@ class Blobs:
                     f"all blobs together may take {show_size(self._limit)}, {show_size(self.bytes_kept)} are taken",
                     hints=("tieline status  # what takes the room, and the limits that bound it",),
                 )
+            if part.sender:
+                self._senders.begin(part.sender, len(piece))
             self._writing_bytes += len(piece)
             part.size += len(piece)
         self._disk.check(len(piece))
@@ -172,17 +195,27 @@ class Blobs:
             raise _no_room(error) from error
         digest = part.hash.hexdigest()
         path = self.path(digest)
+        marks: Path | None = None
         with self._lock:
             if path.exists():
                 self._use(path)
                 return digest, part.size
+            if part.sender:
+                marks = self._senders.mark(part.sender, digest, part.size)  # before the blob: no blob is unmarked
+                part.sender = ""
             is_new_shelf = not path.parent.is_dir()
             private_folder(path.parent)
-            part.path.rename(path)
+            try:
+                part.path.rename(path)
+            except OSError:
+                self._senders.forget(digest)
+                raise
             self._use(path)
             self.bytes_kept += part.size
             self.count += 1
-        _sync_folder(path.parent)
+        for folder in (marks, path.parent):
+            if folder is not None:
+                _sync_folder(folder)
         if is_new_shelf:
             _sync_folder(self.folder)
         return digest, part.size
@@ -200,6 +233,7 @@ class Blobs:
             path.unlink()
             self.bytes_kept -= facts.st_size
             self.count -= 1
+            self._senders.forget(digest)
         return facts.st_size
 
     def touch(self, digest: str) -> bool:
@@ -220,8 +254,9 @@ class Blobs:
 class _Part:
     """A blob that is being written; its hash is taken on the way."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sender: str = "") -> None:
         self.path = folder / os.urandom(16).hex()
+        self.sender = sender
         self.hash = hashlib.sha256()
         self.size = 0
         self._file: BinaryIO = open(self.path, "xb", buffering=0, opener=_private)  # noqa: SIM115 - closed by drop()
