@@ -147,6 +147,17 @@ def test_what_is_beyond_our_quota_there_is_not_offered_until_the_quota_is_raised
     assert a.run_of(job).via == b.id
 
 
+def test_what_is_beyond_our_money_there_is_asked_for_less_and_less() -> None:
+    world, a, _ = pair(quota=Quota(micro_cny=1))
+    (job,) = a.submit(task(cores=2, max_duration_s=60))
+    for _ in range(60):
+        world.pass_ms(60_000)
+    refused = [each.reason for each in a.events if isinstance(each, RunEnded) and each.reason is not None]
+    assert {(each.values["why"], each.values["what"]) for each in refused} == {("peer_quota", "money")}
+    assert 10 < len(refused) < 20, "not once a minute in an hour"
+    assert a.view.jobs[job.id].state is JobState.QUEUED
+
+
 def test_a_cut_keeps_the_run_going_and_its_end_is_taken_when_it_heals() -> None:
     world, a, b = pair()
     job, run, guest = running(world, a, b)
