@@ -1,4 +1,4 @@
-"""An exchange that claims an hour more than a run took, and keeps the site's own reading back: run as the real one.
+"""An exchange that claims an hour more than a run took by the reading of its site: run as the real one.
 
 python -m tests.real.federation_planted exchange-process FOLDER ...
 """
@@ -20,7 +20,6 @@ def main() -> None:
         return rated(run, duration_ms=duration_ms + HOUR_MS, **fields)
 
     runs.usage_of = usage_of
-    runs.metered_ms = lambda *_: 0
     from tieline.cli.main import main as cli
 
     cli()

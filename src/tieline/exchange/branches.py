@@ -27,6 +27,7 @@ from tieline.exchange.ways import is_above, is_admitted_by
 from tieline.model.event import Events, ReportsTaken, RunEnded
 from tieline.model.job import Output
 from tieline.model.peer import BranchState, Peer, PeerState, SiteState
+from tieline.model.project import Quota
 from tieline.model.protocol import (
     Accepted,
     Ended,
@@ -171,7 +172,7 @@ def apply_branch(view: View, peer: str, state: BranchState, now_ms: int) -> None
             _direct(view, name)
     for name, site in led.items():
         if _direct(view, name) == peer:
-            _open(view, site)
+            _open(view, site, state.quota)
     view.supply.version += 1
 
 
@@ -202,8 +203,8 @@ def _direct(view: View, site: str) -> str:
     return found[1]
 
 
-def _open(view: View, site: SiteState) -> None:
-    """What is free at a site behind a peer. Its pools that are not named are not for us."""
+def _open(view: View, site: SiteState, quota: Quota) -> None:
+    """What is free at a site behind a peer, and our quota there. Its pools that are not named are not for us."""
     pools = view.supply.pools
     flags = SiteFlags(is_admitted=True, is_draining=site.is_draining, is_silent=site.is_silent, is_remote=True)
     is_same = view.said.get(site.id) == site and pools.site_flags(site.id) == flags
@@ -214,6 +215,7 @@ def _open(view: View, site: SiteState) -> None:
         pool, before = said.get(row.id), pools.free(row.id)
         amount = Amount(pool.accelerators, pool.cores, pool.memory_bytes) if pool is not None else Amount()
         pools.set_available(row.id, amount)
+        pools.set_granted(row.id, quota.card_count if row.sells_accelerators else quota.core_count)
         is_same = is_same and pools.free(row.id) == before
     if not is_same:
         view.supply.touch(site.id)
@@ -253,8 +255,8 @@ def close_branch(view: View, peer: str) -> None:
         state = view.branches[leads].state if leads in view.branches else None
         said = state.sites if state is not None else ()
         known = next((each for each in said if each.id == site and _leads(view, leads, each)), None)
-        if leads and known is not None:
-            _open(view, known)
+        if state is not None and known is not None:
+            _open(view, known, state.quota)
         elif not leads:
             view.supply.pools.set_site(site, SiteFlags(is_admitted=True, is_silent=True, is_remote=True))
             view.supply.touch(site)

@@ -264,6 +264,8 @@ def _quota(view: View, peer: Peer, guest: Guest, offer: Offer, now_ms: int) -> t
     amounts: dict[str, Value] = {"limit": over.bound, "held": over.used, "asked": over.asked}
     if what == "money":
         amounts = {name: f"{show_money(int(amount))} CNY" for name, amount in amounts.items()}
+    if over.asked > over.bound:
+        amounts["beyond"] = 1  # it never fits: no need to ask again soon
     return (Reason(code="peer_quota", values={"exchange": peer.id, "what": what, **amounts}),)
 
 

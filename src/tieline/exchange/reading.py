@@ -135,7 +135,8 @@ def read_state(view: View, command: ReadState, now_ms: int, ids: Ids) -> Decisio
     peer = active_peer(view, command.peer)
     assert view.exchange is not None
     sites = shown_to(view, peer) if peer.may_use else ()
-    return Decision((), BranchState(exchange=view.exchange.id, at_ms=now_ms, head=0, sites=sites))
+    state = BranchState(exchange=view.exchange.id, at_ms=now_ms, head=0, sites=sites, quota=peer.quota)
+    return Decision((), state)
 
 
 def read_situation(view: View, command: ReadSituation, now_ms: int, ids: Ids) -> Decision:

@@ -47,6 +47,7 @@ LOSSES = ("lost", "lost_behind", "branch_lost")  # not the job's doing: it need 
 PREEMPTED = ("preempted_for_share", "preempted_for_priority")
 BACKOFF_MS = 500
 BACKOFF_MOST_MS = 60_000
+BEYOND_MOST_MS = 600_000  # where it is beyond what the exchange behind which it was to run ever gives us
 
 
 def take_report(view: View, command: TakeReport, now_ms: int, ids: Ids) -> Decision:
@@ -256,7 +257,8 @@ def again_or_end(
         return end_job(view, job, JobState.FAILED, (reason, allowed), now_ms)
     is_lost = reason.code in LOSSES
     steps = min(10, attempts + losses - 1)
-    wait_ms = 0 if is_lost else min(BACKOFF_MOST_MS, BACKOFF_MS << steps)
+    most_ms = BEYOND_MOST_MS if reason.values.get("beyond") == 1 else BACKOFF_MOST_MS
+    wait_ms = 0 if is_lost else min(most_ms, BACKOFF_MS << steps)
     avoid = tuple(dict.fromkeys((*(name for name in job.avoid if name != run.site), run.site)))[-MOST_AVOIDED:]
     queued = JobQueued(
         job=job.id,

@@ -213,6 +213,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "quote_peer_gone": ("{exchange}, which the quote came from, may not be used now", "报价来源平台 {exchange} 当前不可用"),
     "peer_quotes": ("{exchange} has {most} quotes open here already", "{exchange} 在此已有 {most} 项未结报价"),
     "peer_quota": ("the quota of {exchange} for {what} is {limit}; {held} are used, {asked} more were asked", "{exchange} 的{what}配额为 {limit}；已用 {held}，另请求 {asked}"),
+    "quota_behind": ("more than our quota at the exchange that leads there: {asked} asked, {most} at most", "超出本平台在对端平台的配额：请求 {asked}，最多 {most}"),
     "peer_storage": ("{exchange} may keep {limit_bytes} of blobs here; {held_bytes} are kept or coming", "{exchange} 在此最多保存 {limit_bytes} 数据块；已保存或正在接收 {held_bytes}"),
     "claims_waiting": ("{claims} claims to {exchange} are not answered", "对 {exchange} 的 {claims} 项计量声明未获答复"),
     "order_refused": ("it cannot carry out the order: {why}", "对方无法执行指令：{why}"),

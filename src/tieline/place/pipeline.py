@@ -27,7 +27,7 @@ from tieline.place.fit import (
     Total,
     TypeOffered,
 )
-from tieline.place.present import Free, NotHeldBack, NotRefused, SiteOpen, Unexpired
+from tieline.place.present import Free, Granted, NotHeldBack, NotRefused, SiteOpen, Unexpired
 from tieline.place.scene import Asking
 from tieline.place.step import Step
 from tieline.place.worth import Budget, DataRate, Deadline, Price, Where
@@ -59,6 +59,7 @@ STEPS: Final[tuple[Step, ...]] = (
     DataRate(),  # from here on it may pass by itself: readings come,
     Unexpired(),  # records are renewed,
     SiteOpen(),  # sites come back,
+    Granted(),  # quotas are raised,
     NotRefused(),  # owners change their mind,
     NotHeldBack(),  # those who waited longer are served,
     Free(),  # and runs end. Last, so that busy is told from never

@@ -121,6 +121,7 @@ class Pools:
         self.memory = Dimension(self.table, "memory", "memory_free")
         self._dimensions = (self.accelerators, self.cores, self.memory)
         self.expires_ms: Numbers = np.zeros(0, np.int64)
+        self.granted: Numbers = np.zeros(0, np.int64)  # units that we may hold of it at once; 0: no bound
         self.flags: dict[str, Flags] = {
             name: np.zeros(0, np.bool_)
             for name in ("live", "site_open", "remote", "sealable", "boxed", "plain", "images")
@@ -237,6 +238,7 @@ class Pools:
         for each in self._dimensions:
             each.set_open(at, int(each.total[at]))
         spec, policy = row.spec, OwnerPolicy(row.spec.policy, row.spec.partners)
+        self.granted[at] = 0
         self.flags["live"][at] = True
         self.flags["boxed"][at] = spec.sandbox not in ("", "none")
         self.flags["images"][at] = any(engine in CONTAINER_ENGINES for engine in spec.engines)
@@ -283,6 +285,12 @@ class Pools:
         if at is not None:
             for each, amount in zip(self._dimensions, available, strict=True):
                 each.set_open(at, amount)
+
+    def set_granted(self, pool: str, units: int) -> None:
+        """How many units of it we may hold at once by the quota of whoever leads there; 0: no bound."""
+        at = self.index(pool)
+        if at is not None:
+            self.granted[at] = units
 
     def set_site(self, site: str, flags: SiteFlags) -> None:
         """What the exchange knows of a site; also before its pools are known."""
@@ -349,6 +357,7 @@ class Pools:
             return
         self._rows.extend([None] * more)
         self.expires_ms = np.concatenate([self.expires_ms, np.zeros(more, np.int64)])
+        self.granted = np.concatenate([self.granted, np.zeros(more, np.int64)])
         for name, flags in self.flags.items():
             self.flags[name] = np.concatenate([flags, np.zeros(more, np.bool_)])
         for each in self._dimensions:
@@ -369,6 +378,8 @@ class Pools:
             # Behind another exchange the user is another one to the owner, whose policy is asked there.
             self.flags["remote"][at] = flags.is_remote
             self.policy.put(at, OwnerPolicy() if flags.is_remote else OwnerPolicy(row.spec.policy, row.spec.partners))
+        if not flags.is_remote:
+            self.granted[at] = 0
         self.flags["site_open"][at] = flags._replace(is_remote=False) == OPEN_SITE and not row.is_draining
 
     def _unlist(self, pool: str) -> None:

@@ -61,6 +61,33 @@ class SiteOpen(Step):
         return [Reason(code=code, count=count) for code, count in sorted(counts.items())]
 
 
+class Granted(Step):
+    """Behind another exchange nobody has more than the quota there: what is beyond it would be offered in vain."""
+
+    codes: tuple[str, ...] = ("quota_behind",)
+    is_lasting: ClassVar[bool] = False
+
+    def asked(self, asking: Asking) -> bool:
+        """Whether any pool has such a bound."""
+        return bool(asking.pools.granted.any())
+
+    def test(self, asking: Asking, rows: Rows) -> Flags:
+        """Pools without a bound, or with one that is wide enough."""
+        granted = asking.pools.granted[rows]
+        kept: Flags = (granted == 0) | (granted >= _units(asking))
+        return kept
+
+    def explain(self, asking: Asking, rows: Rows) -> list[Reason]:
+        """The widest of the bounds."""
+        most = int(asking.pools.granted[rows].max())
+        return reason("quota_behind", rows, asked=_units(asking), most=most)
+
+
+def _units(asking: Asking) -> int:
+    """What a quota counts: accelerators, or else cores."""
+    return asking.need.amount.accelerators or asking.need.amount.cores
+
+
 class NotRefused(Step):
     """The owner's site has just said no to this demand; asking again at once would only hear it again."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tieline.model.identifier import is_under
@@ -20,19 +21,21 @@ def difference(world: World) -> str:
     Of what an owner signed twice as one revision all keep the same. What a thief signed is left out: who had it before
     the key was revoked keeps it, nobody else takes it.
     """
-    homes: dict[str, SimExchange | None] = {}
+    by_prefix = {exchange.prefix: exchange for exchange in world.exchanges.values()}
     held = {name: held_by(exchange) for name, exchange in world.exchanges.items()}
+    own = {
+        name: {prefix: records for prefix, records in held[name].items() if home_of(by_prefix, prefix) is exchange}
+        for name, exchange in world.exchanges.items()
+    }
     for name, exchange in world.exchanges.items():
         roots = [exchange.prefix, *_pinned(exchange)]
         for home_name, home in world.exchanges.items():
             if home is exchange or not any(is_under(home.prefix, root) for root in roots):
                 continue
-            for prefix, records in held[home_name].items():
-                if prefix not in homes:
-                    homes[prefix] = home_of(world, prefix)
-                if homes[prefix] is not home:
-                    continue
+            for prefix, records in own[home_name].items():
                 here = held[name].get(prefix, {})
+                if here == records:
+                    continue
                 for identifier in sorted({*records, *here}):
                     if records.get(identifier) != here.get(identifier):
                         return f"{identifier}: {home_name} has {records.get(identifier)}, {name} {here.get(identifier)}"
@@ -48,10 +51,13 @@ def held_by(exchange: SimExchange) -> dict[str, Held]:
     return found
 
 
-def home_of(world: World, prefix: str) -> SimExchange | None:
+def home_of(by_prefix: Mapping[str, SimExchange], prefix: str) -> SimExchange | None:
     """The exchange that delegates ``prefix`` or is it: the longest prefix that it is under."""
-    above = [exchange for exchange in world.exchanges.values() if is_under(prefix, exchange.prefix)]
-    return max(above, key=lambda exchange: len(exchange.prefix), default=None)
+    while prefix:
+        if prefix in by_prefix:
+            return by_prefix[prefix]
+        prefix = prefix.rpartition(".")[0]
+    return None
 
 
 def _pinned(exchange: SimExchange) -> list[str]:

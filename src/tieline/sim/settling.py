@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 def hold_bills(world: World) -> None:
     """Every bill between exchanges, from both sides. What was lost with a disk, or claimed by a cheat, is left out."""
     keys = {exchange.id: exchange.keys.key.public for exchange in world.exchanges.values()}
+    bills = {exchange.id: exchange.usages for exchange in world.exchanges.values()}
     for exchange in world.exchanges.values():
-        for usage in exchange.usages.values():
-            _hold_line(world, exchange, usage, keys)
+        for usage in bills[exchange.id].values():
+            _hold_line(world, exchange, usage, bills, keys)
 
 
-def _hold_line(world: World, exchange: SimExchange, usage: Usage, keys: dict[str, str]) -> None:
+def _hold_line(
+    world: World, exchange: SimExchange, usage: Usage, bills: dict[str, dict[str, Usage]], keys: dict[str, str]
+) -> None:
     hold = world.checks.hold
     if usage.via and not exchange.set_backs:
         found = [reason for reason in verify_usage(usage, keys) if reason.code != "answer_missing"]
@@ -34,7 +37,7 @@ def _hold_line(world: World, exchange: SimExchange, usage: Usage, keys: dict[str
     hold("a claim is answered", bool(usage.given_answer), exchange.name, usage.run)
     hold("a bill proves itself", not (wrong := verify_usage(usage, keys)), exchange.name, usage.run, wrong)
     origin = exchange.books.origins[usage.job]
-    theirs = asker.usages.get(origin.run)
+    theirs = bills[asker.id].get(origin.run)
     paid = theirs.charge_micro_cny if theirs is not None else 0
     hold(
         "both sides of a bill agree",

@@ -30,9 +30,10 @@ from tieline.exchange.orders import offer_of
 from tieline.exchange.settlement import verify_usage
 from tieline.exchange.showing import Showing
 from tieline.model.error import TielineError
-from tieline.model.event import JobEnded, RunEnded
+from tieline.model.event import JobEnded, RunEnded, RunOffered
 from tieline.model.job import Job, JobState, Output, Run, RunState
 from tieline.model.peer import BranchState, PeerState, PoolState, SiteState
+from tieline.model.project import Quota
 from tieline.model.protocol import Ended, Refused
 from tieline.model.reason import Reason
 from tieline.model.task import DataUse
@@ -128,6 +129,33 @@ def test_what_the_peer_or_its_owner_refuses_goes_elsewhere_or_is_explained() -> 
     a.join("home", "own", cores=4)
     world.pass_ms(35_000)  # the second offer runs out
     assert a.run_of(job).via == ""  # the site that refused comes last
+
+
+def test_what_is_beyond_our_quota_there_is_not_offered_until_the_quota_is_raised() -> None:
+    world, a, b = pair(quota=Quota(core_count=2))
+    (job,) = a.submit(task(cores=3))
+    world.pass_ms(600_000)
+    assert a.view.jobs[job.id].state is JobState.QUEUED
+    assert not [event for event in a.events if isinstance(event, RunOffered)], "it is not asked for in vain"
+    (why,) = a.do(WhyJob(actor=ADMIN, job=job.id)).plan.reasons
+    assert (why.code, why.values) == ("quota_behind", {"asked": 3, "most": 2})
+    (small,) = a.submit(task(cores=2))
+    assert a.run_of(small).via == b.id
+    a.stop(small.id)
+    b.do(ChangePeer(actor=ADMIN, peer=a.id, what="grant", quota=Quota(core_count=3)))
+    world.pass_ms(60_000)
+    assert a.run_of(job).via == b.id
+
+
+def test_what_is_beyond_our_money_there_is_asked_for_less_and_less() -> None:
+    world, a, _ = pair(quota=Quota(micro_cny=1))
+    (job,) = a.submit(task(cores=2, max_duration_s=60))
+    for _ in range(60):
+        world.pass_ms(60_000)
+    refused = [each.reason for each in a.events if isinstance(each, RunEnded) and each.reason is not None]
+    assert {(each.values["why"], each.values["what"]) for each in refused} == {("peer_quota", "money")}
+    assert 10 < len(refused) < 20, "not once a minute in an hour"
+    assert a.view.jobs[job.id].state is JobState.QUEUED
 
 
 def test_a_cut_keeps_the_run_going_and_its_end_is_taken_when_it_heals() -> None:
