@@ -22,7 +22,7 @@ tr '\\0' ' ' < /proc/$$/cmdline | grep -c "$API_KEY"
 printf '%s' "$TIELINE_TOKEN" > bearer
 echo "$TIELINE_EXCHANGE"
 "$TIELINE_PYTHON" -m tieline.cli why "$TIELINE_JOB_ID" --json > part 2>&1; mv part shown
-until [ -e go ]; do sleep 0.1; done
+for _ in {1..900}; do [ -e go ] && break; sleep 0.1; done
 """
 
 
