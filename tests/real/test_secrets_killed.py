@@ -20,7 +20,11 @@ from tieline.model.task import Resources, Task
 pytestmark = pytest.mark.slow
 
 VALUE = "correct-horse-battery-staple"
-RUN = 'printf %s "$API_KEY" | sha256sum | cut -c1-64; : > begun; for _ in {1..900}; do [ -e go ] && break; sleep 0.1; done'
+RUN = """\
+printf %s "$API_KEY" | sha256sum | cut -c1-64
+: > begun
+for _ in {1..900}; do [ -e go ] && break; sleep 0.1; done
+"""
 
 
 @pytest.fixture
