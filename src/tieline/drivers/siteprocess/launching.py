@@ -19,7 +19,9 @@ from tieline.site.configuration import SiteLimits
 
 RUN_TOKEN = ("TIELINE_EXCHANGE", "TIELINE_TOKEN", "TIELINE_JOB_ID")  # what the SDK and the command line read
 PYTHON = os.path.dirname(sys.executable)  # noqa: PTH120 - text, as PATH wants it; links of a venv are kept
-INTERPRETERS = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))  # seen read-only in a sandbox: tasks run on them
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - text
+# Seen read-only in a sandbox: tasks run on them, with the SDK, which may be installed as a link to a source tree.
+INTERPRETERS = tuple(dict.fromkeys((sys.prefix, sys.base_prefix, PACKAGE)))
 LATE_S = 1  # the engine's own time limit comes after the site's, which takes a checkpoint first
 
 
