@@ -268,9 +268,11 @@ def moved_by(calendar: Calendar, layout: Layout, now_ms: int, *, without: str = 
             continue
         transfer = calendar.transfers[name].transfer
         before, after = cut_at(transfer.segments, at_ms)
-        new = segments_of(calendar.wires, grid, pieces, at_ms, grid.until_ms)
-        if transfer.order.deadline_ms and transfer.state is not TransferState.SHORT:
-            new = segments_of(calendar.wires, grid, pieces, at_ms, min(transfer.order.deadline_ms, grid.until_ms))
+        order = transfer.order
+        from_ms, until_ms = max(order.earliest_ms, at_ms), grid.until_ms
+        if order.deadline_ms and transfer.state is not TransferState.SHORT:
+            until_ms = min(order.deadline_ms, until_ms)
+        new = segments_of(calendar.wires, grid, pieces, from_ms, until_ms)
         if new != after:
             moved.append(rebooked(transfer, (*before, *new), now_ms))
     return tuple(moved)

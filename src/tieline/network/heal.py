@@ -193,7 +193,7 @@ def _kept(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
         from_ms = max(order.earliest_ms, now_ms)
         due_ms = min(order.deadline_ms or grid.until_ms, grid.until_ms)
         new: list[Segment] = []
-        for begin_ms, end_ms in ((from_ms, due_ms), (max(due_ms, now_ms), grid.until_ms)):
+        for begin_ms, end_ms in ((from_ms, due_ms), (max(due_ms, from_ms), grid.until_ms)):
             done = filled(room, paths, lacks, begin_ms, end_ms, is_splittable=order.is_splittable)
             new.extend(segments_of(calendar.wires, grid, done.pieces, begin_ms, end_ms))
             lacks = done.left_bytes
@@ -241,7 +241,8 @@ def _anew(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
         order = calendar.transfers[part.id].transfer.order
         due_ms = min(order.deadline_ms or 0, grid.until_ms)
         is_late = bool(due_ms) and part.due_ms > due_ms
-        parts.append(part._replace(from_ms=grid.whole_from(now_ms) * grid.slot_ms, due_ms=due_ms) if is_late else part)
+        from_ms = max(grid.whole_from(now_ms) * grid.slot_ms, order.earliest_ms)
+        parts.append(part._replace(from_ms=from_ms, due_ms=due_ms) if is_late else part)
     layout = laid(calendar, now_ms, parts, is_forced=True)
     if layout is None or layout.short_bytes:
         return ()

@@ -22,6 +22,7 @@ from network_worlds import (
 )
 
 from tieline.model.circuit import CircuitOrder, CircuitState, Diversity
+from tieline.model.topology import Link, Node, Topology
 from tieline.model.transfer import TransferOrder, TransferState
 from tieline.network.admit import Admitted, Refused, admitted
 from tieline.network.calendar import Calendar
@@ -276,3 +277,21 @@ def test_whatever_happens_nothing_is_sold_twice_and_promises_hold(topology, step
                 assert after.short_bytes <= transfer.short_bytes, "a newcomer takes nothing that was promised"
         for circuit in calendar.circuits.values():
             assert circuit.state is CircuitState.DOWN or circuit.held_bps >= circuit.order.rate_bps
+
+
+def test_who_makes_way_for_a_circuit_begins_no_earlier_than_was_asked() -> None:
+    topology = Topology(
+        name="two",
+        nodes=(Node(name="n0"), Node(name="n1")),
+        links=(Link(name="l0", a="n0", b="n1", capacity_bps=7_777),),
+    )
+    calendar = small(topology)
+    order = TransferOrder(source="n0", target="n1", size_bytes=2**53 - 1, earliest_ms=1)
+    answer = admitted(calendar, order, name="t", user="u", now_ms=0, price_of=free)
+    assert not isinstance(answer, Refused)
+    booked(calendar, (answer.transfer,))
+    held = leased(calendar, CircuitOrder(a="n0", b="n1", rate_bps=1_000), name="c", user="u", now_ms=0, price_of=free)
+    assert isinstance(held, Leased)
+    booked(calendar, held.moved, (*held.shrunk, held.circuit))
+    assert held.moved
+    promises_hold(calendar)
