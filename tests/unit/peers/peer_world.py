@@ -39,7 +39,7 @@ from tieline.model.record import Record
 from tieline.registry import Key, sign
 
 ADMIN = "tl-admin-secret"
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0  # what was refused and may be good by then is asked for again after 30 s
 
 
 def seeded(name: str) -> bytes:
