@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from exchange_ledger import Ledger
-from exchange_world import ALICE, seed
+from exchange_world import ALICE, seed, task
 
 from tieline.exchange import line
 from tieline.exchange.commands import (
@@ -467,3 +467,22 @@ def keys_of(world: Federation) -> dict[str, str]:
     for site, node in world.sites.items():
         keys[site] = node.site_key(site.rsplit("/", 1)[1]).public
     return keys
+
+
+def pair(**grants: object) -> tuple[Federation, Node, Node]:
+    world = Federation()
+    a, b = world.add("a"), world.add("b")
+    b.join("lab", "one")
+    world.join_up(a, b, **grants)
+    return world, a, b
+
+
+def running(world: Federation, a: Node, b: Node, **fields: object) -> tuple[Job, Run, Run]:
+    """A job of A's user that runs at B, A's run and B's."""
+    (job,) = a.submit(task(**{"cores": 2, **fields}))
+    world.pass_ms(2_000)
+    (guest,) = b.own_runs(RunState.OFFERED)
+    b.accept(guest)
+    b.start(b.view.runs[guest.id])
+    world.pass_ms(2_000)
+    return job, a.run_of(job), b.view.runs[guest.id]

@@ -136,8 +136,8 @@ def test_what_is_said_of_free_capacity_is_bounded_and_named(exchange, body, pack
         b.accept(a)
         until(lambda: a.is_active(b) and a.branch(b)["use_error"] == "")
         liar.twist = twist
-        shown = until(lambda: (found := a.branch(b))["rejected"].get(code) and found)
-        assert shown["use_error"]
+        # it is counted when it is read, and shown once placing has been told
+        shown = until(lambda: (found := a.branch(b))["rejected"].get(code) and found["use_error"] and found)
         assert shown["freshness"] == "silent"
         name = b.own("lab").publish("d")
         until(lambda: a.counts(name))  # what is not twisted goes on
