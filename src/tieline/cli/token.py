@@ -12,7 +12,7 @@ from tieline.cli.face import Face, Verbs, as_json, hint, note, option, pass_face
 if TYPE_CHECKING:
     from tieline.model.api import TokenView
 
-ROLES = ("admin", "owner", "user", "auditor", "regulator", "join")
+ROLES = ("admin", "owner", "operator", "user", "auditor", "regulator", "join")
 
 
 @click.group("token", cls=Verbs, help="token")

@@ -14,6 +14,7 @@ from tieline.exchange.guests import GuestRun, load_guests
 from tieline.exchange.jobrow import JobRow, brief_of, row_again
 from tieline.exchange.supply import PLACEABLE
 from tieline.exchange.view import ExchangeRow, View
+from tieline.model.circuit import Circuit, Receipt
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
 from tieline.model.party import Site, Token
@@ -21,6 +22,9 @@ from tieline.model.peer import Cursor, Peer, PeerState
 from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
 from tieline.model.record import Status
+from tieline.model.tariff import Tariff
+from tieline.model.topology import Topology
+from tieline.model.transfer import Transfer
 from tieline.place import SiteFlags
 from tieline.registry import Head, Judged
 from tieline.registry.authority import GIVING
@@ -99,6 +103,14 @@ def _usage(key: str, usage: Usage) -> Row:
     }
 
 
+def _booked(key: str, booked: Transfer | Circuit) -> Row:
+    return {"id": key, "user": booked.user, "state": booked.state.value, "doc": _encode(booked)}
+
+
+def _receipt(key: str, receipt: Receipt) -> Row:
+    return {"id": key, "subject": receipt.subject, "seq": receipt.seq, "doc": _encode(receipt)}
+
+
 def _plain(key: str, value: Any) -> Row:
     return {"id": key, "doc": _encode(value)}
 
@@ -131,6 +143,10 @@ ROW: dict[str, Callable[[str, Any], Row]] = {
     "project": _plain,
     "spending": _plain,
     "guest": _guest,
+    "network": _plain,
+    "transfer": _booked,
+    "circuit": _booked,
+    "receipt": _receipt,
 }
 
 
@@ -176,9 +192,26 @@ def load(view: View, tables: Mapping[str, Iterable[Row]], now_ms: int) -> None:
         view.supply.flag_site(site)
     _flag_elsewhere(view)
     _load_work(view, tables)
+    _load_network(view, tables)
     for row in tables["usage"]:
         view.charged_micro_cny += int(row["charge_micro_cny"] or 0)
     view.touched.clear()
+
+
+def _load_network(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
+    """The network as it stands, then what is booked of it; what has ended stays in the store."""
+    network = view.network
+    kept = {row["id"]: row["doc"] for row in tables["network"]}
+    if "tariff" in kept:
+        network.tariff = msgspec.json.decode(kept["tariff"], type=Tariff)
+    if "topology" in kept:
+        network.put_topology(msgspec.json.decode(kept["topology"], type=Topology))
+    if "down" in kept:
+        network.put_links(msgspec.json.decode(kept["down"], type=tuple[str, ...]), ())
+    for row in tables["transfer"]:
+        network.put_transfer(msgspec.json.decode(row["doc"], type=Transfer))
+    for row in tables["circuit"]:
+        network.put_circuit(msgspec.json.decode(row["doc"], type=Circuit))
 
 
 def _load_jobs(view: View, tables: Mapping[str, Iterable[Row]]) -> None:

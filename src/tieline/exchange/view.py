@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -18,6 +18,7 @@ from tieline.exchange.guests import Guest, tell
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.membership import Membership
+from tieline.exchange.network import Network, NetworkEvent
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.showing import Showing
@@ -114,6 +115,7 @@ class View:
         self.shares: Shares | None = None  # what each project holds; none while there are no projects
         self.yielding = Yielding()
         self.members = Membership()
+        self.network = Network()
         self.charged_micro_cny = 0
         self.touched: dict[tuple[str, str], Any] = {}
 
@@ -538,6 +540,11 @@ def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> Non
     view.put_project(event.project)
 
 
+def _network_changed(view: View, event: NetworkEvent, now_ms: int) -> None:
+    for table, key, value in view.network.apply(event):
+        view.touch(table, key, value)
+
+
 APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ExchangeCreated: _exchange_created,
     fact.TokenCreated: _token_created,
@@ -567,4 +574,5 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ReportsTaken: _reports_taken,
     fact.UsageAnswered: _usage_answered,
     fact.ProjectChanged: _project_changed,
+    **dict.fromkeys(get_args(NetworkEvent), _network_changed),
 }

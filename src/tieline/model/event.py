@@ -11,6 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
+from tieline.model.circuit import Circuit, Receipt
 from tieline.model.job import Job, JobState, Output, Run, RunState, Usage
 from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer, PinnedRoot
@@ -18,6 +19,9 @@ from tieline.model.plan import Quote
 from tieline.model.project import Project
 from tieline.model.reason import Reason
 from tieline.model.record import Envelope
+from tieline.model.tariff import Tariff
+from tieline.model.topology import Topology
+from tieline.model.transfer import Transfer
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
@@ -434,6 +438,78 @@ class ProjectChanged(Event, frozen=True, kw_only=True, tag="project_changed"):
         return self.project.id
 
 
+class TopologyChanged(Event, frozen=True, kw_only=True, tag="topology_changed"):
+    """The network was declared anew, whole."""
+
+    topology: Topology
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The topology."""
+        return self.topology.name
+
+
+class TariffChanged(Event, frozen=True, kw_only=True, tag="tariff_changed"):
+    """Bytes and rates have other prices from now on; what is booked keeps its own."""
+
+    tariff: Tariff
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The tariff: there is one."""
+        return "tariff"
+
+
+class LinksChanged(Event, frozen=True, kw_only=True, tag="links_changed"):
+    """Links of the topology were cut, or carry again."""
+
+    down: tuple[str, ...] = ()
+    up: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The first of the links."""
+        return (*self.down, *self.up, "")[0]
+
+
+class TransferChanged(Event, frozen=True, kw_only=True, tag="transfer_changed"):
+    """A transfer as it stands now: admitted, moved to other slots or paths, or ended."""
+
+    transfer: Transfer
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The transfer."""
+        return self.transfer.id
+
+
+class CircuitChanged(Event, frozen=True, kw_only=True, tag="circuit_changed"):
+    """A circuit as it stands now."""
+
+    circuit: Circuit
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The circuit."""
+        return self.circuit.id
+
+
+class ReceiptStored(Event, frozen=True, kw_only=True, tag="receipt_stored"):
+    """What was seen of a transfer or a circuit; the change that follows from it is an event of its own."""
+
+    receipt: Receipt
+
+    @property
+    def subject(self) -> str:
+        """The transfer or circuit."""
+        return self.receipt.subject
+
+
 Events = (
     ExchangeCreated
     | TokenCreated
@@ -463,6 +539,12 @@ Events = (
     | ReportsTaken
     | UsageAnswered
     | ProjectChanged
+    | TopologyChanged
+    | TariffChanged
+    | LinksChanged
+    | TransferChanged
+    | CircuitChanged
+    | ReceiptStored
 )
 
 

@@ -15,6 +15,7 @@ class Role(StrEnum):
 
     ADMIN = "admin"  # everything but an owner's signature
     OWNER = "owner"  # its own prefix: sites, pools, records, runs on its sites
+    OPERATOR = "operator"  # the network: its topology, its prices, all transfers and circuits
     USER = "user"  # its own jobs, quotes, bills
     AUDITOR = "auditor"  # reads everything, changes nothing
     REGULATOR = "regulator"  # the situation in sums, never an owner's data

@@ -31,7 +31,8 @@ MOST_CHARACTERS = 6_000
 MOST_TTL_S = 86_400
 MOST_RUN_S = 400 * 86_400  # of a run's own token at the exchange that keeps the run: it is void when the run is over
 TTL_S = 3_600
-PASSED_ON = (Role.OWNER, Role.USER, Role.AUDITOR, Role.REGULATOR)  # an admin's own right is never passed on
+# an admin's own right is never passed on
+PASSED_ON = (Role.OWNER, Role.OPERATOR, Role.USER, Role.AUDITOR, Role.REGULATOR)
 _FORM = re.compile(r"tld\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 HINT = ("tieline token delegate --scope SCOPE",)
 

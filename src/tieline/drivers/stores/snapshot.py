@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, select, text, union
+from sqlalchemy import Connection, Engine, Select, false, func, select, text, union
 
 from tieline.drivers.stores import tables as t
 from tieline.drivers.stores.log import GENESIS
@@ -116,6 +116,9 @@ def state_queries() -> dict[str, Select[Any]]:
             t.record.c.kind.not_in(GIVING)
         ),
         "placeable": select(t.record).where(t.record.c.kind.in_(PLACEABLE)).order_by(t.record.c.kind.desc()),
+        "transfer": select(t.transfer).where(text(t.TRANSFER_IS_LIVE)).order_by(t.transfer.c.id),
+        "circuit": select(t.circuit).where(text(t.CIRCUIT_IS_LIVE)).order_by(t.circuit.c.id),
+        "receipt": select(t.receipt).where(false()),  # none: what was seen is read from the store
         "brief": select(jobs.id, jobs.brief).where(jobs.ended_ms == 0),
     }
     return {name: whole(t.metadata.tables[name]) for name in t.STATE} | narrowed

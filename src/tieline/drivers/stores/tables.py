@@ -4,6 +4,7 @@
 
     the log              event
     its projections      exchange token peer cursor project spending serial record equivocation site job run quote usage
+                         guest network transfer circuit receipt
                          guest                                                    (written in its transaction)
     the log's tree       tile checkpoint
     answers given        idempotency
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
 
-REVISION = "0002"  # the newest revision in migrations/versions
+REVISION = "0003"  # the newest revision in migrations/versions
 
 metadata = MetaData()
 
@@ -161,6 +162,38 @@ guest = Table(  # the runs that peers asked for, and what they are told of them
     Column("peer", Id, nullable=False),
     Column("doc", LargeBinary, nullable=False),
 )
+network = Table("network", metadata, Column("id", Id, primary_key=True), Column("doc", LargeBinary, nullable=False))
+TRANSFER_IS_LIVE = "state IN ('booked', 'moving', 'short')"
+transfer = Table(
+    "transfer",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("user", Id, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("doc", LargeBinary, nullable=False),
+    Index("transfer_user", "user", "id"),
+    Index("transfer_live", "id", sqlite_where=text(TRANSFER_IS_LIVE), postgresql_where=text(TRANSFER_IS_LIVE)),
+)
+CIRCUIT_IS_LIVE = "state IN ('ordered', 'up', 'degraded', 'down')"
+circuit = Table(
+    "circuit",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("user", Id, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("doc", LargeBinary, nullable=False),
+    Index("circuit_user", "user", "id"),
+    Index("circuit_live", "id", sqlite_where=text(CIRCUIT_IS_LIVE), postgresql_where=text(CIRCUIT_IS_LIVE)),
+)
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("id", String(401), primary_key=True),
+    Column("subject", Id, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("doc", LargeBinary, nullable=False),
+    Index("receipt_subject", "subject", "seq"),
+)
 tile = Table(  # whole rows of 256 hashes of the log's Merkle tree
     "tile",
     metadata,
@@ -207,10 +240,13 @@ FIXED: dict[str, frozenset[str]] = {
     "usage": frozenset({"job", "user", "owner", "project"}),
     "cursor": frozenset({"peer"}),
     "guest": frozenset({"peer"}),
+    "transfer": frozenset({"user"}),
+    "circuit": frozenset({"user"}),
+    "receipt": frozenset({"subject", "seq"}),
     "blob": frozenset({"size_bytes", "owner", "created_ms"}),
 }
 STATE = (
     "exchange", "token", "peer", "cursor", "project", "spending", "serial", "record", "equivocation", "site", "job",
-    "run", "quote", "usage", "guest",
+    "run", "quote", "usage", "guest", "network", "transfer", "circuit", "receipt",
 )  # fmt: skip
 CHANGEABLE = frozenset((*STATE, "secret", "blob", "idempotency"))  # what a change (table, key, row or None) may name

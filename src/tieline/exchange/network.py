@@ -1,0 +1,131 @@
+"""Network: what the exchange knows of the wide area, and what is booked of it. A part of the view.
+
+`topology`, `tariff`, links that are down, and live transfers and circuits are durable; the calendar follows from them
+and is made when something asks for it (it brings scipy along). Changed by events and by nothing else, but for
+`calendar_at`, which lets time pass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tieline.model import event as fact
+from tieline.model.circuit import CIRCUIT_ENDED, Circuit
+from tieline.model.tariff import Tariff
+from tieline.model.topology import Topology
+from tieline.model.transfer import TRANSFER_ENDED, Transfer
+
+if TYPE_CHECKING:
+    from tieline.network.calendar import Calendar
+
+replace = msgspec.structs.replace
+
+NetworkEvent = (
+    fact.TopologyChanged
+    | fact.TariffChanged
+    | fact.LinksChanged
+    | fact.TransferChanged
+    | fact.CircuitChanged
+    | fact.ReceiptStored
+)
+Change = tuple[str, str, Any]  # table, key, value
+
+
+class Network:
+    """State of the wide area of one exchange."""
+
+    def __init__(self) -> None:
+        self.topology: Topology | None = None
+        self.tariff = Tariff()
+        self.down: dict[str, None] = {}  # names of links that are cut now, in the order in which they were
+        self.transfers: dict[str, Transfer] = {}
+        self.circuits: dict[str, Circuit] = {}
+        self.version = 0  # of the topology and of what is down
+        self._calendar: Calendar | None = None
+
+    def apply(self, event: NetworkEvent) -> tuple[Change, ...]:
+        """Let one fact take effect; answers with the rows that changed."""
+        match event:
+            case fact.TopologyChanged(topology=topology):
+                self.put_topology(topology)
+                return (("network", "topology", topology), ("network", "down", tuple(self.down)))
+            case fact.TariffChanged(tariff=tariff):
+                self.tariff = tariff
+                return (("network", "tariff", tariff),)
+            case fact.LinksChanged():
+                self.put_links(event.down, event.up)
+                return (("network", "down", tuple(self.down)),)
+            case fact.TransferChanged(transfer=transfer):
+                self.put_transfer(transfer)
+                return (("transfer", transfer.id, transfer),)
+            case fact.CircuitChanged(circuit=circuit):
+                self.put_circuit(circuit)
+                return (("circuit", circuit.id, circuit),)
+            case fact.ReceiptStored(receipt=receipt):
+                return (("receipt", f"{receipt.subject} {receipt.seq}", receipt),)
+
+    def standing(self) -> Topology | None:
+        """The topology as it carries now: links that are down have no capacity."""
+        if self.topology is None or not self.down:
+            return self.topology
+        links = tuple(
+            replace(link, capacity_bps=0, capacity_back_bps=0) if link.name in self.down else link
+            for link in self.topology.links
+        )
+        return replace(self.topology, links=links)
+
+    def calendar_at(self, now_ms: int) -> Calendar | None:
+        """The calendar with everything that is booked, rolled to ``now_ms``; None while no topology is known."""
+        topology = self.standing()
+        if topology is None:
+            return None
+        if self._calendar is None:
+            from tieline.network.calendar import Calendar
+
+            self._calendar = Calendar(topology, now_ms)
+            for transfer in self.transfers.values():
+                self._calendar.put_transfer(transfer)
+            for circuit in self.circuits.values():
+                self._calendar.put_circuit(circuit)
+        self._calendar.roll(now_ms)
+        return self._calendar
+
+    def put_topology(self, topology: Topology) -> None:
+        """Take a topology; links that it does not have are forgotten."""
+        self.topology = topology
+        names = {link.name for link in topology.links}
+        self.down = {name: None for name in self.down if name in names}
+        self._rewired()
+
+    def put_links(self, down: tuple[str, ...], up: tuple[str, ...]) -> None:
+        """Note what was cut and what carries again."""
+        self.down |= dict.fromkeys(down)
+        for name in up:
+            self.down.pop(name, None)
+        self._rewired()
+
+    def put_transfer(self, transfer: Transfer) -> None:
+        """Keep a live transfer; an ended one leaves."""
+        if transfer.state in TRANSFER_ENDED:
+            self.transfers.pop(transfer.id, None)
+        else:
+            self.transfers[transfer.id] = transfer
+        if self._calendar is not None:
+            self._calendar.put_transfer(transfer)
+
+    def put_circuit(self, circuit: Circuit) -> None:
+        """Keep a live circuit; an ended one leaves."""
+        if circuit.state in CIRCUIT_ENDED:
+            self.circuits.pop(circuit.id, None)
+        else:
+            self.circuits[circuit.id] = circuit
+        if self._calendar is not None:
+            self._calendar.put_circuit(circuit)
+
+    def _rewired(self) -> None:
+        self.version += 1
+        topology = self.standing()
+        if self._calendar is not None and topology is not None:
+            self._calendar.rewire(topology)
