@@ -211,7 +211,7 @@ async def main(kind, program, base):
     engine = ContainerEngine(containers=Runtime(kind, program, networks=("host",)), groups=Cgroups())
     await engine.start(Launch(run="r1", node=0, folder=base, setup="", script=": >begun; sleep 0.4; exit 9", envs={},
                               sandbox="container", image="debian:12"))
-    while not os.path.exists(base + "/work/begun"):
+    while not os.path.exists(os.path.join(base, "work", "begun")):
         await asyncio.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 
