@@ -62,3 +62,52 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def loss_ppm(self) -> int:
         """Probes that were not answered, of a million."""
         return 0 if not self.sent else max(0, self.sent - self.count) * 1_000_000 // self.sent
+
+
+# -- who measures what, and how it is brought --------------------------------------------------------------------------
+
+READINGS = "site-readings"  # type of the statement that a `ReadingBatch` is signed as
+PointName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\A[a-z0-9][a-z0-9._-]*\Z")]
+Address = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[!-~]*\Z")]
+
+
+class ReadingBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a site measured since its last batch, signed with the site's key. ``seq`` only grows within a session."""
+
+    site: Annotated[str, msgspec.Meta(max_length=200)]
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+    at_ms: Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+    readings: Annotated[tuple[Reading, ...], msgspec.Meta(max_length=256)] = ()
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named reference point 测量点 of the network's operator: `rtt(shanghai)` is the round trip to it."""
+
+    name: PointName
+    address: Address = ""  # `host:port` that answers a TCP handshake; empty: nobody probes it
+    latitude_udeg: Annotated[int, msgspec.Meta(ge=-90_000_000, le=90_000_000)] | None = None
+    longitude_udeg: Annotated[int, msgspec.Meta(ge=-180_000_000, le=180_000_000)] | None = None
+    region: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing to measure, and the most that it may cost."""
+
+    target: str  # identifier of a site, or the name of a reference point
+    method: Method
+    address: Address  # URL of the target's door, or `host:port` of a reference point
+    public: str = ""  # Ed25519 key of the target, base64url; empty: a reference point
+    door_pass: str = ""  # signed by the exchange: lets this site, and nobody else, through that door
+    count: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
+    gap_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 100  # from one packet to the next
+    packet_bytes: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 64
+    rate_bps: Annotated[int, msgspec.Meta(ge=0, le=10**15)] = 0  # the most that a test of the rate may take
+    most_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0  # of the whole probe, both directions
+
+
+class ProbePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a site measures until it asks again, in this order, evenly over the time."""
+
+    at_ms: int
+    again_ms: Annotated[int, msgspec.Meta(ge=1_000, le=86_400_000)]  # ask again so long after ``at_ms``
+    probes: Annotated[tuple[Probe, ...], msgspec.Meta(max_length=1_024)] = ()
