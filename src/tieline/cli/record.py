@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,17 @@ if TYPE_CHECKING:
     from tieline.client.context import Context
     from tieline.model.api import ChainView, RecordView
     from tieline.model.record import Root
+
+_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
+_FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
+with_lease = option("--lease", default="90d", metavar="TIME", help="lease")
+
+
+def with_key(function: Callable[..., None]) -> Callable[..., None]:
+    """Whose key signs: a file of its own, or the folder of a site."""
+    for names, kind, about in ((("--site", "folder"), _FOLDER, "key_site"), (("--key",), _FILE, "key")):
+        function = option(*names, default=None, type=kind, help=about)(function)
+    return function
 
 
 @click.group("id", cls=Verbs, help="id")
@@ -80,11 +92,8 @@ def verify(face: Face, identifier: str, root: str, as_json: bool) -> None:
 
 @verb("register", "id_register")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
-@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
-@option(
-    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
-)
-@option("--lease", default="90d", metavar="TIME", help="lease")
+@with_key
+@with_lease
 @yes
 @as_json
 @pass_face
@@ -109,10 +118,7 @@ def register(
 
 @verb("withdraw", "id_withdraw")
 @click.argument("identifier")
-@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
-@option(
-    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
-)
+@with_key
 @yes
 @as_json
 @pass_face
@@ -131,11 +137,8 @@ def withdraw(face: Face, identifier: str, key: Path | None, folder: Path | None,
 
 @verb("checkpoint", "id_checkpoint")
 @click.argument("prefix")
-@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
-@option(
-    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
-)
-@option("--lease", default="90d", metavar="TIME", help="lease")
+@with_key
+@with_lease
 @yes
 @as_json
 @pass_face
@@ -176,11 +179,8 @@ def rekey(face: Face, prefix: str, public: str, is_revoking: bool, yes: bool, as
 
 @verb("resign", "id_resign")
 @click.argument("prefix")
-@option("--key", default=None, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="key")
-@option(
-    "--site", "folder", default=None, type=click.Path(file_okay=False, exists=True, path_type=Path), help="key_site"
-)
-@option("--lease", default="90d", metavar="TIME", help="lease")
+@with_key
+@with_lease
 @yes
 @as_json
 @pass_face
