@@ -35,7 +35,7 @@ def tieline(tmp_path):
             [sys.executable, "-m", "tieline.cli", "-x", here.url, *words],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "TIELINE_TOKEN": ADMIN, "TIELINE_HOME": str(tmp_path), "TIELINE_LANG": "en"},
         )

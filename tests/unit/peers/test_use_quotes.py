@@ -1,14 +1,11 @@
 """A quote of an owner below another exchange, from `tieline ask` to both sides' bills."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from use_world import LIMITS, MAKERS, SITE, ended, job, lines, used
 
-from peer_world import ADMIN, until
+from peer_world import until
 
 pytestmark = pytest.mark.slow
 
@@ -23,23 +20,6 @@ def pair(exchange, tmp_path, monkeypatch):
     site = used(a, b, tmp_path / "site")
     yield a, b, site
     site.stop()
-
-
-@pytest.fixture
-def tieline(tmp_path):
-    def call(here, *words, status=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "tieline.cli", "-x", here.url, *words],
-            capture_output=True,
-            text=True,
-            timeout=180,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "TIELINE_TOKEN": ADMIN, "TIELINE_HOME": str(tmp_path), "TIELINE_LANG": "en"},
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
-
-    return call
 
 
 def test_a_user_asks_an_owner_behind_a_peer_and_pays_what_was_quoted(pair, tieline):

@@ -1,16 +1,13 @@
 """A job of exchange A on a site of exchange B, over HTTP, from the command line to both bills."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import msgspec
 import pytest
 from use_world import LIMITS, MAKERS, ended, job, lines, log, submit, used
 
-from peer_world import ADMIN, until
+from peer_world import until
 from tieline.exchange.settlement import verify_usage
 from tieline.model.job import Usage
 from tieline.model.party import SYSTEM
@@ -36,23 +33,6 @@ def pair(exchange, tmp_path):
     site = used(a, b, tmp_path / "site")
     yield a, b, site
     site.stop()
-
-
-@pytest.fixture
-def tieline(tmp_path):
-    def call(here, *words, status=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "tieline.cli", "-x", here.url, *words],
-            capture_output=True,
-            text=True,
-            timeout=180,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "TIELINE_TOKEN": ADMIN, "TIELINE_HOME": str(tmp_path), "TIELINE_LANG": "en"},
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    return call
 
 
 def keys(*exchanges):
