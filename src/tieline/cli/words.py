@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from tieline.cli.network_words import NETWORK_WORDS
 from tieline.cli.terms import TERMS
 
 _chosen = [""]
@@ -511,4 +512,5 @@ WORDS: dict[str, tuple[str, str]] = {
     "check_exchange": ("exchange", "平台"),
     "check_skew": ("clock skew", "时钟偏差"),
     **TERMS,
+    **NETWORK_WORDS,
 }  # fmt: skip

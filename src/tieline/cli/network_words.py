@@ -1,0 +1,53 @@
+"""Network words: what the verbs of the network say, in English and Chinese; a part of the catalogue of `cli.words`."""
+
+# ruff: noqa: E501 - a table: one row, one line
+
+from __future__ import annotations
+
+NETWORK_WORDS: dict[str, tuple[str, str]] = {
+    # -- topology and planning -----------------------------------------------------------------------------------------
+    "do_network": ("the network: import and show its topology, plan traffic, cut and restore links", "网络：导入和查看拓扑、规划流量、断开和恢复链路"),
+    "do_network_import": ("take a topology whole, after all of it was checked; for network operators", "核验后整体导入拓扑（网络运营者）"),
+    "do_network_show": ("the topology, and what is cut", "查看拓扑及断开的链路"),
+    "do_network_check": ("what is wrong or weak in a file, here", "在本机检查拓扑文件的错误与薄弱处"),
+    "do_network_plan": ("which paths carry how much, and how far that is from the best that can be", "哪些路径承载多少流量，距最优多远"),
+    "do_network_cut": ("note that links are down; what is booked over them is moved at once", "标记链路断开，其上的预留立即改道"),
+    "do_network_restore": ("note that links carry again", "标记链路恢复"),
+    "opt_network_format": ("form of the file; found out otherwise", "文件格式；默认自动判断"),
+    "opt_network_name": ("name of the topology, or which one of the file", "拓扑名称，或文件中的哪一个"),
+    "opt_network_capacity": ("capacity of links whose file says none", "文件未注明时的链路容量"),
+    "opt_network_unit": ("unit of SNDlib capacities and demands", "SNDlib 容量与需求的单位"),
+    "opt_network_as": ("write it in this form", "以此格式输出"),
+    "opt_network_why": ("why, for the log", "原因，记入日志"),
+    "opt_network_demands": ("file of demands: YAML, JSON or SNDlib", "需求文件：YAML、JSON 或 SNDlib"),
+    "opt_network_topology": ("plan over this file instead of the exchange's topology", "使用该拓扑文件，而非平台的拓扑"),
+    "opt_network_cut": ("plan what becomes of it when this link is cut; may be given again", "推演该链路断开后的情形，可多次指定"),
+    "opt_network_class": ("class of demands whose file names none", "未注明类别的需求所属类别"),
+    "opt_network_at": ("at this moment, with its maintenance: RFC 3339", "按该时刻（含维护窗口）规划，RFC 3339"),
+    "network_is": ("{name}: {nodes} nodes, {links} links, {down} down", "{name}：{nodes} 个节点，{links} 条链路，断开 {down} 条"),
+    "network_moved": ("moved: {circuits} circuits, {transfers} transfers", "已改道：{circuits} 条专线，{transfers} 个传输"),
+    "network_short": ("{subject} is short: {why}", "{subject} 不足：{why}"),
+    "network_sound": ("{name} is sound: {nodes} nodes, {links} links", "{name} 无错误：{nodes} 个节点，{links} 条链路"),
+    "network_fault": ("fault", "错误"),
+    "network_weak": ("weak", "薄弱"),
+    "col_link": ("link", "链路"),
+    "col_ends": ("from, to", "起止"),
+    "col_capacity": ("capacity", "容量"),
+    "col_delay": ("delay", "时延"),
+    "col_demand": ("demand", "需求"),
+    "col_class": ("class", "类别"),
+    "col_wanted": ("wanted", "请求"),
+    "col_carried": ("carried", "承载"),
+    "col_paths": ("over", "路径"),
+    "col_load": ("load", "负载"),
+    "col_used": ("used", "利用率"),
+    "col_code": ("code", "代码"),
+    "col_finding": ("finding", "发现"),
+    "plan_sum": ("{of}: {carried} of {asked} are carried, at least {share} of the best over all paths", "{of}：承载 {carried}，请求 {asked}，不低于全部路径最优值的 {share}"),
+    "plan_links": ("{full} of {links} link directions at 90 % or more, the fullest at {most}", "{links} 个链路方向中有 {full} 个利用率不低于 90 %，最高 {most}"),
+    "plan_cut": ("after the cut of {links}: {kept} carried untouched, {refilled} after the first repair, {replanned} by the new plan", "断开 {links} 后：未受影响 {kept}，首次修复后 {refilled}，重新规划后 {replanned}"),
+    "plan_steps": ("the new plan is reached in {steps} steps, none of which overloads a link; at least {least} is carried meanwhile", "分 {steps} 步切换到新方案，任何一步都不使链路过载；期间至少承载 {least}"),
+    "plan_pinned": ("demands that may not be split move one by one, make before break", "不可拆分的需求逐个迁移，先建后断"),
+    "state_up": ("up", "正常"),
+    "state_cut": ("down", "断开"),
+}  # fmt: skip
