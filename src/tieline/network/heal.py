@@ -129,7 +129,7 @@ def _rerouted(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) ->
                 is_less = spare is None and order.diversity is not Diversity.NONE
                 state = circuit.state
                 if state is not CircuitState.ORDERED:
-                    state = CircuitState.DEGRADED if is_less else CircuitState.UP
+                    state = CircuitState.DEGRADED  # until a receipt proves the new route
                 why = Reason(code="circuit_spare_lost" if is_less else "circuit_rerouted")
                 granted = order.rate_bps
                 return _said(circuit, now_ms, why, route=route, spare=spare, granted_bps=granted, state=state)

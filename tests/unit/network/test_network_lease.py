@@ -177,7 +177,7 @@ def test_a_cut_puts_a_circuit_on_its_spare_route_and_the_next_one_down() -> None
     assert np.array_equal(calendar.free, calendar.capacity)
     calendar.rewire(RING)
     back = healed(calendar, 0)
-    assert [each.state for each in back.circuits] == [CircuitState.UP]
+    assert [each.state for each in back.circuits] == [CircuitState.DEGRADED]  # until it is verified
 
 
 def test_a_cut_says_at_once_what_arrives_late() -> None:
