@@ -92,9 +92,8 @@ def row_of(job: Job, seq: int) -> JobRow:
     )
 
 
-def brief_of(job: Job) -> bytes:
+def brief_of(row: JobRow) -> bytes:
     """What the store keeps to make the row of a live job from."""
-    row = row_of(job, 0)
     times = row.submitted_ms, row.turn_ms, row.eligible_ms, row.deadline_ms
     asked = row.shape, row.words, row.cards, row.cores
     return _encode(Brief(row.id, row.state, row.user, row.project, *times, row.after, *asked))

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tieline.exchange.guests import GuestRun, load_guests
-from tieline.exchange.jobrow import JobRow, brief_of, row_again
+from tieline.exchange.jobrow import JobRow, brief_of, row_again, row_of
 from tieline.exchange.supply import PLACEABLE
 from tieline.exchange.view import ExchangeRow, View
 from tieline.model.circuit import Circuit, Receipt
@@ -60,7 +60,7 @@ def _equivocation(_: str, event: EquivocationSeen) -> Row:
     return {"id": event.id, "rev": event.rev, "doc": _encode(event)}
 
 
-def _job(key: str, job: Job) -> Row:
+def _job(key: str, job: Job, row: JobRow | None = None) -> Row:
     return {
         "id": key,
         "state": job.state.value,
@@ -69,7 +69,7 @@ def _job(key: str, job: Job) -> Row:
         "submitted_ms": job.submitted_ms,
         "ended_ms": job.ended_ms,
         "doc": _encode(job),
-        "brief": None if job.state in JOB_ENDED else brief_of(job),
+        "brief": None if job.state in JOB_ENDED else brief_of(row or row_of(job, 0)),
         "project": job.project or None,
     }
 
@@ -152,8 +152,13 @@ ROW: dict[str, Callable[[str, Any], Row]] = {
 
 def rows(view: View) -> list[tuple[str, str, Row | None]]:
     """Drain what was touched into upserts, in the order in which it was first touched. The caller keeps them."""
+    live = view.jobs.rows  # made already, of the jobs as they are
     drained: list[tuple[str, str, Row | None]] = [
-        (table, key, ROW[table](key, value) if value is not None else None)
+        (
+            table,
+            key,
+            None if value is None else _job(key, value, live.get(key)) if table == "job" else ROW[table](key, value),
+        )
         for (table, key), value in view.touched.items()
     ]
     view.touched.clear()
@@ -228,7 +233,7 @@ def _load_jobs(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
     for row in tables["brief"]:
         brief = row["brief"]
         if brief is None:  # an older version wrote it
-            brief = brief_of(view.jobs.fetch((row["id"],))[row["id"]])
+            brief = brief_of(row_of(view.jobs.fetch((row["id"],))[row["id"]], 0))
         rows.append(row_again(brief))
     for found in view.jobs.fill(rows):
         if found.state is JobState.QUEUED:

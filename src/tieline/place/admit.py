@@ -49,7 +49,7 @@ class Access(Step):
         column = asking.pools.table.texts("access")
         codes = column.codes[rows]
         kept: Flags = codes == column.code("public")
-        if kept.all():
+        if np.count_nonzero(kept) == len(kept):
             return kept
         kept |= same_owner(asking, rows) | asking.pools.flags["remote"][rows]
         names = {name for name in (asking.demand.caller.owner, asking.demand.caller.name) if name}

@@ -151,14 +151,15 @@ class Choosing:
         """The same decision in a fraction of the time; None for a refusal that holds nothing back, without its why."""
         if self._may_hold_back(demand) and len(self._passed_over) < MOST_TRIES:
             return self.answer(demand)
-        if all(self._is_full(need) for need in demand.needs):
-            return None
-        shape = self._shape(demand)
-        if shape in self._unfit or shape in self._refused:
-            return None
+        if self._unfit or self._refused:  # until somebody is refused there is nothing to know beforehand
+            if all(self._is_full(need) for need in demand.needs):
+                return None
+            shape = self._shape(demand)
+            if shape in self._unfit or shape in self._refused:
+                return None
         placement = self._place(demand)
         if placement is None:
-            self._unfit[shape] = None
+            self._unfit[self._shape(demand)] = None
         return placement
 
     def place(self, demand: Demand) -> Placement | None:
@@ -186,15 +187,21 @@ class Choosing:
         """Whether no pool of the kind has enough free; one that was full stays so within a batch."""
         key = need.asked, need.amount
         if key not in self._full:
-            rows, pools = self._pools.posting(need.asked).rows, self._pools
-            enough = np.ones(len(rows), np.bool_)
-            for dimension, asked in zip((pools.accelerators, pools.cores, pools.memory), need.amount, strict=True):
-                if asked:
-                    enough &= dimension.free[rows] >= asked
-            if enough.any():
-                return False
+            rows, start, stride = self._pools.posting(need.asked).rows, 0, FIRST_STRIDE
+            while start < len(rows):
+                if self._have(need.amount, rows[start : start + stride]):
+                    return False
+                start, stride = start + stride, stride * STRIDE_GROWTH
             self._full[key] = None
         return True
+
+    def _have(self, amount: Amount, rows: Rows) -> bool:
+        """Whether any of ``rows`` has enough free."""
+        pools = self._pools
+        for dimension, asked in zip((pools.accelerators, pools.cores, pools.memory), amount, strict=True):
+            if asked:
+                rows = rows[dimension.free[rows] >= asked]
+        return len(rows) > 0
 
     def _shape(self, demand: Demand) -> str:
         if self._words is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+
 from tieline.model.quantity import show_size
 from tieline.model.reason import Reason, Relaxation
 from tieline.place.coded import Flags, Rows
@@ -273,7 +275,7 @@ class Sandbox(Step):
         """Pools that isolate it, or whose owner trusts it."""
         pools = asking.pools
         boxed = pools.flags["boxed"][rows]
-        if boxed.all():
+        if np.count_nonzero(boxed) == len(rows):
             return boxed
         kept = boxed | same_owner(asking, rows)
         if asking.need.image:

@@ -106,9 +106,10 @@ def fitting(asking: Asking, rows: Rows, steps: Sequence[Step]) -> Rows:
     """Those of ``rows`` that every step keeps, in their order."""
     for step in steps:
         kept = step.test(asking, rows)
-        if not kept.all():
+        count = np.count_nonzero(kept)  # a third of what `all` takes
+        if count < len(rows):
             rows = rows[kept]
-            if not len(rows):
+            if not count:
                 break
     return rows
 

@@ -128,6 +128,7 @@ class Pools:
         }
         self.partners: Coded[tuple[str, ...]] = Coded(())
         self.policy: Coded[OwnerPolicy] = Coded(OwnerPolicy())
+        self.is_granted = False  # whether any row has, or had, a bound in `granted`
         self.policies = 0  # live rows that have one
         self.version = 0  # grows with every change of a record, not with holds and heartbeats
         self._rows: list[PoolRow | None] = []
@@ -291,6 +292,7 @@ class Pools:
         at = self.index(pool)
         if at is not None:
             self.granted[at] = units
+            self.is_granted |= units > 0
 
     def set_site(self, site: str, flags: SiteFlags) -> None:
         """What the exchange knows of a site; also before its pools are known."""

@@ -69,7 +69,7 @@ class Granted(Step):
 
     def asked(self, asking: Asking) -> bool:
         """Whether any pool has such a bound."""
-        return bool(asking.pools.granted.any())
+        return asking.pools.is_granted
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Pools without a bound, or with one that is wide enough."""

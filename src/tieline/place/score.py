@@ -41,9 +41,12 @@ def costs(asking: Asking, rows: Rows) -> Costs:
 
 def left(asking: Asking, rows: Rows) -> Numbers:
     """Units that stay free if it were placed there."""
+    return _free(asking)[rows] - asking.need.unit_count
+
+
+def _free(asking: Asking) -> Numbers:
     pools = asking.pools
-    dimension = pools.accelerators if asking.need.unit == "accelerator" else pools.cores
-    return dimension.free[rows] - asking.need.unit_count
+    return pools.accelerators.free if asking.need.unit == "accelerator" else pools.cores.free
 
 
 class Best(NamedTuple):
@@ -83,9 +86,8 @@ def floor_micro_cny(asking: Asking, price_micro_cny: int) -> int:
 
 def candidate(asking: Asking, row: int, *, is_chosen: bool) -> Candidate:
     """One pool as a plan shows it and a booking takes it."""
-    rows = np.array([row], np.int64)
     pool, need = asking.pools.at(row), asking.need
-    score = costs(asking, rows)
+    price, cost, data, data_us = _terms(asking, row)
     networks = pool.spec.networks
     return Candidate(
         pool=pool.id,
@@ -95,16 +97,27 @@ def candidate(asking: Asking, row: int, *, is_chosen: bool) -> Candidate:
         accelerator=asking.pools.accelerator_of(row),
         unit=need.unit,
         unit_count=need.unit_count,
-        free_units=int(left(asking, rows)[0]) + need.unit_count,
-        price_micro_cny_per_unit_hour=int(asking.price(rows)[0]),
-        cost_micro_cny_per_hour=int(score.hourly_micro_cny[0]),
-        data_us=int(asking.moves(rows).time_us[0]) if asking.demand.data else 0,
-        data_cost_micro_cny=int(score.data_micro_cny[0]),
+        free_units=int(_free(asking)[row]),
+        price_micro_cny_per_unit_hour=price,
+        cost_micro_cny_per_hour=cost,
+        data_us=data_us,
+        data_cost_micro_cny=data,
         network=asking.demand.network or ("host" if "host" in networks or not networks else networks[0]),
         sandbox=_sandbox(asking, row),
         evidence=pool.evidence,
         is_chosen=is_chosen,
     )
+
+
+def _terms(asking: Asking, row: int) -> tuple[int, int, int, int]:
+    """(price of a unit-hour, score, data's part of it, time that the data takes) at one pool."""
+    if asking.is_price_all:
+        price = int(asking.pools.price[row])
+        return price, floor_micro_cny(asking, price), 0, 0
+    rows = np.array([row], np.int64)
+    score = costs(asking, rows)
+    data_us = int(asking.moves(rows).time_us[0]) if asking.demand.data else 0
+    return int(asking.price(rows)[0]), int(score.hourly_micro_cny[0]), int(score.data_micro_cny[0]), data_us
 
 
 def _sandbox(asking: Asking, row: int) -> str:

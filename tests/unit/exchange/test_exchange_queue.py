@@ -389,7 +389,7 @@ def test_large_scripts_count() -> None:
 
 def test_a_row_comes_back_from_the_store_as_it_was() -> None:
     job = a_job(7, priority=3, deadline_s=60, labels={"a": "b"})
-    row = row_again(brief_of(job))
+    row = row_again(brief_of(row_of(job, 0)))
     row.seq = 5
     assert row == row_of(job, 5)
     assert row.turn_ms == 7 - 3 * 60_000
