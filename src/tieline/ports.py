@@ -10,6 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tieline.model.circuit import Circuit, Receipt
+from tieline.model.error import TielineError
+from tieline.model.evidence import Evidence
+
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case
 
 
@@ -284,3 +288,91 @@ class ConstantDistances:
     def rate_bps(self, source: str, target: str) -> int | None:
         """The constant, and no limit inside one site."""
         return None if source == target else self.constant_bps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Applied:
+    """What a driver of circuits did."""
+
+    circuits: Sequence[str]  # brought to the state that was asked for
+    step_count: int  # changes of routers
+    took_us: int
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PortCount:
+    """Totals of one port: of ``link``, at the end ``node``, since the port was made."""
+
+    link: str
+    node: str
+    sent_bytes: int
+    received_bytes: int
+    dropped_packets: int = 0
+    is_carrying: bool = True  # False: no light
+
+
+class Circuits(Protocol):
+    """Makes circuits stand on routers. A circuit stands as it is given: on its route, at its rate, its spare one ready.
+
+    Giving it again with another route moves it there, the new way made before the old one is left; with another rate
+    resizes it; with the same changes nothing. Raises TielineError `circuit_refused` when a router did not do its part:
+    then everything that was done for the call has been undone.
+    """
+
+    name: str
+    evidence: Evidence
+
+    async def apply(self, circuits: Sequence[Circuit]) -> Applied:
+        """Bring all of them to the state given, or none."""
+
+    async def verify(self, circuit: Circuit, seq: int) -> Receipt:
+        """Send through it and look: full-size probes, counters of the ports on its path, its rate for a second."""
+
+    async def counters(self) -> Sequence[PortCount]:
+        """Both ports of every link, in the order of the topology."""
+
+    async def withdraw(self, circuit: str) -> None:
+        """Take it down; its packets go as all others do. Nothing happens where it does not stand."""
+
+
+class FakeCircuits:
+    """Circuits in memory. ``refused`` counts down: the change that brings it to 0 fails, and its call is undone."""
+
+    name = "fake"
+    evidence = Evidence.SIMULATED
+
+    def __init__(self, refused: int = 0) -> None:
+        self.standing: dict[str, Circuit] = {}
+        self.refused = refused
+
+    async def apply(self, circuits: Sequence[Circuit]) -> Applied:
+        """As `Circuits`."""
+        before = dict(self.standing)
+        for circuit in circuits:
+            self.refused -= 1
+            if self.refused == 0:
+                self.standing = before
+                raise TielineError("circuit_refused", "the fake refused 1 change", where=circuit.id)
+            self.standing[circuit.id] = circuit
+        names = [circuit.id for circuit in circuits]
+        return Applied(circuits=names, step_count=len(names), took_us=0, evidence=self.evidence)
+
+    async def verify(self, circuit: Circuit, seq: int) -> Receipt:
+        """As `Circuits`: proven where it stands on the route that is given."""
+        held = self.standing.get(circuit.id)
+        is_proven = held is not None and held.route == circuit.route
+        path = () if held is None or held.route is None else held.route.links
+        return Receipt(
+            subject=circuit.id, seq=seq, begun_ms=0, ended_ms=1_000, path=path, is_path_proven=is_proven,
+            goodput_bps=0 if held is None else held.held_bps, computed_bps=circuit.held_bps,
+            probe_bytes=circuit.order.mtu_bytes, evidence=self.evidence,
+        )  # fmt: skip
+
+    async def counters(self) -> Sequence[PortCount]:
+        """As `Circuits`: it has no ports."""
+        return ()
+
+    async def withdraw(self, circuit: str) -> None:
+        """As `Circuits`."""
+        self.standing.pop(circuit, None)

@@ -60,6 +60,8 @@ CODES: dict[str, Code] = {
     "timeout": Code(504, 1, True, "no answer within the time allowed"),
     "address_refused": Code(403, 4, False, "the address is one that this exchange never calls"),
     "untrusted_pickle": Code(403, 4, False, "a pickled result came from an owner that is not trusted by name"),
+    "circuit_refused": Code(502, 1, True, "a router did not do its part of a change: all of the change was undone"),
+    "lab_refused": Code(501, 1, False, "this machine does not allow a laboratory: the message says what it refused"),
     "check_failed": Code(500, 1, False, "a verification did not hold"),
 }
 
