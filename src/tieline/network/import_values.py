@@ -10,13 +10,11 @@ import msgspec
 
 from tieline.model.error import TielineError
 from tieline.model.topology import Place, Topology
-from tieline.network.survey import distance_m
+from tieline.network.physics import DETOUR, FIBRE_US_PER_M, distance_m
 
 MOST_BYTES: Final = 64 * 2**20
 MOST_NODES: Final = 20_000
 MOST_LINKS: Final = 100_000
-FIBRE_US_PER_M: Final = 1.468 / 299.792_458  # light in glass of that index
-DETOUR: Final = 1.4  # cable over great circle, where nobody says how long it is
 GUESS_BPS: Final = 10**10  # of a link whose file says nothing
 
 _SPACE = re.compile(r"[\s\x00-\x1f]+")
