@@ -152,13 +152,14 @@ def shape_of(job: Job) -> int:
         task.budget_micro_cny, job.charged_micro_cny if task.budget_micro_cny else 0, bool(task.secrets or task.token),
         task.priority, job.quote, job.quote_pool, job.quote_price_micro_cny,
     )  # fmt: skip
-    return _digest(asked) or 1
+    return digest(asked) or 1
 
 
 def words_of(job: Job) -> int:
     """64 bits of what a policy may read of a task beside its shape."""
-    return _digest((job.task.name, sorted(job.task.labels.items())))
+    return digest((job.task.name, sorted(job.task.labels.items())))
 
 
-def _digest(value: object) -> int:
+def digest(value: object) -> int:
+    """64 bits of anything that can be encoded; equal for what is equal."""
     return int.from_bytes(blake2b(_encode(value), digest_size=8).digest(), "big", signed=True)

@@ -7,6 +7,7 @@ import msgspec
 from tieline.exchange.commands import Decision, StopJob, SubmitJobs
 from tieline.exchange.permission import allow, check_run_token, no_such
 from tieline.exchange.placing import demand_now, plan_demand
+from tieline.exchange.possible import plain_shape
 from tieline.exchange.projects import manages, project_for, sees_work
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
@@ -70,7 +71,13 @@ def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> Demand:
     if not task.run and not task.setup and task.type == "task":
         raise TielineError("invalid_task", f"task `{task.name}` has nothing to run", where="run")
     demand = demand_now(view, actor, task, now_ms)
-    if is_possible(demand, view.supply.pools, view.distances, now_ms=now_ms):
+    pools, possible = view.supply.pools, view.supply.possible
+    shape = plain_shape(task, demand, pools.policies > 0)
+    if shape and possible.has(shape, pools.version):
+        return demand
+    if is_possible(demand, pools, view.distances, now_ms=now_ms):
+        if shape:
+            possible.add(shape)
         return demand
     plan = plan_demand(view, demand, now_ms)
     code = "kind_not_offered" if any(reason.code == "kind_not_offered" for reason in plan.reasons) else "unplaceable"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tieline.exchange.possible import Possible
 from tieline.model.event import RecordStored
 from tieline.model.job import Run
 from tieline.model.party import Site
@@ -24,6 +25,7 @@ class Supply:
         self.site_specs: dict[str, SiteSpec] = {}
         self.datasets: dict[str, DataFact] = {}
         self.demands: dict[str, Demand] = {}  # of jobs that wait, the newest, so that a pass compiles nothing twice
+        self.possible = Possible()
         self.version = 0  # grows whenever something may fit that did not before
         self.change = 0  # grows with every change of what is free or shown
         self.changes: dict[str, int] = {}  # site -> its last change, in the order of these

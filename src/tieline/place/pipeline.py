@@ -65,6 +65,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Free(),  # and runs end. Last, so that busy is told from never
 )
 SEARCHED: Final = tuple(step for step in reversed(STEPS) if step.is_searched)  # what passes drops most: asked first
+ALWAYS: Final = frozenset(step for step in STEPS if type(step).asked is Step.asked)
 FIRST_PASSING: Final = next(at for at, step in enumerate(STEPS) if not step.is_lasting)
 assert all(not step.is_lasting for step in STEPS[FIRST_PASSING:])
 LASTING: Final = tuple(step for step in STEPS[:FIRST_PASSING] if not isinstance(step, Kind))  # a posting says the kind
@@ -99,7 +100,7 @@ def funnel(asking: Asking, rows: Rows) -> Funnel:
 
 def asked_steps(asking: Asking) -> list[Step]:
     """The steps that can drop anything of this demand's posting, in the order in which a search asks them."""
-    return [step for step in SEARCHED if step.asked(asking)]
+    return [step for step in SEARCHED if step in ALWAYS or step.asked(asking)]
 
 
 def fitting(asking: Asking, rows: Rows, steps: Sequence[Step]) -> Rows:
