@@ -43,6 +43,7 @@ class Network:
         self.transfers: dict[str, Transfer] = {}
         self.circuits: dict[str, Circuit] = {}
         self.version = 0  # of the topology and of what is down
+        self.due_ms = 0  # before then no booking changes by time alone; 0: look
         self._calendar: Calendar | None = None
 
     def apply(self, event: NetworkEvent) -> tuple[Change, ...]:
@@ -63,8 +64,9 @@ class Network:
             case fact.CircuitChanged(circuit=circuit):
                 self.put_circuit(circuit)
                 return (("circuit", circuit.id, circuit),)
-            case fact.ReceiptStored(receipt=receipt):
-                return (("receipt", f"{receipt.subject} {receipt.seq}", receipt),)
+            case fact.ReceiptStored(receipt=receipt, usage=usage):
+                kept = ("receipt", f"{receipt.subject} {receipt.seq}", receipt)
+                return (kept,) if usage is None else (kept, ("usage", usage.run, usage))
 
     def standing(self) -> Topology | None:
         """The topology as it carries now: links that are down have no capacity."""
@@ -108,6 +110,7 @@ class Network:
 
     def put_transfer(self, transfer: Transfer) -> None:
         """Keep a live transfer; an ended one leaves."""
+        self.due_ms = 0
         if transfer.state in TRANSFER_ENDED:
             self.transfers.pop(transfer.id, None)
         else:
@@ -117,6 +120,7 @@ class Network:
 
     def put_circuit(self, circuit: Circuit) -> None:
         """Keep a live circuit; an ended one leaves."""
+        self.due_ms = 0
         if circuit.state in CIRCUIT_ENDED:
             self.circuits.pop(circuit.id, None)
         else:
@@ -126,6 +130,7 @@ class Network:
 
     def _rewired(self) -> None:
         self.version += 1
+        self.due_ms = 0
         topology = self.standing()
         if self._calendar is not None and topology is not None:
             self._calendar.rewire(topology)

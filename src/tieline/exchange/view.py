@@ -543,6 +543,10 @@ def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> Non
 def _network_changed(view: View, event: NetworkEvent, now_ms: int) -> None:
     for table, key, value in view.network.apply(event):
         view.touch(table, key, value)
+    if isinstance(event, fact.ReceiptStored) and event.usage is not None:
+        view.charged_micro_cny += event.charged_micro_cny
+        if event.usage.project:
+            view.spend(event.usage.project, replace(event.usage, charge_micro_cny=event.charged_micro_cny))
 
 
 APPLY: dict[type, Callable[[View, Any, int], None]] = {

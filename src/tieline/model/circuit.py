@@ -14,9 +14,11 @@ import msgspec
 
 from tieline.model.evidence import Evidence
 from tieline.model.reason import Reason
-from tieline.model.topology import Line, Rate, Window
+from tieline.model.tariff import Hours
+from tieline.model.topology import Line, Name, Rate, Window
 
 Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class Diversity(StrEnum):
@@ -57,14 +59,14 @@ class CircuitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     b: str
     rate_bps: Rate
     most_bps: Rate = 0
-    latency_us: int = 0  # one way, at most; 0: no bound
+    latency_us: Number = 0  # one way, at most; 0: no bound
     diversity: Diversity = Diversity.NONE
     from_ms: Millis = 0  # 0: now
     until_ms: Millis = 0  # 0: until it is cancelled
     recurrence: Recurrence | None = None
     line: Line = Line.IP
     mtu_bytes: Annotated[int, msgspec.Meta(ge=1_280, le=65_535)] = 1_400
-    limit_micro_cny_per_hour: int | None = None
+    limit_micro_cny_per_hour: Number | None = None
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
@@ -76,24 +78,37 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     delay_us: int
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What was seen of a circuit or a transfer: the proof that is billed from. Signed by whoever saw it."""
 
-    subject: str  # circuit or transfer
-    seq: int
-    begun_ms: int
-    ended_ms: int
-    moved_bytes: int = 0
-    path: tuple[str, ...] = ()  # links whose counters grew by what was sent
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]  # circuit or transfer
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]  # grows with every receipt of the subject
+    begun_ms: Millis
+    ended_ms: Millis
+    moved_bytes: Number = 0  # since the receipt before
+    path: Annotated[tuple[Name, ...], msgspec.Meta(max_length=256)] = ()  # links whose counters grew by what was sent
     is_path_proven: bool = False
-    probe_bytes: int = 0  # size of the largest probe that passed unfragmented
-    goodput_bps: int = 0
-    computed_bps: int = 0  # goodput that the rate and the headers allow
-    min_rtt_us: int = 0
-    p99_rtt_us: int = 0
-    lost_ppm: int = 0
-    sha256: str = ""  # of what arrived
+    probe_bytes: Number = 0  # size of the largest probe that passed unfragmented
+    goodput_bps: Number = 0
+    computed_bps: Number = 0  # goodput that the rate and the headers allow
+    min_rtt_us: Number = 0
+    p99_rtt_us: Number = 0
+    lost_ppm: Number = 0
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""  # of what arrived
     evidence: Evidence = Evidence.MEASURED
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What of a circuit was proven and is billed: one usage line a day (UTC) and price."""
+
+    until_ms: int = 0  # everything before it is accounted for
+    line: int = 0  # number of the usage line
+    day: int = 0  # since the epoch
+    price_micro_cny_per_hour: int = 0
+    proven_ms: int = 0  # in this line
+    worth: int = 0  # of this line: ms x permille of the hour x permille of what could be carried
+    charged_micro_cny: int = 0  # of this line
+    line_ms: int = 0  # when the line was begun
 
 
 class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,6 +123,10 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     granted_bps: Rate = 0  # what is held, from the order's least to its most; 0: the least
     windows: tuple[Window, ...] = ()  # admitted so far; a recurring one is admitted a horizon ahead
     price_micro_cny_per_hour: int = 0
+    hours: tuple[Hours, ...] = ()  # factors of its price, as the tariff said when it was ordered
+    utc_offset_s: int = 0
+    meter: Meter = Meter()
+    seq: int = 0  # of the newest receipt
     charged_micro_cny: int = 0
     receipt: Receipt | None = None  # the newest
     reasons: tuple[Reason, ...] = ()

@@ -500,9 +500,14 @@ class CircuitChanged(Event, frozen=True, kw_only=True, tag="circuit_changed"):
 
 
 class ReceiptStored(Event, frozen=True, kw_only=True, tag="receipt_stored"):
-    """What was seen of a transfer or a circuit; the change that follows from it is an event of its own."""
+    """What was seen of a transfer or a circuit; the change that follows from it is an event of its own.
+
+    ``usage`` is the usage line as it stands then, and ``charged_micro_cny`` what this receipt added to it.
+    """
 
     receipt: Receipt
+    usage: Usage | None = None
+    charged_micro_cny: int = 0
 
     @property
     def subject(self) -> str:

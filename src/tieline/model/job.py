@@ -84,11 +84,25 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     node: int = 0
 
 
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """What a usage line of a transfer rests on: bytes by receipts, and the booked price of the whole."""
+
+    size_bytes: int  # that were booked
+    moved_bytes: int  # that arrived
+    late_bytes: int  # of these, after the deadline
+    late_permille: int  # of the price, for late bytes
+    price_micro_cny: int  # of the whole as booked
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one run used, in integers, and what that costs at the booked price.
 
     ``unit_seconds`` = accelerators (or cores) x whole seconds, rounded up once per run; the charge is
     ``unit_seconds x price // 3600`` and the remainder of that division is kept.
+
+    A circuit has a line for each day (``run`` is ``CIRCUIT.NUMBER``): whole seconds in which its path was proven, the
+    factors of its hours and of its goodput applied. A transfer has one: ``carried``, and no seconds. Such a line grows
+    with the receipts; ``ended_ms`` is when it was begun.
     """
 
     run: str
@@ -96,7 +110,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str
     owner: str
     pool: str
-    unit: str  # accelerator or core
+    unit: str  # accelerator, core, circuit or transfer
     unit_count: int
     duration_ms: int
     unit_seconds: int
@@ -117,6 +131,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     given_claim: str = ""  # our signed `UsageClaim` to it
     given_answer: str = ""  # its signed `UsageAnswer`
     given_disputed_micro_cny: int = 0  # what it does not accept of the charge
+    carried: Carried | None = None  # of a transfer
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

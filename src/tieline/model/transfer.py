@@ -79,8 +79,14 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: TransferState = TransferState.BOOKED
     segments: tuple[Segment, ...] = ()
     price_micro_cny: int = 0  # of the whole as booked
+    priced_bytes: int = 0  # that the price is for; 0: all that was ordered
     arrives_ms: int = 0  # by the booking
     moved_bytes: int = 0  # by receipts
+    late_bytes: int = 0  # of these, after the deadline
+    late_permille: int = 500  # of the price, for late bytes; as the tariff said when it was booked
+    seq: int = 0  # of the newest receipt
+    begun_ms: int = 0  # of what the first receipt saw
+    line_ms: int = 0  # when its usage line was begun
     charged_micro_cny: int = 0
     short_bytes: int = 0  # will not arrive before the deadline
     reasons: tuple[Reason, ...] = ()

@@ -91,7 +91,8 @@ def admitted(
         return _priced(calendar, made, layout.pieces[name], from_ms, until_ms, moved, price_of)
     if order.is_partial_useful and done.pieces:
         lacks = Reason(code="transfer_partial", values={"left_bytes": done.left_bytes, "asked_bytes": order.size_bytes})
-        made = msgspec.structs.replace(made, short_bytes=done.left_bytes, reasons=(lacks,))
+        whole = order.size_bytes - done.left_bytes
+        made = msgspec.structs.replace(made, short_bytes=done.left_bytes, priced_bytes=whole, reasons=(lacks,))
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
     values: dict[str, Value] = {"room_bytes": order.size_bytes - done.left_bytes, "asked_bytes": order.size_bytes}
     return Refused((Reason(code="transfer_no_room", values=values),))

@@ -5,29 +5,33 @@ discount at night, a *shared window* in which several buy what is idle at a lowe
 its own price. A price is fixed when something is booked and never grows: being laid elsewhere is the network's
 affair.
 
-Charges follow receipts: bytes that arrived, hours in which the path was proven and the rate was there. What was
+Charges follow receipts: bytes that arrived, time in which the path was proven and the rate was there. What was
 booked and not carried is not charged, and no charge passes the booked price. Money is whole micro CNY; what rounding
-leaves is charged with the next receipt, so the sum of charges is the same however the receipts were cut.
+leaves of a usage line is charged with its next receipt, so a line says the same however its receipts were cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Receipt
-from tieline.model.tariff import Tariff
+from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Meter, Receipt
+from tieline.model.job import Carried
+from tieline.model.tariff import Hours, Tariff
 from tieline.model.transfer import Segment, TrafficClass, Transfer, TransferOrder
-from tieline.network.slots import Wires
+
+if TYPE_CHECKING:
+    from tieline.network.slots import Wires
 
 DAY_MS: Final = 86_400_000
-HOUR_MS: Final = 3_600_000
+HOUR_S: Final = 3_600
 GB: Final = 10**9
 GBPS: Final = 10**9
 WHOLE: Final = 1_000  # permille
+WORTH_OF_A_SECOND: Final = 1_000 * WHOLE * WHOLE
 FULL_PERMILLE: Final = 970  # a circuit that carries so much of what it can is charged as whole
 
 
@@ -38,7 +42,9 @@ def transfer_price(tariff: Tariff, wires: Wires, order: TransferOrder, segments:
     total, booked = 0, 0
     for segment in segments:
         unit = plain + sum(wires.topology.links[wires.link[name]].price_micro_cny_per_gb for name in segment.path)
-        for begin_ms, end_ms, permille in _hours(tariff, kind, segment.from_ms, segment.until_ms):
+        for begin_ms, end_ms, permille in hours_of(
+            tariff.hours, tariff.utc_offset_s, kind, segment.from_ms, segment.until_ms
+        ):
             total += segment.rate_bps * (end_ms - begin_ms) * unit * permille
         booked += segment.size_bytes
     if not order.deadline_ms:
@@ -53,57 +59,91 @@ def circuit_price(tariff: Tariff, order: CircuitOrder) -> int:
     return -(-total // (GBPS * WHOLE))
 
 
-def transfer_charge(tariff: Tariff, transfer: Transfer, receipts: Iterable[Receipt]) -> int:
-    """Micro CNY for everything that arrived by these receipts, in all; late bytes at their share of the price."""
+def metered_transfer(transfer: Transfer, receipt: Receipt) -> Transfer:
+    """The transfer with what a receipt adds; more than was asked for costs nothing."""
     size, due_ms = transfer.order.size_bytes, transfer.order.deadline_ms
-    moved, worth = 0, 0
-    for receipt in _once(receipts):
-        more = min(max(receipt.moved_bytes, 0), size - moved)
-        moved += more
-        is_late = bool(due_ms) and receipt.ended_ms > due_ms
-        worth += more * (tariff.late_permille if is_late else WHOLE)
-    return min(transfer.price_micro_cny, transfer.price_micro_cny * worth // (size * WHOLE))
+    more = min(receipt.moved_bytes, size - transfer.moved_bytes)
+    is_late = bool(due_ms) and receipt.ended_ms > due_ms
+    metered = msgspec.structs.replace(
+        transfer,
+        moved_bytes=transfer.moved_bytes + more,
+        late_bytes=transfer.late_bytes + (more if is_late else 0),
+        seq=receipt.seq,
+        begun_ms=transfer.begun_ms or receipt.begun_ms,
+        line_ms=transfer.line_ms or receipt.ended_ms,
+    )
+    return msgspec.structs.replace(metered, charged_micro_cny=transfer_charge(carried_by(metered)))
 
 
-def circuit_charge(tariff: Tariff, circuit: Circuit, receipts: Iterable[Receipt]) -> int:
-    """Micro CNY for the time that these receipts cover, in all.
+def carried_by(transfer: Transfer) -> Carried:
+    """What a usage line says of a transfer."""
+    return Carried(
+        size_bytes=transfer.priced_bytes or transfer.order.size_bytes,
+        moved_bytes=transfer.moved_bytes,
+        late_bytes=transfer.late_bytes,
+        late_permille=transfer.late_permille,
+        price_micro_cny=transfer.price_micro_cny,
+    )
 
-    Only time in its windows whose path was proven counts, and where less was carried than could be, that share.
+
+def transfer_charge(carried: Carried) -> int:
+    """Micro CNY for everything that arrived, in all; late bytes at their share of the price."""
+    worth = (carried.moved_bytes - carried.late_bytes) * WHOLE + carried.late_bytes * carried.late_permille
+    return min(carried.price_micro_cny, carried.price_micro_cny * worth // (carried.size_bytes * WHOLE))
+
+
+def metered_circuit(circuit: Circuit, receipt: Receipt) -> Circuit:
+    """The circuit with what a receipt adds.
+
+    Only time in its windows whose path was proven counts, none of it twice, and where less was carried than could be,
+    that share. A day (UTC) has a usage line of its own, and so has a price; a line is charged by its whole seconds.
     """
-    worth, upto_ms = 0, 0
-    for receipt in sorted(_once(receipts), key=lambda each: (each.begun_ms, each.seq)):
-        begin_ms, upto_ms = max(receipt.begun_ms, upto_ms), max(receipt.ended_ms, upto_ms)
-        if not receipt.is_path_proven or begin_ms >= receipt.ended_ms:
-            continue
-        permille = WHOLE
-        if receipt.computed_bps and receipt.goodput_bps * WHOLE < receipt.computed_bps * FULL_PERMILLE:
-            permille = receipt.goodput_bps * WHOLE // receipt.computed_bps
-        for window in circuit.windows:
-            low, high = max(begin_ms, window.from_ms), min(receipt.ended_ms, window.until_ms)
-            if low < high:
-                hours = _hours(tariff, TrafficClass.PROTECTED, low, high)
-                worth += sum((end - begin) * factor for begin, end, factor in hours) * permille
-    return circuit.price_micro_cny_per_hour * worth // (HOUR_MS * WHOLE * WHOLE)
+    meter = circuit.meter
+    begin_ms, day = max(receipt.begun_ms, meter.until_ms), receipt.ended_ms // DAY_MS
+    proven_ms, worth = _proven(circuit, receipt, begin_ms) if receipt.is_path_proven else (0, 0)
+    if proven_ms and (
+        not meter.line or (meter.day, meter.price_micro_cny_per_hour) != (day, circuit.price_micro_cny_per_hour)
+    ):
+        meter = Meter(
+            line=meter.line + 1,
+            day=day,
+            price_micro_cny_per_hour=circuit.price_micro_cny_per_hour,
+            line_ms=receipt.ended_ms,
+        )
+    worth += meter.worth
+    charge = worth // WORTH_OF_A_SECOND * meter.price_micro_cny_per_hour // HOUR_S
+    after = msgspec.structs.replace(
+        meter,
+        until_ms=max(receipt.ended_ms, circuit.meter.until_ms),
+        proven_ms=meter.proven_ms + proven_ms,
+        worth=worth,
+        charged_micro_cny=charge,
+    )
+    total = circuit.charged_micro_cny + charge - meter.charged_micro_cny
+    return msgspec.structs.replace(circuit, meter=after, seq=receipt.seq, charged_micro_cny=total)
 
 
-def charged(thing: Transfer | Circuit, total_micro_cny: int) -> tuple[Transfer | Circuit, int]:
-    """The thing with this total, and what is new of it; a total never shrinks."""
-    total = max(total_micro_cny, thing.charged_micro_cny)
-    return msgspec.structs.replace(thing, charged_micro_cny=total), total - thing.charged_micro_cny
+def _proven(circuit: Circuit, receipt: Receipt, begin_ms: int) -> tuple[int, int]:
+    """Milliseconds in the windows, and what they are worth."""
+    permille = WHOLE
+    if receipt.computed_bps and receipt.goodput_bps * WHOLE < receipt.computed_bps * FULL_PERMILLE:
+        permille = receipt.goodput_bps * WHOLE // receipt.computed_bps
+    proven_ms = worth = 0
+    for window in circuit.windows:
+        low, high = max(begin_ms, window.from_ms), min(receipt.ended_ms, window.until_ms)
+        if low < high:
+            hours = hours_of(circuit.hours, circuit.utc_offset_s, TrafficClass.PROTECTED, low, high)
+            proven_ms += high - low
+            worth += sum((end - begin) * factor for begin, end, factor in hours) * permille
+    return proven_ms, worth
 
 
-def _once(receipts: Iterable[Receipt]) -> list[Receipt]:
-    """Each number once, the first of it: a receipt that is sent again is not paid again."""
-    seen: dict[int, Receipt] = {}
-    for receipt in receipts:
-        seen.setdefault(receipt.seq, receipt)
-    return list(seen.values())
-
-
-def _hours(tariff: Tariff, kind: TrafficClass, from_ms: int, until_ms: int) -> list[tuple[int, int, int]]:
+def hours_of(
+    hours: Sequence[Hours], utc_offset_s: int, kind: TrafficClass, from_ms: int, until_ms: int
+) -> list[tuple[int, int, int]]:
     """A span cut where a factor changes: from, until, permille. Of several hours that hold the lowest counts."""
-    mine = [hour for hour in tariff.hours if not hour.classes or kind in hour.classes]
-    shift = tariff.utc_offset_s * 1_000
+    mine = [hour for hour in hours if not hour.classes or kind in hour.classes]
+    shift = utc_offset_s * 1_000
     edges = {from_ms, until_ms}
     for day in range((from_ms + shift) // DAY_MS, (until_ms + shift) // DAY_MS + 1):
         midnight = day * DAY_MS - shift

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,7 @@ from tieline.model.tariff import Hours, Tariff
 from tieline.model.topology import Window
 from tieline.model.transfer import Segment, TrafficClass, Transfer, TransferOrder
 from tieline.network.slots import wires_of
-from tieline.network.tariff import circuit_charge, circuit_price, transfer_charge, transfer_price
+from tieline.network.tariff import circuit_price, metered_circuit, metered_transfer, transfer_price
 
 GB = 10**9
 HOUR_MS = 3_600_000
@@ -77,6 +80,14 @@ def transfer(size: int, cost: int, deadline_ms: int = 100) -> Transfer:
     return Transfer(id="t", order=order, user="u", price_micro_cny=cost)
 
 
+def charges(asked: Transfer, receipts: list[Receipt]) -> list[int]:
+    totals = [0]
+    for each in receipts:
+        asked = metered_transfer(asked, each)
+        totals.append(asked.charged_micro_cny)
+    return totals
+
+
 @given(
     st.integers(1, 2**53 - 1),
     st.integers(0, 10**12),
@@ -84,21 +95,58 @@ def transfer(size: int, cost: int, deadline_ms: int = 100) -> Transfer:
 )
 @settings(max_examples=200, deadline=None)
 def test_a_charge_never_passes_the_price_and_never_shrinks(size: int, cost: int, parts: list[tuple[int, int]]) -> None:
-    receipts = [receipt(seq, moved, ended) for seq, (moved, ended) in enumerate(parts)]
-    totals = [transfer_charge(TARIFF, transfer(size, cost), receipts[:count]) for count in range(len(receipts) + 1)]
+    receipts = [receipt(seq, moved, ended) for seq, (moved, ended) in enumerate(parts, 1)]
+    totals = charges(transfer(size, cost), receipts)
     assert totals == sorted(totals)
-    assert totals[0] == 0
     assert totals[-1] <= cost
-    assert transfer_charge(TARIFF, transfer(size, cost), [*receipts, *receipts]) == totals[-1], "sent again"
     if sum(moved for moved, _ in parts) >= size and all(ended <= 100 for _, ended in parts):
         assert totals[-1] == cost
 
 
 def test_late_bytes_cost_less_and_what_is_too_much_nothing() -> None:
     asked = transfer(100, 1_000)
-    assert transfer_charge(TARIFF, asked, [receipt(0, 60), receipt(1, 40, ended_ms=101)]) == 800
-    assert transfer_charge(TARIFF, asked, [receipt(0, 500)]) == 1_000
-    assert transfer_charge(TARIFF, asked, [receipt(0, -5)]) == 0
+    assert charges(asked, [receipt(1, 60), receipt(2, 40, ended_ms=101)])[-1] == 800
+    assert charges(asked, [receipt(1, 500)])[-1] == 1_000
+
+
+@given(st.integers(1, 100), st.integers(0, 10**9), st.lists(st.integers(0, 100), max_size=6))
+def test_a_total_is_the_same_however_the_receipts_are_cut(size: int, cost: int, cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, size) for cut in cuts), size]
+    parts = [receipt(seq, high - low) for seq, (low, high) in enumerate(itertools.pairwise(edges), 1)]
+    assert charges(transfer(size, cost), parts)[-1] == cost
+    hour = Window(from_ms=0, until_ms=24 * HOUR_MS)
+    circuit = Circuit(
+        id="c",
+        order=CircuitOrder(a="n0", b="n1", rate_bps=1),
+        user="u",
+        windows=(hour,),
+        price_micro_cny_per_hour=cost,
+        hours=(NIGHT,),
+    )
+    ends = [edge * 700_001 for edge in edges]
+    seen = [
+        Receipt(subject="c", seq=seq, begun_ms=low, ended_ms=high, is_path_proven=True)
+        for seq, (low, high) in enumerate(itertools.pairwise(ends), 1)
+    ]
+    whole = Receipt(subject="c", seq=1, begun_ms=0, ended_ms=ends[-1], is_path_proven=True)
+    cut = functools.reduce(metered_circuit, seen, circuit)
+    assert cut.charged_micro_cny == metered_circuit(circuit, whole).charged_micro_cny
+    assert cut.charged_micro_cny <= cost * ends[-1] // HOUR_MS
+
+
+def test_a_circuit_has_a_line_for_each_day_and_price() -> None:
+    window = Window(from_ms=0, until_ms=100 * HOUR_MS)
+    order = CircuitOrder(a="n0", b="n1", rate_bps=1)
+    circuit = Circuit(id="c", order=order, user="u", windows=(window,), price_micro_cny_per_hour=100)
+    lines = []
+    for hour in (0, 1, 24, 25):
+        if hour == 25:
+            circuit = msgspec.structs.replace(circuit, price_micro_cny_per_hour=300)
+        begun, ended = hour * HOUR_MS, (hour + 1) * HOUR_MS
+        seen = Receipt(subject="c", seq=hour + 1, begun_ms=begun, ended_ms=ended, is_path_proven=True)
+        circuit = metered_circuit(circuit, seen)
+        lines.append((circuit.meter.line, circuit.meter.charged_micro_cny, circuit.charged_micro_cny))
+    assert lines == [(1, 100, 100), (1, 200, 200), (2, 100, 300), (3, 300, 600)]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +175,7 @@ def test_a_circuit_is_charged_for_proven_time_in_its_windows(changes: dict[str, 
         computed_bps=1_000,
     )
     seen = msgspec.structs.replace(plain, **changes)
-    assert circuit_charge(TARIFF, circuit, [seen]) == charge
+    once = metered_circuit(circuit, seen)
+    assert once.charged_micro_cny == charge
     overlapping = msgspec.structs.replace(seen, seq=2)
-    assert circuit_charge(TARIFF, circuit, [seen, seen, overlapping]) == charge, "no time is paid twice"
+    assert metered_circuit(once, overlapping).charged_micro_cny == charge, "no time is paid twice"
