@@ -37,6 +37,7 @@ NAMES = (
     "te_speed",
     "replan",
     "calendar_admission",
+    "coordinates",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long
