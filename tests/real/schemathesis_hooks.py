@@ -10,6 +10,8 @@ MEANT = {  # fields whose values mean something only together, or by a table tha
     "set_project": ("title",),
     "change_members": ("put", "remove"),
     "rekey_owner": ("owner",),
+    "change_topology": ("topology",),  # a network is sound or not as a whole
+    "change_links": ("down", "up"),
 }
 
 

@@ -34,6 +34,7 @@ from tieline.api import (
     sites,
     siteside,
     tokens,
+    topology,
 )
 from tieline.api.answer import GoneError, allow_of, as_refusal, refusal_answer
 from tieline.api.call import Call
@@ -135,6 +136,9 @@ HANDLERS = (
     siteside.report,
     siteside.beat,
     siteside.store_run_log,
+    topology.read_topology,
+    topology.change_topology,
+    topology.change_links,
     health.read_health,
     health.read_readiness,
     health.read_metrics,

@@ -16,6 +16,7 @@ READERS = (Role.ADMIN, Role.AUDITOR)
 FOLLOWERS = (Role.ADMIN, Role.AUDITOR, Role.PEER)
 PEOPLE = (Role.ADMIN, Role.OWNER, Role.USER, Role.AUDITOR)
 PAYERS = (Role.ADMIN, Role.USER)
+NETWORKERS = (Role.ADMIN, Role.OPERATOR)
 
 ROLES: dict[str, tuple[Role, ...]] = {
     # who
@@ -112,6 +113,10 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "read_log_buckets": FOLLOWERS,
     "fetch_log_records": FOLLOWERS,
     "stream_tail": FOLLOWERS,
+    # the network
+    "read_topology": (*PEOPLE, Role.OPERATOR),
+    "change_topology": NETWORKERS,
+    "change_links": NETWORKERS,
     # blobs
     "store_blob": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
     "check_blob": (*PEOPLE, Role.SITE),
@@ -167,6 +172,9 @@ SCOPE_OF: dict[str, str] = {
     "leave_site": "change:site",
     "list_peers": "audit",
     "list_roots": "audit",
+    "read_topology": "read:network",
+    "change_topology": "change:network",
+    "change_links": "change:network",
     "store_blob": "write:blob",
     "check_blob": "read:blob",
     "read_blob": "read:blob",

@@ -19,11 +19,13 @@ from tieline.model import api
 from tieline.model.bill import Bill
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED, Job
+from tieline.model.network_api import LinksBody, NetworkChangedView, TopologyBody, TopologyView
 from tieline.model.party import Role
 from tieline.model.plan import Answer, Plan, Quote
 from tieline.model.project import Member
 from tieline.model.rekeying import RekeyBody, RekeyView
 from tieline.model.task import Mount, Task
+from tieline.model.topology import Topology
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
@@ -246,6 +248,24 @@ class AsyncClient:
                 return
             if event.event in ("log", "message") and event.data:
                 yield base64.b64decode(event.data)
+
+    # -- the network --------------------------------------------------------------------------------------------------
+
+    async def topology(self) -> TopologyView:
+        """The topology as it was declared, and the links that are down."""
+        return await self._get("/v1/network/topology", TopologyView)
+
+    async def change_topology(self, topology: Topology, *, why: str = "") -> NetworkChangedView:
+        """Declare the network anew, whole; for network operators."""
+        body = TopologyBody(topology=topology, why=why)
+        return await self._post("/v1/network/topology", NetworkChangedView, body)
+
+    async def change_links(
+        self, *, down: Sequence[str] = (), up: Sequence[str] = (), why: str = ""
+    ) -> NetworkChangedView:
+        """Cut and restore links; what is booked over them moves. For network operators."""
+        body = LinksBody(down=tuple(down), up=tuple(up), why=why)
+        return await self._post("/v1/network/links", NetworkChangedView, body)
 
     # -- projects -----------------------------------------------------------------------------------------------------
 

@@ -122,6 +122,9 @@ class Client:
 
     # -- projects -----------------------------------------------------------------------------------------------------
 
+    topology = _face(AsyncClient.topology)
+    change_topology = _face(AsyncClient.change_topology)
+    change_links = _face(AsyncClient.change_links)
     projects = _face(AsyncClient.projects)
     project = _face(AsyncClient.project)
     create_project = _face(AsyncClient.create_project)

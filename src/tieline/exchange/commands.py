@@ -16,6 +16,7 @@ from tieline.model.peer import BranchState, PeerRole
 from tieline.model.project import Member, Quota
 from tieline.model.protocol import Ask, Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
 from tieline.model.task import Task
+from tieline.model.topology import Topology
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -396,3 +397,22 @@ class ReadState(Command, frozen=True, kw_only=True):
 
 class Tick(Command, frozen=True, kw_only=True):
     """Time passes: leases, offers, quotes and deadlines end; what waits is placed. Reply: None."""
+
+
+class ChangeTopology(Command, frozen=True, kw_only=True):
+    """Take a topology in the place of the one before; bookings are mended. Reply: NetworkChangedView."""
+
+    topology: Topology
+    why: str = ""
+
+
+class ChangeLinks(Command, frozen=True, kw_only=True):
+    """Cut and restore links; bookings are mended. Reply: NetworkChangedView."""
+
+    down: tuple[str, ...] = ()
+    up: tuple[str, ...] = ()
+    why: str = ""
+
+
+class ReadTopology(Command, frozen=True, kw_only=True):
+    """No events. Reply: TopologyView."""

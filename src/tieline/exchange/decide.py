@@ -31,6 +31,7 @@ from tieline.exchange.roots import change_root
 from tieline.exchange.runs import take_report
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
+from tieline.exchange.topologies import change_links, change_topology, read_topology
 from tieline.exchange.view import View
 from tieline.ports import Ids
 
@@ -74,6 +75,9 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.TakePeerReports: take_peer_reports,
     ask.TakeAnswer: take_answer,
     ask.ReadState: read_state,
+    ask.ChangeTopology: change_topology,
+    ask.ChangeLinks: change_links,
+    ask.ReadTopology: read_topology,
     ask.Tick: tick,
 }
 

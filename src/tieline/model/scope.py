@@ -19,6 +19,8 @@ class Scope(NamedTuple):
 _PEOPLE = (Role.ADMIN, Role.OWNER, Role.USER, Role.AUDITOR)
 _PAYERS = (Role.ADMIN, Role.USER)
 _READERS = (Role.ADMIN, Role.AUDITOR)
+_NETWORK = (*_PEOPLE, Role.OPERATOR)
+_OPERATORS = (Role.ADMIN, Role.OPERATOR)
 
 SCOPES: dict[str, Scope] = {
     "run": Scope(_PAYERS, True, "have a run carried out at another exchange", "在另一平台上执行一次运行"),
@@ -35,6 +37,10 @@ SCOPES: dict[str, Scope] = {
     "write:record": Scope((Role.ADMIN, Role.OWNER, Role.USER), False, "store signed records", "存入签名记录"),
     "read:site": Scope(_PEOPLE, False, "see sites", "查看算力节点"),
     "change:site": Scope((Role.ADMIN, Role.OWNER), False, "drain, resume, withdraw sites", "排空、恢复和撤出算力节点"),
+    "read:network": Scope(
+        (*_PEOPLE, Role.OPERATOR), False, "see the network and what is booked of it", "查看网络与预留"
+    ),
+    "change:network": Scope(_OPERATORS, False, "change the topology, cut links", "变更拓扑，断开链路"),
     "read:event": Scope(_PEOPLE, False, "read the event log", "读取事件日志"),
     "read:situation": Scope((*_PEOPLE, Role.REGULATOR), False, "see the situation in sums", "查看总体态势"),
     "audit": Scope(_READERS, False, "verify the event log and read metrics", "核验事件日志，读取指标"),

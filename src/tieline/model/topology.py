@@ -28,21 +28,21 @@ class Line(StrEnum):
     PON = "pon"
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where something stands."""
 
     latitude_udeg: Annotated[int, msgspec.Meta(ge=-90_000_000, le=90_000_000)]
     longitude_udeg: Annotated[int, msgspec.Meta(ge=-180_000_000, le=180_000_000)]
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True):
+class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A span of time, its end not included."""
 
     from_ms: Millis
     until_ms: Millis
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A router, or the edge of a site."""
 
     name: Name
@@ -53,7 +53,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     locator: str = ""  # IPv6 prefix of its segment identifiers, such as `fc00:0:1::/48`
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A link between two nodes."""
 
     name: Name
@@ -71,7 +71,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     evidence: Evidence = Evidence.DECLARED
 
 
-class Topology(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Topology(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A network. `tieline.network.survey` says whether it is sound."""
 
     name: Name
@@ -79,7 +79,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     links: Annotated[tuple[Link, ...], msgspec.Meta(max_length=100_000)] = ()
 
 
-class TrafficDemand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TrafficDemand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A rate that is wanted between two nodes, one way: a row of a traffic matrix."""
 
     name: Name

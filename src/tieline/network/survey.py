@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from math import asin, cos, radians, sin, sqrt
+from ipaddress import IPv6Network
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,13 +15,11 @@ from numpy.typing import NDArray
 from tieline.model.error import TielineError
 from tieline.model.topology import Link, Place, Topology
 from tieline.network.graph import Graph
+from tieline.network.physics import distance_m, light_us
 from tieline.network.state import graph_at, groups
 
 MOST_FINDINGS: Final = 200  # that are kept of each kind of trouble
 MOST_GROUPS: Final = 1_000  # shared risks whose loss is looked at
-EARTH_M: Final = 6_371_009  # mean radius
-LIGHT_M_PER_US: Final = 299.792_458  # in vacuum: nothing is faster
-PLACE_M: Final = 2_000  # by which stated places may be off
 
 
 class Finding(NamedTuple):
@@ -34,33 +33,28 @@ class Finding(NamedTuple):
 
 def surveyed(topology: Topology) -> tuple[Finding, ...]:
     """Everything that is wrong or weak; what is fatal first."""
-    fatal = tuple(_bounded(_faults(topology)))
-    if fatal:
-        return fatal
-    graph = graph_at(topology)
-    return tuple(_bounded(_parts(graph))) or tuple(_bounded(_weak(topology, graph)))
+    return faults(topology) or tuple(_bounded(_weak(topology, graph_at(topology))))
 
 
-def checked(topology: Topology) -> Topology:
-    """The same topology, or a refusal of the whole that names the first faults and counts the others."""
+def faults(topology: Topology) -> tuple[Finding, ...]:
+    """What is fatal, in time that grows with the topology alone."""
+    return tuple(_bounded(_faults(topology))) or tuple(_bounded(_parts(graph_at(topology))))
+
+
+def checked(topology: Topology, where: str = "") -> Topology:
+    """The same topology, or a refusal of the whole that names the first faults and counts the others. ``where``: what
+    the caller calls it, instead of the name of what is at fault."""
     try:
         topology = msgspec.convert(msgspec.to_builtins(topology), Topology)
     except msgspec.ValidationError as error:
-        raise TielineError("invalid_request", f"the topology breaks a bound: {error}", where=topology.name) from None
-    fatal = [finding for finding in surveyed(topology) if finding.is_fatal]
+        what = f"the topology breaks a bound: {error}"
+        raise TielineError("invalid_request", what, where=where or topology.name) from None
+    fatal = faults(topology)
     if fatal:
         first = "; ".join(finding.sentence for finding in fatal[:3])
         more = f"; and {len(fatal) - 3} more faults" if len(fatal) > 3 else ""
-        raise TielineError("invalid_request", first + more, where=fatal[0].where)
+        raise TielineError("invalid_request", first + more, where=where or fatal[0].where)
     return topology
-
-
-def distance_m(a: Place, b: Place) -> float:
-    """Along the great circle."""
-    lat_a, lat_b = radians(a.latitude_udeg / 1e6), radians(b.latitude_udeg / 1e6)
-    east = radians((b.longitude_udeg - a.longitude_udeg) / 1e6)
-    half = sin((lat_b - lat_a) / 2) ** 2 + cos(lat_a) * cos(lat_b) * sin(east / 2) ** 2
-    return 2 * EARTH_M * asin(min(1.0, sqrt(half)))
 
 
 def _bounded(findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -98,18 +92,37 @@ def _faults(topology: Topology) -> Iterator[Finding]:
                 )
         if not unknown and (late := _too_fast(link, places[link.a], places[link.b])):
             yield fault("faster_than_light", link.name, late)
+    for where, sentence in _locators(topology):
+        yield fault("locator", where, sentence)
+
+
+def _locators(topology: Topology) -> Iterator[tuple[str, str]]:
+    """Segments of two nodes must not be told apart by luck: prefixes are prefixes, and none holds another."""
+    stated = []
+    for node in topology.nodes:
+        if node.locator:
+            try:
+                stated.append((IPv6Network(node.locator), node.name))
+            except ValueError:
+                yield (
+                    node.name,
+                    f"`{node.locator[:60]}` of node `{node.name}` is no IPv6 prefix such as `fc00:0:1::/48`",
+                )
+    stated.sort(key=lambda each: (int(each[0].network_address), each[0].prefixlen))
+    for (one, name), (other, second) in pairwise(stated):
+        if other.subnet_of(one):
+            yield second, f"locator {other} of node `{second}` lies in {one} of node `{name}`"
 
 
 def _too_fast(link: Link, a: Place | None, b: Place | None) -> str:
     """Why a stated delay cannot be; 0 us is a delay that is not stated."""
     if a is None or b is None or link.delay_us == 0:
         return ""
-    metres = max(0.0, distance_m(a, b) - 2 * PLACE_M)
-    least_us = metres / LIGHT_M_PER_US
+    least_us = light_us(a, b)
     if link.delay_us + 1 >= least_us:
         return ""
     return (
-        f"link `{link.name}` claims {link.delay_us} us for {metres / 1000:.0f} km; "
+        f"link `{link.name}` claims {link.delay_us} us for {distance_m(a, b) / 1000:.0f} km; "
         f"light in vacuum takes {least_us:.0f} us"
     )
 

@@ -12,6 +12,7 @@ from test_api_jobs import HELLO
 
 from tieline.api.app import OPERATIONS
 from tieline.api.roles import ROLES
+from tieline.api.topology import EXAMPLE as TOPOLOGY
 from tieline.exchange.commands import BlamePeer
 from tieline.model.party import SYSTEM, Role
 from tieline.ports import FakeClock
@@ -116,6 +117,11 @@ def test_every_operation_that_changes_something_is_in_the_log_with_who_what_wher
     does("change_members", posted(admin, "/v1/projects/vision/members", {"put": [{"name": "bob"}]}))
     does("close_project", posted(admin, "/v1/projects/vision/close"))
     does("reopen_project", posted(admin, "/v1/projects/vision/reopen"))
+
+    # the network
+    owen = world.as_("owen", Role.OPERATOR)
+    does("change_topology", posted(owen, "/v1/network/topology", TOPOLOGY))
+    does("change_links", posted(owen, "/v1/network/links", {"down": ["east-west"]}))
 
     # roots that are believed without a peer
     does("add_root", posted(admin, "/v1/roots", {"prefix": "cn.far", "public": Key(b"f" * 32).public}))

@@ -165,3 +165,20 @@ def test_every_state_of_the_ring_is_planned_and_none_oversubscribed():
         flows = routed(graph, traffic, start=whole)
         assert np.all(flows.load_bps() <= graph.capacity_bps + 1e-6)
         assert flows.gap < 3e-3
+
+
+@pytest.mark.parametrize(
+    ("locators", "said"),
+    [
+        (("fc00:0:1::/48", "fc00:0:1::/48"), "locator fc00:0:1::/48 of node `b` lies in fc00:0:1::/48 of node `a`"),
+        (("fc00::/32", "fc00:0:7::/48"), "locator fc00:0:7::/48 of node `b` lies in fc00::/32 of node `a`"),
+        (("10.0.0.0/8", ""), "`10.0.0.0/8` of node `a` is no IPv6 prefix"),
+        (("fc00:0:1::1/48", ""), "`fc00:0:1::1/48` of node `a` is no IPv6 prefix"),
+    ],
+)
+def test_locators_that_cannot_be_told_apart_are_faults(locators, said):
+    nodes = tuple(Node(name=name, locator=locator) for name, locator in zip("ab", locators, strict=True))
+    topology = Topology(name="t", nodes=nodes, links=(Link(name="x", a="a", b="b", capacity_bps=1),))
+    with pytest.raises(TielineError) as refusal:
+        checked(topology)
+    assert said in refusal.value.message
