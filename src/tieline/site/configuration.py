@@ -53,6 +53,16 @@ class FrontConfig(msgspec.Struct, frozen=True, kw_only=True):
     every_s: int = 300
 
 
+class DoorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The echo and chunk port that the owner opens."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # TCP and UDP; 0: a free one
+    url: str = ""  # under which others reach it; empty: as it listens
+    bytes_per_s: int = 12_500_000  # of chunks; of echoes a hundredth of it
+    chunk_bytes: int = 10 * GB  # of chunks that are kept
+
+
 class SiteLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What this site spends on others' work beside the work itself."""
 
@@ -82,3 +92,6 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
     record_lease_s: int = DAY_S
     proxy: str = ""
     ca_file: str = ""
+    door: DoorConfig | None = None
+    may_exec: bool = True  # users may run commands beside their own runs, and reach ports of these, by the relay
+    may_probe: bool = True  # measure the way to others, as the exchange's plan says

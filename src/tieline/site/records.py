@@ -38,9 +38,16 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def site_statement(
-    config: SiteConfig, site: str, public: str, sealing: str, readings: Mapping[str, int], *, is_draining: bool = False
+    config: SiteConfig,
+    site: str,
+    public: str,
+    sealing: str,
+    readings: Mapping[str, int],
+    *,
+    door: str = "",
+    is_draining: bool = False,
 ) -> Statement:
-    """The site itself: its keys, its place, and what its probes read."""
+    """The site itself: its keys, its place, what its probes read, and where its door is while it is open."""
     spec = SiteSpec(
         title=config.title,
         labels=config.labels,
@@ -48,6 +55,7 @@ def site_statement(
         region=config.region,
         public=public,
         sealing=sealing,
+        door=door,
         readings=dict(readings),
         protocol=PROTOCOL,
         evidence={"readings": Evidence.MEASURED.value} if readings else {},

@@ -11,13 +11,13 @@ from typing import Any
 
 from tieline.model.accelerators import Named, named
 from tieline.model.error import TielineError
-from tieline.model.quantity import MONEY_MICRO_CNY, scaled
+from tieline.model.quantity import MONEY_MICRO_CNY, RATE_BPS, scaled
 from tieline.model.taskfile.compose import compose
 from tieline.model.taskfile.fields import Field, Section, at, table
 from tieline.model.taskfile.problem import Problems
 from tieline.model.taskfile.shapes import Choice, Convert, Reading, Text, Value, Whole
 from tieline.model.taskfile.values import ARCHITECTURE, CARDS, FLAG, LINE, SECONDS, SIZE_ONE, VENDOR
-from tieline.site.configuration import DAY_S, FrontConfig, PoolConfig, SiteConfig, SiteLimits
+from tieline.site.configuration import DAY_S, DoorConfig, FrontConfig, PoolConfig, SiteConfig, SiteLimits
 from tieline.site.pool import ALWAYS, OPTIONAL, PREFERRED, Counter
 
 MAX_POOLS = 64
@@ -40,6 +40,21 @@ def _percent(text: str) -> int:
     return int(match[1])
 
 
+def _listen(text: str) -> tuple[str, int]:
+    """`7443` or `host:7443`; IPv6 addresses in brackets."""
+    match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):)?([0-9]{1,5})", text)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError(f"`{text[:60]}` is not `PORT` or `HOST:PORT`")
+    return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
+
+
+def _door_rate(text: str) -> int:
+    bps = scaled(text, RATE_BPS, "")
+    if not 10_000 <= bps <= 10**15:
+        raise ValueError(f"{bps:,} bit/s is not between 10 kbit/s and 1 Pbit/s")
+    return bps // 8
+
+
 NAME = Text("a name of lower-case letters, digits and `-`", 63, LABEL, "such as `gz1`")
 LABEL_NAME = Text(
     "a name of a label", 64, r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", "lower-case letters, digits, `.`, `_`, `-`"
@@ -54,6 +69,8 @@ DEVICE = Whole(0, 4_095)
 COUNT = Whole(1, 100_000)
 PATH = Text("a path", 1_024, r"[^\x00-\x1f\x7f]+")
 FOLDER = Text("an absolute path", 1_024, r"/[^\x00-\x1f\x7f]*")
+LISTEN = Convert("a port such as `7443`, or `host:port`", _listen, {"type": ["integer", "string"]})
+DOOR_RATE = Convert("a rate with its unit, such as `100Mbit/s`", _door_rate, {"type": "string"})
 URL = Text("an address such as `https://cloud.example/pools.json`", 500, r"https?://[^\s@]+")
 
 FIELDS: tuple[Field, ...] = (
@@ -69,6 +86,12 @@ FIELDS: tuple[Field, ...] = (
     Field("record_lease", SECONDS, "how long the site's signed records hold until they are renewed; default 1 day"),
     Field("proxy", URL, "HTTP proxy towards the exchange; otherwise HTTPS_PROXY and HTTP_PROXY count"),
     Field("ca_file", PATH, "the one certificate authority that is believed for the exchange's TLS"),
+    Field("door.listen", LISTEN, "opens the door, TCP and UDP: a port of this machine, or `host:port` for others"),
+    Field("door.url", URL, "under which address others reach it, behind a proxy or a forwarded port"),
+    Field("door.rate", DOOR_RATE, "most that chunks may take; echoes take a hundredth of it; default 100 Mbit/s"),
+    Field("door.chunks", SIZE_ONE, "chunks that are kept; default 10 GB"),
+    Field("exec", FLAG, "users may run commands beside their own runs and reach their ports; default `true`"),
+    Field("probe", FLAG, "measure the way to other sites' doors and reference points; default `true`"),
     Field("pools[].name", NAME, "name of the pool; part of its identifier, so it never changes"),
     Field("pools[].title", LINE, "title for people"),
     Field("pools[].accelerator", KIND, "kind of accelerator in any usual spelling; left out: cores are sold"),
@@ -166,6 +189,25 @@ def _config(section: Section, reading: Reading) -> SiteConfig:
         record_lease_s=_lease(section, reading),
         proxy=at(section, "proxy", ""),
         ca_file=at(section, "ca_file", ""),
+        door=_door(section.get("door"), reading),
+        may_exec=at(section, "exec", True),
+        may_probe=at(section, "probe", True),
+    )
+
+
+def _door(value: Value | None, reading: Reading) -> DoorConfig | None:
+    if value is None:
+        return None
+    section: Section = value.value
+    default = DoorConfig()
+    _must(section, "listen", value, reading)
+    host, port = at(section, "listen", (default.host, default.port))
+    return DoorConfig(
+        host=host,
+        port=port,
+        url=at(section, "url", "").rstrip("/"),
+        bytes_per_s=at(section, "rate", default.bytes_per_s),
+        chunk_bytes=at(section, "chunks", default.chunk_bytes),
     )
 
 

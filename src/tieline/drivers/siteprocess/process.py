@@ -17,6 +17,7 @@ from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess.attempt import Attempt, Ground
 from tieline.drivers.siteprocess.beats import Beats
 from tieline.drivers.siteprocess.cache import Cache
+from tieline.drivers.siteprocess.doorkeeper import Doorkeeper
 from tieline.drivers.siteprocess.equipment import ability_of, engines_for, machine_seen
 from tieline.drivers.siteprocess.home import Home
 from tieline.drivers.siteprocess.journal import Journal
@@ -146,6 +147,8 @@ class SiteProcess:
             tails=self.tails, limits=config.limits, readable=config.readable, sealing=home.seed("sealing"),
             pool_of=lambda name: self.state.pools.get(name), feel=self.feel, failed=self._failed,
         )  # fmt: skip
+        self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
+        await self.keeper.look()
         held = len(self.state.runs)
         log.info("site ready", extra={"site": identity.site, "count": held, "url": identity.url})
 
@@ -186,6 +189,7 @@ class SiteProcess:
         for engine in self.ground.engines.values():
             await getattr(engine, "close", _nothing)()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        await self.keeper.close()
         await self.client.close()
         self._disk.shutdown()
         self.home.keep_session("")
@@ -354,6 +358,7 @@ class SiteProcess:
             self.key.public,
             sealing_public(self.home.seed("sealing")),
             self.home.readings(),
+            door=self.keeper.url,
             is_draining=self.state.is_drained_by_owner,
         )
         return [own, *self.pool_statements]
@@ -379,6 +384,8 @@ class SiteProcess:
             if self.home.has("left"):
                 self.stop()
             self.publisher.look()
+            if await self.keeper.look():
+                self.publisher.wake()
             is_draining = self.home.has("draining")
             if is_draining != self.state.is_drained_by_owner:
                 self.feel(seen.OwnerDrained(is_draining=is_draining))

@@ -1,0 +1,346 @@
+"""Door: one HTTP server and one UDP socket on the same port, open while the owner says so.
+
+It answers nothing but what `tieline.model.door` lists, to holders of passes, and is bounded in connections, sessions,
+bytes a second and bytes on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tieline.drivers.doors.chunks import PIECE_BYTES, Chunks
+from tieline.drivers.doors.clockerror import clock_error_us
+from tieline.drivers.doors.echo import Responder, Session, Sessions, stamped
+from tieline.drivers.doors.guard import Guard
+from tieline.drivers.doors.pace import Pace
+from tieline.drivers.doors.packet import MOST_BYTES
+from tieline.model.door import CHUNK_BYTES, SESSION, ChunkKept, EchoSession, Pass, RateSeen, Right
+from tieline.model.error import CODES, TielineError
+from tieline.ports import Clock
+from tieline.registry import Key, seal, sign_statement
+from tieline.registry.keys import base64url
+from tieline.site.configuration import DoorConfig
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+log = logging.getLogger("tieline.site")
+CONNECTIONS = 64
+FIRST_S = 10.0  # the first request of a connection is there by then
+STALL_S = 30.0
+ECHO_SHARE = 100  # of the door's rate, one part in so many is for echoes
+RATE_BYTES = 64 * 2**20  # of one upload that is thrown away
+SOCKET_S = 300.0
+CHUNK = re.compile(r"/v1/chunks/([0-9a-f]{64})")
+ECHO = re.compile(r"/v1/echo/([0-9a-f]{16})")
+RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
+PORT_TRIES = 16
+
+
+class Door:
+    """``key`` is the site's; ``public`` the pinned key of its exchange."""
+
+    def __init__(
+        self,
+        config: DoorConfig,
+        site: str,
+        key: Key,
+        public: str,
+        clock: Clock,
+        chunks: Chunks,
+    ) -> None:
+        self.config = config
+        self.site = site
+        self.key = key
+        self.kid = f"{site.partition('/')[0]}#site"
+        self.clock = clock
+        self.chunks = chunks
+        self.guard = Guard(site, public, clock)
+        self.sessions = Sessions(clock.now_ms, max(1, config.bytes_per_s // ECHO_SHARE))
+        self.pace = Pace(config.bytes_per_s)
+        self.moved: Counter[str] = Counter()  # bytes by what they were for
+        self.url = ""
+        self.port = 0
+        self._responder: Responder | None = None
+        self._server: asyncio.Server | None = None
+        self._web: web.Server | None = None
+        self._awaited: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}  # no request came yet
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> Door:
+        """Listen. Raises TielineError `conflict` where the address cannot be had."""
+        await asyncio.to_thread(self.chunks.open)
+        stream, datagram = await asyncio.to_thread(bound, self.config.host, self.config.port)
+        self.port = stream.getsockname()[1]
+        self._responder = Responder(datagram, self.sessions)
+        self._server = await asyncio.get_running_loop().create_server(self.connection, sock=stream)
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        self.url = self.config.url or f"http://{host}:{self.port}"
+        log.info("door open", extra={"site": self.site, "url": self.url})
+        return self
+
+    async def close(self) -> None:
+        """Listen no more, and end what is under way."""
+        if self._responder is not None:
+            self._responder.close()
+        if self._server is not None:
+            self._server.close()
+        for timer in self._awaited.values():
+            timer.cancel()
+        self._awaited.clear()
+        if self._web is not None:
+            await self._web.shutdown(1.0)
+        self._responder = self._server = self._web = None
+        self.url = ""
+
+    def connection(self) -> asyncio.BaseProtocol:
+        """The protocol of one more connection, whether it was accepted here or comes through a relay."""
+        from aiohttp import web
+
+        if self._web is None:
+            self._web = web.Server(self._handle, access_log=None, keepalive_timeout=30.0, lingering_time=1.0)
+        if len(self._web.connections) >= CONNECTIONS:
+            self.guard.refused["overloaded"] += 1
+            return _Refusing()
+        made = self._web()
+        self._awaited[made] = asyncio.get_running_loop().call_later(FIRST_S, self._hang_up, made)
+        return made
+
+    def _hang_up(self, made: web.RequestHandler) -> None:
+        self._awaited.pop(made, None)
+        made.force_close()
+        if made.transport is not None:
+            made.transport.close()
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        timer = self._awaited.pop(request.protocol, None)
+        if timer is not None:
+            timer.cancel()
+        try:
+            return await self._routed(request)
+        except TielineError as error:
+            return _said(msgspec.json.encode(error.envelope), CODES[error.code].status)
+        except TimeoutError:
+            late = TielineError("timeout", f"nothing came for {STALL_S:.0f} s")
+            return _said(msgspec.json.encode(late.envelope), CODES[late.code].status)
+
+    async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
+        method, path = request.method, request.path
+        if (method, path) == ("POST", "/v1/echo"):
+            return self._begin(request)
+        if (method, path) == ("POST", "/v1/rate"):
+            return await self._rate(request)
+        if method == "GET" and (match := ECHO.fullmatch(path)):
+            return await self._echoes(request, match[1])
+        if match := CHUNK.fullmatch(path):
+            if method == "PUT":
+                return await self._put(request, match[1])
+            if method in ("GET", "HEAD"):
+                return await self._get(request, match[1])
+        self.guard.refused["not_found"] += 1
+        raise TielineError("not_found", "there is no such thing at this door")
+
+    def _begin(self, request: web.BaseRequest) -> web.Response:
+        given, knock = self.guard.admit(_headers(request), "POST", "/v1/echo", Right.ECHO)
+        session = self.sessions.begin(given)
+        said = EchoSession(
+            session=session.id.hex(),
+            sealed=base64url(seal(knock.sealing, session.key)),
+            nonce=knock.nonce,
+            udp_port=self.port,
+            until_ms=session.until_ms,
+            packet_bytes=MOST_BYTES,
+            rate_bytes_per_s=session.pace.bytes_per_s,
+            clock_error_us=clock_error_us(),
+        )
+        return _said(sign_statement(said, self.key, self.kid, SESSION), 201)
+
+    async def _echoes(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        from aiohttp import WSMsgType, web
+
+        given, _ = self.guard.admit(_headers(request), "GET", request.path, Right.ECHO)
+        if not web.WebSocketResponse().can_prepare(request):
+            raise TielineError("invalid_request", "this is a WebSocket")
+        found: Session | None = self.sessions.open.get(bytes.fromhex(name))
+        if found is None or found.holder != given.holder:
+            raise TielineError("not_found", "there is no such session")
+        stream = web.WebSocketResponse(max_msg_size=2 * MOST_BYTES, compress=False, receive_timeout=STALL_S)
+        await stream.prepare(request)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOCKET_S):
+                async for message in stream:
+                    heard_ns = time.time_ns()
+                    if message.type is not WSMsgType.BINARY:
+                        break
+                    answer = self.sessions.answer(message.data, heard_ns)
+                    if answer is not None:
+                        await stream.send_bytes(answer)
+        return stream
+
+    async def _rate(self, request: web.BaseRequest) -> web.Response:
+        given, _ = self.guard.admit(_headers(request), "POST", "/v1/rate", Right.RATE)
+        size = _length(request, RATE_BYTES)
+        self.guard.spend(given, size)
+        moved = counted = 0
+        began_s = quarter_s = time.perf_counter()
+        async for piece in self._pieces(request, "rate", is_paced=False):
+            now_s = time.perf_counter()
+            if not moved:
+                began_s = quarter_s = now_s
+            moved += len(piece)
+            if moved * 4 <= size:
+                quarter_s = now_s
+            else:
+                counted += len(piece)
+        ended_s = time.perf_counter()
+        said = RateSeen(
+            moved_bytes=moved,
+            took_us=int((ended_s - began_s) * 1e6),
+            counted_bytes=counted,
+            counted_us=int((ended_s - quarter_s) * 1e6),
+        )
+        return _said(msgspec.json.encode(said), 200)
+
+    async def _put(self, request: web.BaseRequest, sha256: str) -> web.Response:
+        given, _ = self.guard.admit(_headers(request), "PUT", request.path, Right.WRITE)
+        self._check_named(given, sha256)
+        size = _length(request, CHUNK_BYTES)
+        if (path := self.chunks.path(sha256)) is not None:
+            return _said(msgspec.json.encode(ChunkKept(sha256=sha256, size_bytes=path.stat().st_size)), 200)
+        self.guard.spend(given, size)
+        kept = await self.chunks.keep(sha256, self._pieces(request, "write"), size)
+        return _said(msgspec.json.encode(ChunkKept(sha256=sha256, size_bytes=kept)), 201)
+
+    async def _get(self, request: web.BaseRequest, sha256: str) -> web.StreamResponse:
+        from aiohttp import web
+
+        given, _ = self.guard.admit(_headers(request), request.method, request.path, Right.READ)
+        self._check_named(given, sha256)
+        path = self.chunks.path(sha256)
+        if path is None:
+            raise TielineError("not_found", f"`{sha256}` is not here")
+        with open(path, "rb") as file:  # noqa: ASYNC230 - pieces of a page cache
+            size = file.seek(0, 2)
+            start, end = _range(request.headers.get("Range", ""), size)
+            headers = {"Content-Length": str(end - start), "ETag": f'"{sha256}"', "Accept-Ranges": "bytes"}
+            if end - start != size:
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+            answer = web.StreamResponse(status=206 if end - start != size else 200, headers=headers)
+            answer.content_type = "application/octet-stream"
+            if request.method == "HEAD":
+                await answer.prepare(request)
+                return answer
+            self.guard.spend(given, end - start)
+            await answer.prepare(request)
+            file.seek(start)
+            left = end - start
+            while left and (piece := file.read(min(PIECE_BYTES, left))):
+                left -= len(piece)
+                self.moved["read"] += len(piece)
+                await asyncio.sleep(self.pace.take(len(piece)))
+                async with asyncio.timeout(STALL_S):
+                    await answer.write(piece)
+        await answer.write_eof()
+        return answer
+
+    async def _pieces(self, request: web.BaseRequest, what: str, *, is_paced: bool = True) -> AsyncIterator[bytes]:
+        while True:
+            async with asyncio.timeout(STALL_S):
+                piece = await request.content.readany()
+            if not piece:
+                return
+            self.moved[what] += len(piece)
+            if is_paced:
+                await asyncio.sleep(self.pace.take(len(piece)))
+            yield piece
+
+    def _check_named(self, given: Pass, sha256: str) -> None:
+        if sha256 not in given.chunks:
+            self.guard.refused["forbidden"] += 1
+            raise TielineError("forbidden", f"the pass does not name `{sha256}`")
+
+
+class _Refusing(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hang up."""
+        transport.close()
+
+
+def chunks_of(folder: Path, config: DoorConfig) -> Chunks:
+    """The chunks of the site in ``folder``: what was put, and the blobs that it holds anyway."""
+    return Chunks(folder / "chunks", config.chunk_bytes, (folder / "cache",))
+
+
+def bound(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A listening TCP socket and a UDP socket on the same port; 0 takes a free one. Raises TielineError `conflict`."""
+    why = ""
+    for _ in range(PORT_TRIES if not port else 1):
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            stream = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise TielineError("conflict", f"the door's `{host}` is no address of this machine: {error}") from None
+        try:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stream.bind(address)
+            datagram = stamped(family)
+            try:
+                datagram.bind((address[0], stream.getsockname()[1], *address[2:]))
+            except OSError:
+                datagram.close()
+                raise
+            stream.listen(CONNECTIONS)
+            stream.setblocking(False)
+        except OSError as error:
+            stream.close()
+            why = str(error)
+            continue
+        return stream, datagram
+    raise TielineError("conflict", f"the door's address `{host}` port {port} cannot be bound: {why}")
+
+
+def _said(body: bytes, status: int) -> web.Response:
+    from aiohttp import web
+
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def _headers(request: web.BaseRequest) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _length(request: web.BaseRequest, most: int) -> int:
+    size = request.content_length
+    if size is None:
+        raise TielineError("invalid_request", "this needs a `Content-Length`", where="Content-Length")
+    if size > most:
+        raise TielineError("too_large", f"{size:,} bytes are over {most:,}")
+    return size
+
+
+def _range(asked: str, size: int) -> tuple[int, int]:
+    """The half-open range that is asked for; what is not understood is ignored (RFC 9110, section 14.2)."""
+    match = RANGE.fullmatch(asked)
+    if match is None:
+        return 0, size
+    start = int(match[1])
+    end = min(size, int(match[2]) + 1) if match[2] else size
+    if start >= end:
+        raise TielineError("range_not_satisfiable", f"the chunk has {size:,} bytes", where="Range")
+    return start, end

@@ -1,0 +1,1 @@
+"""Probes: what a site measures of the way to others' doors and to reference points, every probe bounded in bytes."""

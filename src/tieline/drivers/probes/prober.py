@@ -1,0 +1,112 @@
+"""Prober: one probe of a plan done, as readings. What cannot be measured is a reading without samples, not an error."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlsplit
+
+from tieline.drivers.doors.clockerror import clock_error_us
+from tieline.drivers.doors.visitor import Visitor
+from tieline.drivers.probes import tcp, udp
+from tieline.drivers.probes.samples import Sample, reading_of
+from tieline.drivers.probes.udp import Asked
+from tieline.model.door import RateSeen
+from tieline.model.error import TielineError
+from tieline.model.reading import Method, Probe, Reading
+from tieline.ports import Clock
+from tieline.registry import Key
+
+log = logging.getLogger("tieline.site")
+SESSION_BYTES = 4_096  # about what opening a session costs, both directions
+RATE_BYTES = 1_000_000  # of an upload that states no bound
+MTU_BYTES = 64_000
+POINT_METHODS = (Method.TCP,)  # what a reference point, which knows no passes, can be asked
+
+
+class Prober:
+    """``source`` is the site that measures, ``key`` its key; ``kid`` the name of that key."""
+
+    def __init__(self, source: str, key: Key, kid: str, clock: Clock) -> None:
+        self.source = source
+        self.key = key
+        self.kid = kid
+        self.clock = clock
+
+    async def measure(self, probe: Probe) -> Reading:
+        """What came of ``probe``. Raises TielineError only for a probe that makes no sense."""
+        if not probe.door_pass and probe.method not in POINT_METHODS:
+            raise TielineError("invalid_request", f"`{probe.method}` needs a pass for the door of `{probe.target}`")
+        begun_ms = self.clock.now_ms()
+        try:
+            if not probe.door_pass:
+                asked = await tcp.handshakes(probe.address, probe.count, probe.gap_ms)
+                return self._trips(probe, asked, begun_ms, None)
+            visitor = Visitor(probe.address, probe.door_pass, probe.public, self.key, self.kid, self.clock)
+            try:
+                return await self._visit(visitor, probe, begun_ms)
+            finally:
+                await visitor.close()
+        except (TielineError, OSError, ValueError) as error:
+            log.warning("a probe failed", extra={"site": probe.target, "why": str(error), "code": probe.method.value})
+            return self._trips(probe, Asked([], probe.count, SESSION_BYTES), begun_ms, None)
+
+    async def _visit(self, visitor: Visitor, probe: Probe, begun_ms: int) -> Reading:
+        if probe.method is Method.RATE:
+            size = probe.most_bytes or RATE_BYTES
+            return self._rate(probe, await tcp.upload(visitor, size, probe.rate_bps), begun_ms)
+        echoes = await visitor.echoes()
+        left = max(1, probe.most_bytes - SESSION_BYTES) if probe.most_bytes else 0
+        door_us, own_us = echoes.said.clock_error_us, clock_error_us()
+        error_us = door_us + own_us if door_us is not None and own_us is not None else None
+        if probe.method is Method.TCP:
+            asked = await tcp.echo_often(visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left)
+            return self._trips(probe, asked, begun_ms, error_us)
+        async with udp.caller(urlsplit(probe.address).hostname or "", echoes) as caller:
+            if probe.method is Method.MTU:
+                mtu_bytes, sent = await udp.path_mtu(caller, left or MTU_BYTES)
+                return self._mtu(probe, mtu_bytes, sent, caller.moved_bytes, begun_ms)
+            asked = await udp.ask_often(caller, probe.count, probe.gap_ms, probe.packet_bytes, left)
+        return self._trips(probe, asked, begun_ms, error_us)
+
+    def _trips(self, probe: Probe, asked: Asked, begun_ms: int, error_us: int | None) -> Reading:
+        samples: list[Sample] = asked.samples
+        return reading_of(
+            self.source,
+            probe,
+            samples,
+            sent=asked.sent,
+            begun_ms=begun_ms,
+            ended_ms=self.clock.now_ms(),
+            moved_bytes=asked.moved_bytes,
+            clock_error_us=error_us,
+        )
+
+    def _rate(self, probe: Probe, seen: RateSeen, begun_ms: int) -> Reading:
+        """What arrived after slow start; all of it where that part is too short to tell."""
+        size, took_us = (seen.counted_bytes, seen.counted_us) if seen.counted_us > 0 else (0, 0)
+        if not size or not took_us:
+            size, took_us = seen.moved_bytes, max(1, seen.took_us)
+        return Reading(
+            source=self.source,
+            target=probe.target,
+            method=Method.RATE,
+            count=1,
+            sent=1,
+            rate_bps=min(10**15, size * 8_000_000 // took_us),
+            moved_bytes=seen.moved_bytes,
+            begun_ms=begun_ms,
+            ended_ms=self.clock.now_ms(),
+        )
+
+    def _mtu(self, probe: Probe, mtu_bytes: int, sent: int, moved_bytes: int, begun_ms: int) -> Reading:
+        return Reading(
+            source=self.source,
+            target=probe.target,
+            method=Method.MTU,
+            count=1 if mtu_bytes else 0,
+            sent=sent,
+            path_mtu_bytes=mtu_bytes,
+            moved_bytes=moved_bytes,
+            begun_ms=begun_ms,
+            ended_ms=self.clock.now_ms(),
+        )

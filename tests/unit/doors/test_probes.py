@@ -1,0 +1,82 @@
+"""What a site measures at a door on loopback, over real sockets."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from door_world import CLOCK, DOOR_SITE, HOLDER, HOLDER_SITE, KID, SITE, a_pass, open_door
+
+from tieline.drivers.probes.prober import Prober
+from tieline.drivers.probes.samples import Sample, reading_of
+from tieline.model.reading import Method, OneWay, Probe
+
+
+def a_probe(door, method, **fields):
+    values = {"count": 8, "gap_ms": 2, "packet_bytes": 100, **fields}
+    return Probe(
+        target=DOOR_SITE, method=method, address=door.url, public=SITE.public, door_pass=a_pass(), **values
+    )  # fmt: skip
+
+
+def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_reading_says(tmp_path):
+    async def story():
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK)
+        async with open_door(tmp_path) as door:
+            udp = await prober.measure(a_probe(door, Method.UDP))
+            tcp = await prober.measure(a_probe(door, Method.TCP))
+            rate = await prober.measure(a_probe(door, Method.RATE, most_bytes=400_000))
+            mtu = await prober.measure(a_probe(door, Method.MTU))
+            few = await prober.measure(a_probe(door, Method.UDP, most_bytes=4_096 + 500))
+            slow = await prober.measure(a_probe(door, Method.RATE, most_bytes=100_000, rate_bps=4_000_000))
+            point = f"127.0.0.1:{door.port}"
+            hand = await prober.measure(Probe(target="shanghai", method=Method.TCP, address=point, count=3, gap_ms=1))
+            assert door.moved["rate"] == 500_000
+            return udp, tcp, rate, mtu, few, slow, hand
+
+    udp, tcp, rate, mtu, few, slow, hand = asyncio.run(story())
+    for reading, count in ((udp, 8), (tcp, 8), (hand, 3)):
+        assert (reading.source, reading.sent) == (HOLDER_SITE, count), reading
+        assert 0 < reading.count <= count, reading
+        assert 0 < reading.min_us <= reading.p50_us <= reading.p99_us, reading
+        assert (reading.one_way, reading.one_way_us) == (OneWay.HALF, reading.min_us // 2), reading
+        assert reading.begun_ms <= reading.ended_ms, reading
+    assert udp.moved_bytes == 100 * (udp.sent + udp.count)
+    assert few.sent == 2, few  # a third echo of 200 bytes would move more than the probe allows
+    assert (rate.count, rate.moved_bytes) == (1, 400_000)
+    assert rate.rate_bps > 4_000_000
+    assert slow.rate_bps < 3 * 4_000_000, slow
+    assert mtu.path_mtu_bytes >= 1_280, mtu  # of the loopback interface; at most what is looked for
+    assert mtu.path_mtu_bytes <= 9_216, mtu
+
+
+def test_what_does_not_answer_is_a_reading_without_samples(tmp_path):
+    async def story():
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK)
+        async with open_door(tmp_path) as door:
+            probe = a_probe(door, Method.UDP, count=2)
+        gone = await prober.measure(probe)
+        point = await prober.measure(Probe(target="x", method=Method.TCP, address="127.0.0.1:1", count=2, gap_ms=1))
+        odd = await prober.measure(Probe(target="x", method=Method.TCP, address="nonsense", count=2, gap_ms=1))
+        return gone, point, odd
+
+    for reading in asyncio.run(story()):
+        assert (reading.count, reading.sent, reading.loss_ppm) == (0, 2, 1_000_000), reading
+        assert (reading.min_us, reading.one_way) == (0, OneWay.UNKNOWN), reading
+
+
+def test_a_one_way_time_is_by_clocks_only_where_it_is_longer_than_their_error():
+    probe = Probe(target="x", method=Method.UDP, address="http://x")
+    samples = [Sample(2_000_000, 1_400_000), Sample(4_000_000, 1_900_000), Sample(3_000_000, 1_500_000)]
+
+    def said(error_us):
+        return reading_of(
+            "s", probe, samples, sent=4, begun_ms=1, ended_ms=2, moved_bytes=0, clock_error_us=error_us
+        )  # fmt: skip
+
+    by_clocks, too_rough, unknown = said(200), said(1_400), said(None)
+    assert (by_clocks.one_way, by_clocks.one_way_us, by_clocks.clock_error_us) == (OneWay.CLOCKS, 1_400, 200)
+    for half in (too_rough, unknown):
+        assert (half.one_way, half.one_way_us, half.clock_error_us) == (OneWay.HALF, 1_000, 0)
+    assert (unknown.min_us, unknown.p50_us, unknown.p99_us, unknown.jitter_us) == (2_000, 3_000, 4_000, 1_500)
+    assert unknown.loss_ppm == 250_000
