@@ -139,14 +139,17 @@ class HttpClient:
         limit_bytes: int,
         params: Mapping[str, str | int] | None = None,
         start: int = 0,
+        end: int = 0,
         etag: str = "",
     ) -> AsyncGenerator[bytes, None]:
         """Stream an answer of at most ``limit_bytes`` in all; a stall of 30 s ends it (`resume` goes on after a cut).
 
-        The first ``start`` bytes are left out: not sent while ``etag`` names the content, and dropped otherwise.
+        The first ``start`` bytes are left out: not sent while ``etag`` names the content, and dropped otherwise. Those
+        from ``end`` on (0: to the last) are not sent either, but may come where ``etag`` names the content no more.
         """
         await self._freshen()
-        headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
+        last = str(end - 1) if end else ""
+        headers = {"Range": f"bytes={start}-{last}", "If-Range": etag} if start or end else {}
         async with self._opened("GET", path, params=params, headers=headers, total_s=None, read_s=30.0) as response:
             size = start if start and response.status == PARTIAL else 0
             if size and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -159,6 +162,12 @@ class HttpClient:
                 fresh, known = chunk[known:], max(0, known - len(chunk))
                 if fresh:
                     yield fresh
+
+    async def head(self, path: str) -> Mapping[str, str]:
+        """The headers that a GET would be answered with."""
+        await self._freshen()
+        async with self._opened("HEAD", path, params=None, headers={}, total_s=self.total_s, read_s=None) as response:
+            return response.headers
 
     # -- server-sent events -------------------------------------------------------------------------------------------
 

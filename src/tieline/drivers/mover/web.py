@@ -1,0 +1,322 @@
+"""Web servers as ends of a move: ranges of a GET, and a PUT of the whole.
+
+A source is asked with `Range` (RFC 9110, section 14); each answer must be of the bytes that the first one named, by its
+`ETag`, `Last-Modified` and size. Redirects of a source are followed, since nothing secret is sent with a request.
+"""
+
+# ruff: noqa: ARG002 - one protocol for all ends
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tieline import __version__
+from tieline.drivers.http.failure import refused
+from tieline.drivers.mover.address import Address
+from tieline.drivers.mover.ends import About, Division, Job
+from tieline.drivers.mover.pacing import Lane
+from tieline.model.error import TielineError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+CONNECT_S = 10.0
+READ_BYTES = 2**18
+MOST_REDIRECTS = 5
+SO_MARK = 36  # asm-generic/socket.h; Python's socket has no name for it
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+
+
+class Web:
+    """Sessions, one for each way out of this machine."""
+
+    def __init__(self, name: str, bearer: str = "") -> None:
+        self.name = name
+        self.bearer = bearer
+        self._sessions: dict[tuple[str, int], aiohttp.ClientSession] = {}
+
+    def session(self, lane: Lane) -> aiohttp.ClientSession:
+        """The session whose connections go over the path of ``lane``."""
+        key = (lane.source_address, lane.mark)
+        if key not in self._sessions:
+            import aiohttp
+
+            made: dict[str, Any] = {}
+            if lane.mark:
+                made["socket_factory"] = lambda info: _marked(info, lane.mark)
+            connector = aiohttp.TCPConnector(
+                limit=0, local_addr=(lane.source_address, 0) if lane.source_address else None, ttl_dns_cache=60, **made
+            )
+            headers = {"User-Agent": f"tieline/{__version__}", "Accept-Encoding": "identity"}
+            if self.bearer:
+                headers["Authorization"] = f"Bearer {self.bearer}"
+            self._sessions[key] = aiohttp.ClientSession(
+                connector=connector,
+                headers=headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=not lane.is_bound,  # a proxy would take another way
+                read_bufsize=READ_BYTES,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            )
+        return self._sessions[key]
+
+    @contextlib.asynccontextmanager
+    async def asked(self, method: str, url: str, lane: Lane, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that is a success. Raises TielineError, which never shows a query."""
+        import aiohttp
+
+        what = f"{method} `{self.name}`"
+        try:
+            async with self.session(lane).request(method, url, **options) as answer:
+                if answer.status >= 300:
+                    raise refused(answer.status, await _start_of(answer), what)
+                yield answer
+        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects):
+            raise TielineError("invalid_request", f"{what}: this address leads nowhere") from None
+        except TimeoutError:
+            raise TielineError("timeout", f"{what}: no answer in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TielineError("exchange_unreachable", f"{what}: {_without_address(error)}") from None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
+
+
+class HttpSource:
+    """What a server gives for one address."""
+
+    def __init__(self, address: Address, bearer: str = "") -> None:
+        self.name = address.name
+        self._url = address.url
+        self._web = Web(address.name, bearer)
+        self._is_trusted = bool(bearer)
+        self._first = Lane()
+        self._rest: _Rest | None = None
+
+    async def about(self) -> About:
+        """As `Source`."""
+        async with self._asked(self._first, "bytes=0-0") as answer:
+            if answer.status != 206:
+                size = answer.content_length
+                if size is None:
+                    raise TielineError("check_failed", f"`{self.name}` does not say how many bytes it has")
+                return About(size, _tag(answer), is_ranged=size == 0)
+            found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if found is None:
+                raise TielineError("check_failed", f"`{self.name}` does not say which part it sends, of how many bytes")
+            return About(int(found[3]), _tag(answer))
+
+    async def read(self, about: About, start: int, end: int, lane: Lane) -> AsyncGenerator[bytes, None]:
+        """As `Source`."""
+        if not about.is_ranged:
+            async for piece in self._in_order(about, start, end, lane):
+                yield piece
+            return
+        async with self._asked(lane, f"bytes={start}-{end - 1}") as answer:
+            found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if answer.status != 206 or found is None:
+                raise TielineError("exchange_unreachable", f"`{self.name}` gave no range this time")
+            self._check_same(about, int(found[3]), answer)
+            if (int(found[1]), int(found[2])) != (start, end - 1):
+                raise TielineError("check_failed", f"`{self.name}` sent another part than was asked for")
+            async for piece in answer.content.iter_any():
+                yield piece
+
+    async def close(self) -> None:
+        """As `Source`."""
+        await self._end_rest()
+        await self._web.close()
+
+    def _asked(self, lane: Lane, span: str) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers = {"Range": span} if span else {}
+        return self._web.asked(
+            "GET",
+            self._url,
+            lane,
+            headers=headers,
+            allow_redirects=not self._is_trusted,
+            max_redirects=MOST_REDIRECTS,
+        )
+
+    def _check_same(self, about: About, size: int | None, answer: aiohttp.ClientResponse) -> None:
+        if (size, _tag(answer)) != (about.size_bytes, about.tag):
+            raise TielineError("conflict", f"`{self.name}` changed while it was moved")
+
+    async def _in_order(self, about: About, start: int, end: int, lane: Lane) -> AsyncGenerator[bytes, None]:
+        """A part of a server that gives no ranges: one answer is read on and on, and begun anew when it broke."""
+        if self._rest is None or self._rest.at != start:
+            await self._end_rest()
+            self._rest = _Rest(self._asked(lane, ""))
+            self._check_same(about, (await self._rest.open()).content_length, self._rest.answer)
+        rest = self._rest
+        try:
+            while rest.at < end:
+                piece = await rest.piece(end)
+                first = max(0, start - (rest.at - len(piece)))
+                if first < len(piece):
+                    yield piece[first:]
+        except BaseException:
+            await self._end_rest()
+            raise
+
+    async def _end_rest(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            await rest.close()
+
+
+class _Rest:
+    """An answer that is read over several chunks."""
+
+    def __init__(self, asked: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]) -> None:
+        self.at = 0
+        self._asked = asked
+        self.answer: Any = None
+
+    async def open(self) -> aiohttp.ClientResponse:
+        answer = await self._asked.__aenter__()
+        self.answer = answer
+        return answer
+
+    async def piece(self, end: int) -> bytes:
+        import aiohttp
+
+        try:
+            piece: bytes = await self.answer.content.read(min(READ_BYTES, end - self.at))
+        except (aiohttp.ClientError, OSError) as error:
+            raise TielineError("exchange_unreachable", f"the answer broke: {_without_address(error)}") from None
+        if not piece:
+            raise TielineError("exchange_unreachable", "the answer ended before its last byte")
+        self.at += len(piece)
+        return piece
+
+    async def close(self) -> None:
+        with contextlib.suppress(TielineError):
+            await self._asked.__aexit__(None, None, None)
+
+
+class HttpTarget:
+    """One PUT of the whole; a server shows a body that is shorter than it was announced to nobody (RFC 9112, 8)."""
+
+    is_ordered = True
+    is_readable = False
+
+    def __init__(self, address: Address, bearer: str = "") -> None:
+        self.name = address.name
+        self._url = address.url
+        self._web = Web(address.name, bearer)
+        self._lane = Lane()
+        self._body = OrderedBody()
+
+    def chunk_bytes(self, size_bytes: int, wished: int) -> int:
+        """As `Target`."""
+        return wished
+
+    async def open(self, job: Job) -> Mapping[int, str]:
+        """As `Target`."""
+        self._body.begin(job.division, self._send)
+        return {}
+
+    async def put(self, index: int, chunk: bytes, sha256: str) -> None:
+        """As `Target`."""
+        await self._body.put(chunk)
+
+    async def read(self, index: int) -> bytes:
+        """As `Target`."""
+        raise AssertionError("what was sent cannot be read")
+
+    async def finish(self, sha256: str) -> None:
+        """As `Target`."""
+        await self._body.end()
+
+    async def drop(self) -> None:
+        """As `Target`."""
+        await self._body.cut()
+
+    async def close(self) -> None:
+        """As `Target`."""
+        await self._body.cut()
+        await self._web.close()
+
+    async def _send(self, chunks: AsyncIterator[bytes], division: Division) -> None:
+        headers = {"Content-Length": str(division.size_bytes), "Content-Type": "application/octet-stream"}
+        async with self._web.asked(
+            "PUT", self._url, self._lane, headers=headers, data=chunks, allow_redirects=False
+        ) as answer:
+            await answer.read()
+
+
+class OrderedBody:
+    """A request body that is fed chunk by chunk while the request is under way."""
+
+    def __init__(self) -> None:
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
+        self._sending: asyncio.Task[None] | None = None
+
+    def begin(self, division: Division, send: Any) -> None:
+        """Start ``send(chunks, division)``."""
+        self._sending = asyncio.create_task(send(self._fed(), division))
+
+    async def put(self, chunk: bytes | None) -> None:
+        """Feed one chunk. Raises what the request raised."""
+        assert self._sending is not None
+        putting = asyncio.ensure_future(self._chunks.put(chunk))
+        try:
+            await asyncio.wait({putting, self._sending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            putting.cancel()
+            await asyncio.gather(putting, return_exceptions=True)
+        if self._sending.done() and chunk is not None:
+            self._sending.result()
+            raise TielineError("check_failed", "the other side answered before it had everything")
+
+    async def end(self) -> None:
+        """No more is to come; wait for the answer. Raises what the request raised."""
+        await self.put(None)
+        assert self._sending is not None
+        await self._sending
+
+    async def cut(self) -> None:
+        """Break the request off, unless it is done."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+
+    async def _fed(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._chunks.get()) is not None:
+            yield chunk
+
+
+def _tag(answer: aiohttp.ClientResponse) -> str:
+    tag, modified = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+    return f"{tag} {modified}".strip()[:500]
+
+
+async def _start_of(answer: aiohttp.ClientResponse) -> bytes:
+    with contextlib.suppress(Exception):
+        return await answer.content.read(65_536)
+    return b""
+
+
+def _without_address(error: BaseException) -> str:
+    """The words of an error without an address, which may hold a signature."""
+    return re.sub(r"https?://\S+", "...", str(error) or type(error).__name__)[:300]
+
+
+def _marked(info: Any, mark: int) -> socket.socket:
+    made = socket.socket(info[0], info[1], info[2])
+    try:
+        made.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    except OSError as error:
+        made.close()
+        raise TielineError("forbidden", f"packets cannot be marked {mark} here: {error.strerror}") from None
+    return made
