@@ -1,0 +1,1 @@
+"""Drivers of circuits: each makes `tieline.ports.Circuits` true on some kind of router."""

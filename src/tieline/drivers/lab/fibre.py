@@ -1,0 +1,122 @@
+"""Fibre: links with a delay, in user space, for kernels that have no `netem`.
+
+A port is a TAP: what a router sends out of it is read here, waits for its delay, and is written into the port at the
+other end. One process carries all links of a laboratory, with one thread, a queue for each direction and `select`, whose
+time-out is exact to the microsecond (that of `epoll` is not). A link that is cut has no light: both ports lose their
+carrier and what was under way is lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tieline.drivers.circuits.kernel.namespaces import inside
+from tieline.model.error import TielineError
+
+TUNSETIFF: Final = 0x4004_54CA
+TUNSETCARRIER: Final = 0x4004_54E2
+IFF_TAP: Final = 0x0002
+IFF_NO_PI: Final = 0x1000
+MOST_WAITING: Final = 16_384  # packets of one direction; more are lost
+BATCH: Final = 64  # packets read of one port before the others have their turn
+
+
+def tap(network: int, name: str) -> int:
+    """A new port in a network: the descriptor of its far side."""
+    with inside(network):
+        try:
+            port = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TielineError(
+                "lab_refused",
+                f"`/dev/net/tun` cannot be opened: {error.strerror}",
+                hints=("sudo modprobe tun", "sudo chmod 666 /dev/net/tun"),
+            ) from None
+        fcntl.ioctl(port, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+    return port
+
+
+@dataclass
+class Direction:
+    """One way of a link."""
+
+    source: int
+    target: int
+    delay_ns: int
+    is_lit: bool = True
+    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)  # due time in ns, packet
+
+    def take(self, now_ns: int) -> None:
+        """Read what the router sent."""
+        for _ in range(BATCH):
+            try:
+                packet = os.read(self.source, 65_536)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EIO):
+                    return
+                raise
+            if self.is_lit and len(self.waiting) < MOST_WAITING:
+                self.waiting.append((now_ns + self.delay_ns, packet))
+
+    def give(self, now_ns: int) -> None:
+        """Write what has arrived."""
+        waiting = self.waiting
+        while waiting and waiting[0][0] <= now_ns:
+            packet = waiting.popleft()[1]
+            try:
+                os.write(self.target, packet)
+            except OSError as error:  # the port is down, or its queue is full: a packet is lost
+                if error.errno not in (errno.EAGAIN, errno.EIO, errno.EINVAL, errno.ENOBUFS):
+                    raise
+
+
+def carry(links: Mapping[str, tuple[int, int, int]], control: socket.socket) -> None:
+    """Carry packets until the other end of ``control`` is closed. ``links``: name -> (port, port, delay in us).
+
+    Commands: ``cut NAME`` and ``light NAME``, a line each, each answered with a line ``done``.
+    """
+    pairs = {
+        name: (Direction(a, b, delay_us * 1_000), Direction(b, a, delay_us * 1_000))
+        for name, (a, b, delay_us) in links.items()
+    }
+    by_port = {way.source: way for pair in pairs.values() for way in pair}
+    ports = [*by_port, control.fileno()]
+    ways = list(by_port.values())
+    while True:
+        due = min((way.waiting[0][0] for way in ways if way.waiting), default=0)
+        wait_s = max(0, due - time.monotonic_ns()) / 1e9 if due else None
+        readable, _, _ = select.select(ports, (), (), wait_s)
+        now = time.monotonic_ns()
+        for port in readable:
+            if port in by_port:
+                by_port[port].take(now)
+            elif not _obeyed(control, pairs):
+                return
+        now = time.monotonic_ns()
+        for way in ways:
+            if way.waiting:
+                way.give(now)
+
+
+def _obeyed(control: socket.socket, pairs: Mapping[str, Sequence[Direction]]) -> bool:
+    """One command; False when nobody is there to give any."""
+    line = control.recv(4_096).decode()
+    if not line:
+        return False
+    verb, _, name = line.strip().partition(" ")
+    for way in pairs[name]:
+        way.is_lit = verb == "light"
+        way.waiting.clear()
+        fcntl.ioctl(way.source, TUNSETCARRIER, struct.pack("i", int(way.is_lit)))
+    control.sendall(b"done\n")
+    return True
