@@ -1,0 +1,239 @@
+"""A door against everybody who has no business there: refused or dropped, counted, and nothing changed."""
+
+import asyncio
+import hashlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from door_world import CLOCK, DOOR_SITE, EXCHANGE, HOLDER, HOLDER_SITE, SITE, a_pass, open_door, visitor
+
+from tieline.drivers.doors import door as door_module
+from tieline.drivers.doors.pace import Pace
+from tieline.drivers.doors.packet import LEAST_BYTES, Kind, packed, unpacked
+from tieline.drivers.http import HttpClient
+from tieline.drivers.probes import udp
+from tieline.model.door import KNOCK_HEADER, PASS_HEADER, ChunkKept, Right
+from tieline.model.error import TielineError
+from tieline.registry import Key
+
+STRANGER = Key(b"x" * 32)
+
+
+async def refused(work):
+    with pytest.raises(TielineError) as caught:
+        await work
+    return caught.value.code
+
+
+async def until(holds, seconds=30.0):
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what happens over there tells nobody
+            await asyncio.sleep(0.01)
+
+
+def test_only_the_holder_of_a_pass_of_the_pinned_exchange_comes_in_once_for_each_knock(tmp_path):
+    async def story():
+        now_ms = CLOCK.now_ms()
+        async with open_door(tmp_path) as door:
+
+            async def trial(text="", key=HOLDER, path="/v1/echo", method="POST", **headers):
+                guest = visitor(door, text, key)
+                try:
+                    sent = {**guest.headers(method, path), **headers}
+                    return await refused(guest.client.raw("POST", "/v1/echo", headers=sent, key=None))
+                finally:
+                    await guest.close()
+
+            assert await trial(a_pass(STRANGER)) == "unauthenticated"  # of another exchange
+            assert await trial(key=STRANGER) == "unauthenticated"  # a stolen pass
+            assert await trial(a_pass(door="cn.demo.lab9/site/x")) == "forbidden"  # of another door
+            assert await trial(a_pass(rights=(Right.READ,))) == "forbidden"
+            over = a_pass(from_ms=now_ms - 9_000, until_ms=now_ms - 1_000)
+            assert await trial(over) == "forbidden"
+            early = a_pass(from_ms=now_ms + 300_000, until_ms=now_ms + 400_000)
+            assert await trial(early) == "forbidden"
+            assert await trial(path="/v1/rate") == "forbidden"  # a knock for something else
+            assert await trial(method="GET") == "forbidden"
+            assert await trial(**{PASS_HEADER: ""}) == "unauthenticated"
+            assert await trial(**{KNOCK_HEADER: '{"payload":"e30"}'}) == "unauthenticated"
+            assert door.sessions.open == {}
+
+            guest = visitor(door)
+            headers = guest.headers("POST", "/v1/echo", sealing=SITE.public)
+            await guest.client.raw("POST", "/v1/echo", headers=headers, key=None)
+            assert await refused(guest.client.raw("POST", "/v1/echo", headers=headers, key=None)) == "unauthenticated"
+            assert len(door.sessions.open) == 1
+            for _ in range(20):  # a holder's oldest session makes room for its newest
+                await guest.echoes()
+            assert len(door.sessions.open) == 8
+            assert await refused(guest.client.raw("GET", "/v1/anything")) == "not_found"
+            await guest.close()
+            assert sum(door.guard.refused.values()) == 12
+
+            other_guest = visitor(door)
+            other = await other_guest.echoes()  # and the guest believes only the door's own key
+            assert other.said.udp_port == door.port
+            await other_guest.close()
+            impostor = visitor(door)
+            impostor.public = STRANGER.public
+            assert await refused(impostor.echoes()) == "check_failed"
+            await impostor.close()
+
+    asyncio.run(story())
+
+
+def test_packets_that_do_not_verify_are_dropped_and_no_answer_is_longer_than_its_ask(tmp_path):
+    async def story():
+        async with open_door(tmp_path) as door:
+            guest = visitor(door)
+            echoes = await guest.echoes()
+            session, key = bytes.fromhex(echoes.said.session), echoes.key
+            good = packed(key, Kind.ASK, session, 1, 7, size=300)
+            hostile = [
+                b"",
+                os.urandom(2_000),
+                good[: LEAST_BYTES - 1],
+                packed(key, Kind.ASK, os.urandom(8), 1, 7),  # no such session
+                packed(os.urandom(32), Kind.ASK, session, 1, 7),  # another key
+                bytes([*good[:20], good[20] ^ 1, *good[21:]]),  # altered on the way
+                packed(key, Kind.ANSWER, session, 9, 7),
+                b"TL\2" + good[3:],
+            ]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.connect(("127.0.0.1", door.port))
+                for data in hostile:
+                    sock.send(data)
+                await until(lambda: sum(door.sessions.dropped.values()) == len(hostile))
+                with pytest.raises(BlockingIOError):
+                    sock.recv(9_999)
+                loop = asyncio.get_running_loop()
+                sizes = []
+                for seq, kind, size in ((1, Kind.ASK, 300), (2, Kind.ASK_SHORT, 1_400), (3, Kind.ASK, 0)):
+                    ask = packed(key, kind, session, seq, 7, size=size)
+                    sock.send(ask)
+                    answer = await asyncio.wait_for(loop.sock_recv(sock, 9_999), 30)
+                    said = unpacked(key, answer)
+                    assert (said.kind, said.seq, said.asked_ns) == (Kind.ANSWER, seq, 7)
+                    assert said.heard_ns <= said.said_ns
+                    sizes.append((len(ask), len(answer)))
+                assert sizes == [(300, 300), (1_400, LEAST_BYTES), (LEAST_BYTES, LEAST_BYTES)]
+                sock.send(good)  # its number was used
+                await until(lambda: door.sessions.dropped["replayed"] == 2)
+                assert door.sessions.answered == 3
+                session_now = door.sessions.open[session]
+                session_now.pace = Pace(100, burst_s=1.0)
+                for seq in range(10, 40):
+                    sock.send(packed(key, Kind.ASK, session, seq, 7))
+                await until(lambda: door.sessions.dropped["rate"] + door.sessions.answered == 3 + 30)
+                assert door.sessions.dropped["rate"] >= 25
+                session_now.until_ms = 0
+                sock.send(packed(key, Kind.ASK, session, 99, 7))
+                await until(lambda: session not in door.sessions.open)
+            await guest.close()
+
+    asyncio.run(story())
+
+
+def test_chunks_come_and_go_by_name_under_a_pass_that_names_them(tmp_path):
+    content = os.urandom(300_000)
+    name = hashlib.sha256(content).hexdigest()
+    path = f"/v1/chunks/{name}"
+
+    async def story():
+        async with open_door(tmp_path) as door:
+            guest = visitor(door, a_pass(chunks=(name,), most_bytes=1_000_000))
+
+            async def put(body, to=path):
+                return await guest.client.call(
+                    "PUT", to, ChunkKept, body=body, headers=guest.headers("PUT", to), key=None
+                )  # fmt: skip
+
+            async def get(**headers):
+                return await guest.client.raw("GET", path, headers={**guest.headers("GET", path), **headers})
+
+            assert await refused(get()) == "not_found"
+            assert await refused(put(content, f"/v1/chunks/{'0' * 64}")) == "forbidden"  # the pass does not name it
+            assert await refused(put(content[:-1] + b"x")) == "check_failed"
+            assert list((tmp_path / "chunks").iterdir()) == []
+            assert (await put(content)).size_bytes == len(content)
+            assert (await put(content)).size_bytes == len(content)  # again, without moving anything
+            assert await get() == content
+            assert await get(Range="bytes=299990-") == content[-10:]
+            assert await refused(get(Range="bytes=300000-")) == "range_not_satisfiable"
+            assert await refused(get()) == "forbidden"  # the pass is used up: 300,000 bytes three times and 10
+            assert (tmp_path / "chunks" / name).read_bytes() == content
+            others = visitor(door, a_pass(chunks=(name,), rights=(Right.READ,)))
+            headers = others.headers("PUT", path)
+            assert await refused(others.client.raw("PUT", path, body=content, headers=headers)) == "forbidden"
+            for each in (guest, others):
+                await each.close()
+        async with open_door(tmp_path, chunk_bytes=350_000) as door:  # what was used longest ago makes room
+            second = os.urandom(100_000)
+            other = hashlib.sha256(second).hexdigest()
+            guest = visitor(door, a_pass(chunks=(other,)))
+            await put(second, f"/v1/chunks/{other}")
+            assert [each.name for each in (tmp_path / "chunks").iterdir()] == [other]
+            await guest.close()
+
+    asyncio.run(story())
+
+
+def test_a_door_bounds_its_connections_and_does_not_wait_for_who_says_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(door_module, "FIRST_S", 0.2)
+
+    async def story():
+        async with open_door(tmp_path) as door:
+            quiet = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(door_module.CONNECTIONS)]
+            late, late_writer = await asyncio.open_connection("127.0.0.1", door.port)
+            assert await asyncio.wait_for(late.read(), 30) == b""  # one too many
+            late_writer.close()
+            assert door.guard.refused["overloaded"] >= 1
+            for reader, writer in quiet:  # and those that said nothing are hung up on
+                assert await asyncio.wait_for(reader.read(), 30) == b""
+                writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+            assert b"400" in await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+            guest = visitor(door)
+            assert (await guest.echoes()).said.until_ms > CLOCK.now_ms()
+            await guest.close()
+            port = door.port
+        async with HttpClient(f"http://127.0.0.1:{port}", attempts=1) as client:  # a closed door does not listen
+            assert await refused(client.raw("GET", "/")) == "exchange_unreachable"
+
+    asyncio.run(story())
+
+
+def test_a_session_is_asked_through_a_socket_that_forgets_what_is_not_its_own(tmp_path):
+    async def story():
+        async with open_door(tmp_path) as door:
+            guest = visitor(door)
+            echoes = await guest.echoes()
+            async with udp.caller("127.0.0.1", echoes) as caller:
+                assert await caller.ask(100) is not None
+                await door.close()
+                assert await caller.ask(100, wait_s=0.2) is None
+            await guest.close()
+
+    asyncio.run(story())
+
+
+def test_passes_are_signed_for_one_door_and_a_short_time():
+    with pytest.raises(TielineError):
+        a_pass(EXCHANGE, until_ms=CLOCK.now_ms() + 10_000_000)
+    assert DOOR_SITE in a_pass_said(a_pass())
+    assert HOLDER_SITE in a_pass_said(a_pass())
+
+
+def a_pass_said(text):
+    from tieline.registry.passes import pass_said
+
+    given = pass_said(text)
+    return (given.door, given.holder)
