@@ -171,7 +171,8 @@ class CoverageView(msgspec.Struct, frozen=True, kw_only=True):
     whole: Coverage
     regions: tuple[Coverage, ...] = ()
     points: tuple[PointStanding, ...] = ()
-    sites: tuple[SitePlace, ...] = ()
+    sites: tuple[SitePlace, ...] = ()  # that have compute
+    idle: tuple[str, ...] = ()  # sites that have none; they cover nothing
     readings: tuple[Reading, ...] = ()  # all that speak of these points and sites
     evidence: Evidence = Evidence.UNKNOWN  # the weakest of what is covered
     is_reached: bool = False  # the target

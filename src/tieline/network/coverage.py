@@ -7,7 +7,7 @@ if a one-way time is half of the round trip. The weights are integers, their sum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -34,7 +34,6 @@ from tieline.network.physics import EARTH_M, LIGHT_M_PER_US, PLACE_M
 
 replace = msgspec.structs.replace
 MOST_PAIRS: Final = 100_000_000  # of points and sites
-Names = Mapping[str, tuple[str, ...]]
 
 
 def coverage_of(
@@ -44,11 +43,12 @@ def coverage_of(
     measure: Measure,
     as_of_ms: int,
     target_ppm: int = 750_000,
-    names: Names | None = None,
+    idle: Sequence[str] = (),
 ) -> CoverageView:
     """How much of ``points`` has one of ``sites`` within the bound, by ``readings`` alone.
 
-    ``names`` are what else readings call a point. Raises `invalid_request` for points without weight or named twice.
+    ``idle`` are sites without compute: they cover nothing, and the answer names their readings, so that a plan can say
+    what compute there would cover. Raises `invalid_request` for points without weight or named twice.
     """
     check_measure(measure)
     check_points(points)
@@ -60,10 +60,11 @@ def coverage_of(
     standings, rests_on = [], []
     used: dict[Reading, None] = {}
     for point in points:
-        called = (point.point, *(names or {}).get(point.point, ()))
-        standing, members = _standing_of(point, called, distances, heard, measure, as_of_ms)
+        standing, members = _standing_of(point, distances, heard, measure, as_of_ms)
         standings.append(standing)
-        used.update((reading, None) for member in members for reading in member.readings)
+        joined = heard.seen((point.point,))
+        resting = [member_of((point.point,), site, measure, heard, {}, as_of_ms) for site in idle if site in joined]
+        used.update((reading, None) for member in (*members, *resting) for reading in member.readings)
         nearest = next((member for member in members if member.site == standing.site), None)
         if standing.standing is Standing.INSIDE and nearest is not None:
             rests_on.append(nearest.evidence)
@@ -76,6 +77,7 @@ def coverage_of(
         regions=_by_region(standings),
         points=tuple(standings),
         sites=tuple(sorted(sites, key=lambda site: site.site)),
+        idle=tuple(sorted(idle)),
         readings=tuple(sorted(used, key=lambda each: (each.source, each.target, each.method.value, -each.ended_ms))),
         evidence=max(rests_on, key=TAKEN.index, default=Evidence.UNKNOWN),
         is_reached=reaches(whole, target_ppm),
@@ -113,7 +115,6 @@ def place_of(thing: AccessPoint | SitePlace) -> Place | None:
 
 def _standing_of(
     point: AccessPoint,
-    called: tuple[str, ...],
     distances: _Distances,
     heard: Heard,
     measure: Measure,
@@ -121,6 +122,7 @@ def _standing_of(
 ) -> tuple[PointStanding, list[Member]]:
     """One point by the sites that a reading joins with it; of the others only whether light forbids them."""
     here = place_of(point)
+    called = (point.point,)
     joined = {name: None for name in (*called, *heard.seen(called)) if name in distances.sites}
     near = [distances.sites[name] for name in sorted(joined)]
     members = []
