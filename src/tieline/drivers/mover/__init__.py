@@ -10,7 +10,7 @@ What arrived before a crash is not asked for again. A target shows all of the by
 
 from tieline.drivers.mover.address import Address, address_of
 from tieline.drivers.mover.ends import About, Source, Target
-from tieline.drivers.mover.move import Moved, Terms, move
+from tieline.drivers.mover.moving import Moved, Terms, move
 from tieline.drivers.mover.pacing import Lane, Schedule, lanes_of
 from tieline.drivers.mover.progress import Progress
 

@@ -119,7 +119,7 @@ class Lane:
             opens = self.schedule.opens_s(max(now, self._paid_s))
             if opens is None:
                 raise LaneOverError
-            if opens <= max(now, self._paid_s):
+            if opens <= now:
                 return
             await asyncio.sleep(min(opens - now, 60.0))
 

@@ -164,7 +164,7 @@ class HttpSource:
                 first = max(0, start - (rest.at - len(piece)))
                 if first < len(piece):
                     yield piece[first:]
-        except BaseException:
+        except (TielineError, asyncio.CancelledError):
             await self._end_rest()
             raise
 

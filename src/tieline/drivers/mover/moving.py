@@ -1,4 +1,4 @@
-"""Move: all chunks of a source to a target, over one or several paths, hashed at the end.
+"""Moving: all chunks of a source to a target, over one or several paths, hashed at the end.
 
 Workers take the first chunk that is missing; each belongs to a lane, whose bucket it pays. A chunk whose connection
 broke goes on at the byte where it broke. The whole is hashed in order beside that: from memory where chunks come in
@@ -273,7 +273,7 @@ class _Work:
                 if not error.transient and not isinstance(error, _WrongChunkError):
                     raise
                 self.begun[index] = buffer
-                if len(buffer) > had:
+                if len(buffer) > had and error.code != "timeout":  # a peer that drips is no better for it
                     tries = self.terms.tries
                     waits.reset()
                 tries -= 1
