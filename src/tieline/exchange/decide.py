@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tieline.exchange import bookings as book
 from tieline.exchange import commands as ask
 from tieline.exchange.asking import take_ask
 from tieline.exchange.branches import read_live, take_peer_reports
+from tieline.exchange.calendar import change_tariff, read_calendar
+from tieline.exchange.circuits import cancel_circuit, order_circuit, resize_circuit
 from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
+from tieline.exchange.nights import book_night, look_at_calendar
 from tieline.exchange.parties import create_exchange, create_token, revoke_token
 from tieline.exchange.peers import (
     ask_peer,
@@ -24,6 +28,7 @@ from tieline.exchange.placing import plan_tasks
 from tieline.exchange.projects import change_project, read_projects
 from tieline.exchange.quotes import accept_quote, ask_quote
 from tieline.exchange.reading import read_sites, read_situation, read_state, why_job
+from tieline.exchange.receipts import take_receipt
 from tieline.exchange.records import forget_records, store_record
 from tieline.exchange.rekeying import rekey_owner
 from tieline.exchange.replication import take_page
@@ -32,6 +37,7 @@ from tieline.exchange.runs import take_report
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
 from tieline.exchange.topologies import change_links, change_topology, read_topology
+from tieline.exchange.transfers import cancel_transfer, order_transfer
 from tieline.exchange.view import View
 from tieline.ports import Ids
 
@@ -78,6 +84,16 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.ChangeTopology: change_topology,
     ask.ChangeLinks: change_links,
     ask.ReadTopology: read_topology,
+    book.OrderTransfer: order_transfer,
+    book.CancelTransfer: cancel_transfer,
+    book.LookAtCalendar: look_at_calendar,
+    book.BookNight: book_night,
+    book.OrderCircuit: order_circuit,
+    book.ResizeCircuit: resize_circuit,
+    book.CancelCircuit: cancel_circuit,
+    book.ReadCalendar: read_calendar,
+    book.ChangeTariff: change_tariff,
+    book.TakeReceipt: take_receipt,
     ask.Tick: tick,
 }
 

@@ -22,9 +22,10 @@ import msgspec
 from tieline.exchange.keys import ExchangeKeys
 from tieline.market import charge_of, unit_seconds_of, usage_of
 from tieline.model.error import TielineError
-from tieline.model.job import Run, Usage
+from tieline.model.job import Carried, Run, Usage
 from tieline.model.peer import ANSWER, CLAIM, METER, MeterReading, Origin, UsageAnswer, UsageClaim
 from tieline.model.reason import Reason
+from tieline.network.tariff import transfer_charge
 from tieline.registry import open_statement, sign_statement, verify_statement
 
 replace = msgspec.structs.replace
@@ -210,17 +211,29 @@ def _difference(terms: Terms, run: Run, claim: UsageClaim) -> Reason | None:
 
 
 def adds_up(line: UsageClaim | Usage) -> bool:
-    """Whether seconds, price, charge and remainder follow from each other by the rules of `market.rating`."""
+    """Whether seconds, price, charge and remainder follow from each other by the rules of `market.rating`.
+
+    A transfer is charged by its bytes; the seconds of a circuit have factors and may be more than went by.
+    """
+    if isinstance(line, Usage) and line.carried is not None:
+        return _bytes_add_up(line, line.carried)
     numbers = (
         line.duration_ms, line.unit_seconds, line.unit_count, line.price_micro_cny_per_unit_hour, line.charge_micro_cny,
     )  # fmt: skip
     if min(numbers) < 0 or max(numbers) > MOST:
         return False
     charge = charge_of(line.unit_seconds, line.price_micro_cny_per_unit_hour)
-    return line.unit_seconds <= unit_seconds_of(line.unit_count, line.duration_ms) and (
+    is_circuit = isinstance(line, Usage) and line.unit == "circuit"
+    return (is_circuit or line.unit_seconds <= unit_seconds_of(line.unit_count, line.duration_ms)) and (
         charge.charge_micro_cny,
         charge.remainder,
     ) == (line.charge_micro_cny, line.remainder)
+
+
+def _bytes_add_up(line: Usage, carried: Carried) -> bool:
+    numbers = (carried.late_bytes, carried.late_permille, carried.price_micro_cny)
+    is_sound = min(numbers) >= 0 and carried.size_bytes > 0 and carried.late_bytes <= carried.moved_bytes
+    return is_sound and (transfer_charge(carried), 0) == (line.charge_micro_cny, line.remainder)
 
 
 def _answer(terms: Terms, receipt: str, claim: UsageClaim | None, line: Usage, why: Reason | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tieline.exchange.branches import branches_due
+from tieline.exchange.calendar import bookings_due
 from tieline.exchange.commands import Decision, Tick
 from tieline.exchange.hosting import guests_due
 from tieline.exchange.jobs import end_job
@@ -34,6 +35,7 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
     events.extend(_deadlines(view, now_ms, ended))
     events.extend(guests_due(view, ended, now_ms, ids))
     events.extend(expired_quotes(view, now_ms))
+    events.extend(bookings_due(view, now_ms))
     return Decision(tuple(events))
 
 

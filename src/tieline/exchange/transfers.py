@@ -2,15 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from tieline.exchange.bookings import (
+    MOST_TRANSFERS,
+    CancelTransfer,
+    OrderTransfer,
+    booking_project,
+    calendar_of,
+    check_label,
+    check_money,
+    live_transfer,
+    refused,
+)
+from tieline.exchange.commands import Decision
+from tieline.exchange.permission import allow, no_such
 from tieline.exchange.view import View
+from tieline.model.booking_api import TransferView
 from tieline.model.circuit import Circuit
+from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, Events, TransferChanged
+from tieline.model.party import Actor, Role
 from tieline.model.topology import Topology
-from tieline.model.transfer import Transfer, TransferState
+from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
+from tieline.ports import Ids
 
 replace = msgspec.structs.replace
+
+
+def order_transfer(view: View, command: OrderTransfer, now_ms: int, ids: Ids) -> Decision:
+    """Admit an order whole, at a price, or refuse it with the bound that stands in its way."""
+    actor = command.actor
+    allow(actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="order transfers")
+    project = booking_project(view, actor, command.project)
+    check_job(view, actor, command.order)
+    events, made = booked_for(view, command.order, actor.name, now_ms, ids, project=project)
+    moved = tuple(event.transfer.id for event in events[1:])
+    reply = TransferView(transfer=made, moved=moved, is_dry_run=command.is_dry_run)
+    return Decision(() if command.is_dry_run else tuple(events), reply)
+
+
+def booked_for(
+    view: View, order: TransferOrder, user: str, now_ms: int, ids: Ids, *, project: str = ""
+) -> tuple[list[TransferChanged], Transfer]:
+    """The booking of an order, its own event first. Raises TielineError `not_admitted` with counted reasons."""
+    from tieline.network.admit import Refused, admitted
+    from tieline.network.tariff import transfer_price
+
+    check_label(order.label)
+    calendar, tariff = calendar_of(view, now_ms), view.network.tariff
+    if len(view.network.transfers) >= MOST_TRANSFERS:
+        raise TielineError("overloaded", f"{MOST_TRANSFERS:,} transfers are live")
+
+    def price_of(asked: TransferOrder, segments: Sequence[Segment]) -> int:
+        return transfer_price(tariff, calendar.wires, asked, segments)
+
+    answer = admitted(
+        calendar, order, name=ids.new("transfer"), user=user, now_ms=now_ms, price_of=price_of, project=project
+    )
+    if isinstance(answer, Refused):
+        raise refused(answer.reasons)
+    made = replace(answer.transfer, late_permille=tariff.late_permille)
+    check_money(view, project, made.price_micro_cny)
+    why = f"laid elsewhere for {made.id}"
+    moved = [TransferChanged(transfer=each, why=why) for each in answer.moved]
+    return [TransferChanged(transfer=made, why=f"ordered by {user}"), *moved], made
+
+
+def check_job(view: View, actor: Actor, order: TransferOrder) -> None:
+    """Nobody brings data to a job of somebody else."""
+    if not order.job:
+        return
+    row = view.jobs.rows.get(order.job)
+    if row is None or (row.user != actor.name and not actor.has(Role.ADMIN)):
+        raise no_such("live job", order.job)
+
+
+def cancel_transfer(view: View, command: CancelTransfer, now_ms: int, ids: Ids) -> Decision:
+    """Give its room back; what arrived stays charged."""
+    allow(command.actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="cancel transfers")
+    found = live_transfer(view, command.actor, command.transfer)
+    ended = replace(found, state=TransferState.CANCELLED, changed_ms=now_ms)
+    return Decision((TransferChanged(transfer=ended, why=f"cancelled by {command.actor.name}"),), ended)
+
+
+# -- when the network changes -----------------------------------------------------------------------------------------
 
 
 def healed_events(view: View, now_ms: int, standing: Topology | None = None) -> list[Events]:

@@ -53,7 +53,7 @@ def _sum(party: str, lines: list[BillLine]) -> BillSum:
         party=party,
         run_count=len(lines),
         accelerator_seconds=sum(line.unit_seconds for line in lines if line.unit == "accelerator"),
-        core_seconds=sum(line.unit_seconds for line in lines if line.unit != "accelerator"),
+        core_seconds=sum(line.unit_seconds for line in lines if line.unit == "core"),
         charge_micro_cny=sum(line.charge_micro_cny for line in lines),
         remainder=sum(line.remainder for line in lines),
         disputed_micro_cny=sum(line.disputed_micro_cny for line in lines),
@@ -77,4 +77,5 @@ def _line(usage: Usage) -> BillLine:
         via=usage.via,
         origin=usage.origin,
         disputed_micro_cny=usage.disputed_micro_cny + usage.given_disputed_micro_cny,
+        carried=usage.carried,
     )

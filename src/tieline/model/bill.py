@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from tieline.model.job import Carried
+
 
 class BillLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run's usage, rated: ``charge_micro_cny x 3600 + remainder == unit_seconds x price`` (micro-yuan-seconds)."""
@@ -17,7 +19,7 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str
     owner: str
     pool: str
-    unit: str  # accelerator or core
+    unit: str  # accelerator, core, circuit or transfer
     unit_seconds: int
     price_micro_cny_per_unit_hour: int
     charge_micro_cny: int
@@ -26,6 +28,7 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_ms: int = 0
     via: str = ""  # the exchange behind which it ran
     origin: str = ""  # the exchange whose user it was
+    carried: Carried | None = None  # of a transfer: it is charged by its bytes
     disputed_micro_cny: int = 0  # claimed by `via` beyond the charge, or of the charge not accepted by `origin`
 
 

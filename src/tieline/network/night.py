@@ -14,6 +14,7 @@ is at least the optimum (weak duality). Bounded by ``rounds`` of dropping. Bytes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -21,13 +22,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tieline.model.transfer import TransferOrder
+from tieline.model.transfer import Segment, TransferOrder
 from tieline.network.admit import impossible, span_of
 from tieline.network.calendar import Calendar
 from tieline.network.fill import Room, filled, undone
 from tieline.network.graph import Floats, trees_of
 from tieline.network.master import Programme, Solved, repaired, solved
-from tieline.network.slots import BITS_MS, Longs, Piece
+from tieline.network.slots import BITS_MS, Longs, Piece, segments_of
 from tieline.network.ways import Path
 
 FEW: Final = 8  # paths of an order
@@ -48,6 +49,13 @@ class Night(NamedTuple):
     carried_bytes: int
     bound_bytes: float  # no schedule whatever carries more in time, not even parts of orders
     programmes: int  # that were solved
+
+
+class Planned(NamedTuple):
+    """A schedule as segments, by the order's place."""
+
+    segments: dict[int, tuple[Segment, ...]]
+    bound_bytes: int  # no schedule whatever carries more in time
 
 
 class _Case(NamedTuple):
@@ -83,6 +91,35 @@ def planned(
     kept = pieces if is_partial else {each: pieces[each] for each in whole}
     carried = sum(orders[each].size_bytes - max(0, left[each]) for each in kept)
     return Night(kept, whole, carried, bound, count)
+
+
+def planned_segments(
+    calendar: Calendar, orders: Sequence[TransferOrder], now_ms: int, *, is_partial: bool = False
+) -> Planned:
+    """`planned` from the first slot that has not begun, so that it can be booked when the planning is done."""
+    grid = calendar.grid
+    from_ms = grid.whole_from(now_ms) * grid.slot_ms
+    night = planned(calendar, orders, from_ms, is_partial=is_partial)
+    made = {}
+    for at, pieces in night.pieces.items():
+        span = span_of(calendar, orders[at], from_ms)
+        made[at] = segments_of(calendar.wires, grid, joined(pieces), *span)
+    return Planned({at: each for at, each in made.items() if each}, math.ceil(night.bound_bytes))
+
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces of one path as one, so that slots of one rate become one segment."""
+    by_path: dict[tuple[int, ...], list[Piece]] = {}
+    for piece in pieces:
+        by_path.setdefault(tuple(piece.arcs.tolist()), []).append(piece)
+    made = []
+    for mine in by_path.values():
+        low, high = min(each.low for each in mine), max(each.low + len(each.rates) for each in mine)
+        rates = np.zeros(high - low, dtype=np.int64)
+        for each in mine:
+            rates[each.low - low : each.low - low + len(each.rates)] += each.rates
+        made.append(Piece(mine[0].arcs, low, rates))
+    return made
 
 
 def _fuller(

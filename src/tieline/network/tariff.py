@@ -46,9 +46,12 @@ def transfer_price(tariff: Tariff, wires: Wires, order: TransferOrder, segments:
             tariff.hours, tariff.utc_offset_s, kind, segment.from_ms, segment.until_ms
         ):
             total += segment.rate_bps * (end_ms - begin_ms) * unit * permille
-        booked += segment.size_bytes
+        booked += segment.rate_bps * (segment.until_ms - segment.from_ms)
+    asked = order.size_bytes * 8_000
+    if booked > asked:  # whole rates carry a little more than was asked
+        total = total * asked // booked
     if not order.deadline_ms:
-        total += max(0, order.size_bytes - booked) * 8_000 * plain * WHOLE
+        total += max(0, asked - booked) * plain * WHOLE
     return -(-total // (8_000 * GB * WHOLE))
 
 
