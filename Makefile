@@ -4,6 +4,7 @@ PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
+JOBS ?= 2
 PIN := --universal --generate-hashes --python-version 3.11 --no-header --quiet
 
 .PHONY: help demo federation test check bench format pin clean
@@ -39,8 +40,8 @@ demo: .venv/.demo  ## one exchange, four owners, real jobs, a lost site, one bil
 federation: .venv/.demo  ## four exchanges, six sites, a cut, bills and logs of both sides
 	@$(BIN)/python examples/federation/run.py $(ARGS)
 
-test: .venv/.dev  ## every test; ARGS="-k name" narrows
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/.dev  ## every test, two files at a time; ARGS="-k name" narrows, JOBS=0 takes one after the other
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/.dev  ## ruff, mypy --strict, the layers
 	@$(BIN)/ruff check .
