@@ -264,8 +264,17 @@ class FakeArchive:
         return [each for each in held if not kinds or each.id.split("/")[1] in kinds]
 
 
+class Transit(NamedTuple):
+    """What it takes to bring bytes from one site to another, from now on."""
+
+    time_us: int  # until the last byte is there
+    price_micro_cny: int = 0
+    rate_bps: int = 0  # the highest of the way
+    links: tuple[str, ...] = ()  # of the path that carries most; none where no topology is known
+
+
 class Distances(Protocol):
-    """What the network work will fill: how long bytes take between two sites."""
+    """How long bytes take between two sites."""
 
     def rtt_us(self, source: str, target: str) -> int | None:
         """Round trip; None is unknown."""
@@ -273,9 +282,18 @@ class Distances(Protocol):
     def rate_bps(self, source: str, target: str) -> int | None:
         """Available rate; None is unknown."""
 
+    def most_bps(self, source: str, target: str) -> int | None:
+        """What no transfer between them exceeds, whatever is booked; None is unknown. Asked for many sites at once."""
+        return self.rate_bps(source, target)
+
+    def transit(self, source: str, target: str, size_bytes: int, now_ms: int) -> Transit | None:  # noqa: ARG002
+        """What it takes in what nobody else has booked; None is unknown. Never quicker than `most_bps` says."""
+        rate = self.rate_bps(source, target)
+        return Transit(-(-size_bytes * 8_000_000 // rate), rate_bps=rate) if rate else None
+
 
 @dataclass(frozen=True)
-class ConstantDistances:
+class ConstantDistances(Distances):
     """The assumption of today's launchers: one rate between every pair, no latency known. Declared, not measured."""
 
     constant_bps: int = 10_000_000_000

@@ -52,6 +52,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     branches: tuple[BranchAnswer, ...] = ()  # one for each active peer
 
 
+class PlannedTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one dataset would be brought to a candidate's site."""
+
+    data: str
+    source: str  # the copy that is there first: a site
+    size_bytes: int
+    time_us: int  # until the last byte is there, if it were booked now
+    rate_bps: int = 0
+    rtt_us: int | None = None  # None: unknown
+    links: tuple[str, ...] = ()  # of the path that carries most; none: no topology is known, the rate is assumed
+    price_micro_cny: int = 0
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One pool that fits one alternative of a task."""
 
@@ -67,6 +80,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_micro_cny_per_hour: int = 0
     data_us: int = 0  # time to move the data there
     data_cost_micro_cny: int = 0
+    transfers: tuple[PlannedTransfer, ...] = ()
     network: str = ""
     sandbox: str = ""
     evidence: str = "declared"

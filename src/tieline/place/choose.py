@@ -166,6 +166,10 @@ class Choosing:
         """Where a demand goes for which room was kept, whatever was refused to others of its shape; None: nowhere."""
         return self._place(demand)
 
+    def unsettle(self) -> None:
+        """Something was booked of the network: how long data takes is asked anew."""
+        self._scene.unsettle()
+
     def _place(self, demand: Demand) -> Placement | None:
         found = search(self._scene, demand)
         if found is None:
@@ -255,7 +259,7 @@ def _best_admitted(asking: Asking, rows: Rows) -> Best | None:
         if not len(rows):
             return None
         one = best(asking, rows)
-        if asking.admits(policies.of(one.row)) is True:
+        if one is None or asking.admits(policies.of(one.row)) is True:
             return one
         rows = rows[policies.codes[rows] != policies.codes[one.row]]
     rows = rows[policies.test(rows, lambda policy: asking.admits(policy) is True)]

@@ -18,7 +18,7 @@ from tieline.place.demand import Demand
 from tieline.place.pipeline import FIRST_PASSING, LASTING, Funnel, fitting, funnel, furthest, nearest, reasons_of
 from tieline.place.pools import Pools
 from tieline.place.scene import Asking, Scene
-from tieline.place.score import candidate, costs, left
+from tieline.place.score import MOST_SETTLED, candidate, costs, left
 from tieline.place.terms import Terms
 from tieline.ports import Distances
 
@@ -49,7 +49,7 @@ def plan(
     scene = Scene(pools, distances, now_ms, terms)
     scene.hold_back(held_back or {})
     askings = [Asking(scene, demand, need) for need in demand.needs]
-    funnels = [funnel(asking, pools.live) for asking in askings]
+    funnels = [_settled(asking, limit) for asking in askings]
     losses = furthest(funnels, pools.table.capacity)
     ranked = _ranked(demand, funnels)
     shown = tuple(
@@ -83,6 +83,18 @@ def is_possible(demand: Demand, pools: Pools, distances: Distances, *, now_ms: i
             if len(fitting(asking, rows[start : start + STRIDE], steps)):
                 return True
     return False
+
+
+def _settled(asking: Asking, limit: int) -> Funnel:
+    """The funnel of one alternative, once it is known of the first ``limit`` what bringing the data really takes."""
+    rows = asking.pools.live
+    for _ in range(MOST_SETTLED if asking.is_moving else 0):
+        found = funnel(asking, rows).fitting
+        score = costs(asking, found).hourly_micro_cny
+        first = found[np.lexsort((asking.pools.rank[found], left(asking, found), score))][:limit]
+        if not [row for row in first.tolist() if not asking.settle(row)]:
+            break
+    return funnel(asking, rows)
 
 
 def _ranked(demand: Demand, funnels: list[Funnel]) -> _Ranked:

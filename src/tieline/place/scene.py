@@ -18,9 +18,10 @@ from tieline.place.demand import Caller, DataTerm, Demand, Need
 from tieline.place.policy import OwnerPolicy
 from tieline.place.pools import Pools
 from tieline.place.terms import Terms
-from tieline.ports import Distances
+from tieline.ports import Distances, Transit
 
 MOST = 2**62  # numbers saturate here, far from where int64 ends
+MOST_US = 2**53
 FEW = 8
 MOST_COPIES = 32  # of a dataset that are looked at, those at sites that are known here first
 
@@ -31,6 +32,35 @@ class Moves(NamedTuple):
     time_us: Numbers
     is_known: Flags  # False: the rate from every copy is unknown
     size_bytes: Numbers
+    price_micro_cny: Numbers
+
+
+class Trip(NamedTuple):
+    """One dataset's way to a site."""
+
+    data: str
+    source: str
+    size_bytes: int
+    transit: Transit
+
+
+class Settled:
+    """What it really takes to bring some data to the sites for which that was asked; by the codes of sites."""
+
+    def __init__(self, count: int) -> None:
+        self.is_asked: Flags = np.zeros(count, np.bool_)
+        self.is_known: Flags = np.zeros(count, np.bool_)
+        self.time_us: Numbers = np.zeros(count, np.int64)
+        self.price_micro_cny: Numbers = np.zeros(count, np.int64)
+        self.trips: dict[int, tuple[Trip, ...]] = {}
+
+    def put(self, code: int, trips: tuple[Trip, ...] | None) -> None:
+        """Note what was found for a site; None: the data cannot be brought there."""
+        self.is_asked[code] = True
+        self.is_known[code] = trips is not None
+        self.trips[code] = trips or ()
+        self.time_us[code] = min(sum(trip.transit.time_us for trip in trips or ()), MOST_US)
+        self.price_micro_cny[code] = min(sum(trip.transit.price_micro_cny for trip in trips or ()), MOST)
 
 
 class HeldBack(NamedTuple):
@@ -50,6 +80,7 @@ class Scene:
         self.terms = terms or Terms()
         self.held_back: dict[int, HeldBack] = {}
         self._rates: dict[str, NDArray[np.float64]] = {}
+        self._settled: dict[tuple[DataTerm, ...], Settled] = {}
         self._contexts: dict[Caller, Context] = {}
 
     def hold_back(self, pools: Mapping[str, str]) -> None:
@@ -73,7 +104,76 @@ class Scene:
         return context
 
     def moves(self, data: tuple[DataTerm, ...], sites: NDArray[np.int32]) -> Moves:
-        """Bytes and time to bring ``data`` to each of ``sites``, given by their codes."""
+        """Bytes and time to bring ``data`` to each of ``sites``, given by their codes.
+
+        The time is the least that it can take, until `settle` was asked for a site.
+        """
+        least = self._least(data, sites)
+        settled = self._settled.get(data)
+        if settled is None:
+            return least
+        asked = settled.is_asked[sites]
+        return Moves(
+            np.where(asked, settled.time_us[sites], least.time_us),
+            np.where(asked, settled.is_known[sites], least.is_known),
+            least.size_bytes,
+            np.where(asked, settled.price_micro_cny[sites], 0),
+        )
+
+    def settle(self, data: tuple[DataTerm, ...], code: int) -> bool:
+        """Find out what it really takes to bring ``data`` to a site. Whether that was known, or is the least."""
+        settled = self._settled.get(data)
+        if settled is None:
+            settled = self._settled[data] = Settled(len(self.sites))
+        if settled.is_asked[code]:
+            return True
+        least = self._least(data, np.array([code], np.int32))
+        settled.put(code, self._trips(data, code))
+        known, price = bool(settled.is_known[code]), int(settled.price_micro_cny[code])
+        return known and not price and int(settled.time_us[code]) <= int(least.time_us[0])
+
+    def trips(self, data: tuple[DataTerm, ...], code: int) -> tuple[Trip, ...]:
+        """The ways of the data to a site, settled now if they were not."""
+        self.settle(data, code)
+        return self._settled[data].trips[code]
+
+    def unsettle(self) -> None:
+        """Something was booked: what was settled holds no more."""
+        self._settled.clear()
+
+    def _trips(self, data: tuple[DataTerm, ...], code: int) -> tuple[Trip, ...] | None:
+        found: list[Trip] = []
+        target = self.sites[code]
+        for term in data:
+            if not term.sites or not term.size_bytes or target in term.sites:
+                continue
+            one = self._trip(term, code)
+            if one is None:
+                return None
+            found.append(one)
+        return tuple(found)
+
+    def _trip(self, term: DataTerm, code: int) -> Trip | None:
+        """The quickest way from any copy: those that can be quickest are asked first, no more than may win."""
+        site = np.array([code], np.int32)
+        rates = [(-float(self._rate(source, site)[0]), at) for at, source in enumerate(self._sources(term))]
+        best: Trip | None = None
+        for least, at in sorted(rates):
+            if least >= 0 or (best is not None and term.size_bytes * 8e6 / -least >= best.transit.time_us):
+                break
+            source = self._sources(term)[at]
+            transit = self.distances.transit(source, self.sites[code], term.size_bytes, self.now_ms)
+            if transit is not None and (best is None or transit.time_us < best.transit.time_us):
+                best = Trip(term.name, source, term.size_bytes, transit)
+        return best
+
+    def _sources(self, term: DataTerm) -> list[str]:
+        """The copies that are looked at: those at sites that are known here, if any is."""
+        code_of = self.pools.table.texts("site").code
+        here = [site for site in term.sites if code_of(site) > 0]
+        return (here or list(term.sites))[:MOST_COPIES]
+
+    def _least(self, data: tuple[DataTerm, ...], sites: NDArray[np.int32]) -> Moves:
         count = len(sites)
         time = np.zeros(count, np.float64)
         known = np.ones(count, np.bool_)
@@ -82,18 +182,16 @@ class Scene:
         for term in data:
             if not term.sites or not term.size_bytes:
                 continue  # no place or no bytes: nothing that one pool has over another
-            copies = {site: code for site in term.sites if (code := code_of(site)) > 0}
-            here = among(sites, list(copies.values()))
-            sources = list(copies or term.sites)[:MOST_COPIES]
-            rate = np.maximum.reduce([self._rate(site, sites) for site in sources])
+            here = among(sites, [code for site in term.sites if (code := code_of(site)) > 0])
+            rate = np.maximum.reduce([self._rate(site, sites) for site in self._sources(term)])
             known &= here | (rate > 0)
             time += np.where(here, 0.0, np.ceil(term.size_bytes * 8e6 / np.maximum(rate, 1.0)))
             size += np.where(here, 0, term.size_bytes)
         time[~known] = 0.0
-        return Moves(np.minimum(time, float(2**53)).astype(np.int64), known, size)
+        return Moves(np.minimum(time, float(MOST_US)).astype(np.int64), known, size, np.zeros(count, np.int64))
 
     def _rate(self, source: str, sites: NDArray[np.int32]) -> NDArray[np.float64]:
-        """bit/s from ``source`` to each of ``sites``; 0 where it is unknown. Each pair is asked once."""
+        """bit/s from ``source`` to each of ``sites`` at most; 0 where it is unknown. Each pair is asked once."""
         rates = self._rates.get(source)
         if rates is None:
             rates = self._rates[source] = np.full(len(self.sites), -1.0)
@@ -103,7 +201,7 @@ class Scene:
             return found
         names = self.sites
         for code in np.unique(sites[unasked]).tolist():
-            rates[code] = self.distances.rate_bps(source, names[code]) or 0
+            rates[code] = self.distances.most_bps(source, names[code]) or 0
         return rates[sites]
 
     def _readings(self, function: str, point: str, sites: Sequence[str]) -> tuple[Numbers, Flags]:
@@ -165,6 +263,33 @@ class Asking:
     def moves(self, rows: Rows) -> Moves:
         """What it takes to bring the data to the site of each row."""
         return self.scene.moves(self.demand.data, self.pools.table.texts("site").codes[rows])
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether there is data that has a place."""
+        return any(term.sites and term.size_bytes for term in self.demand.data)
+
+    @property
+    def slack_us(self) -> int:
+        """How long the data may take so that the longest run ends before the deadline; there is one."""
+        demand = self.demand
+        return (demand.deadline_ms - self.scene.now_ms) * 1_000 - demand.max_duration_s * 1_000_000
+
+    def settle(self, row: int) -> bool:
+        """Find out what it really takes to bring the data to a row's site. Whether that was known, or is the least."""
+        return self.scene.settle(self.demand.data, int(self.pools.table.texts("site").codes[row]))
+
+    def trips(self, row: int) -> tuple[Trip, ...]:
+        """The ways of the data to a row's site."""
+        return self.scene.trips(self.demand.data, int(self.pools.table.texts("site").codes[row]))
+
+    def reached(self, rows: Rows) -> Rows:
+        """Those of ``rows`` to which the data can be brought in time, as far as that is settled."""
+        moves = self.moves(rows)
+        kept = moves.is_known
+        if self.demand.deadline_ms:
+            kept = kept & (moves.time_us <= self.slack_us)
+        return rows[kept]
 
     def admits(self, policy: OwnerPolicy) -> bool | None:
         """Whether an owner's policy admits this; None: it cannot be known. Each policy is asked once."""

@@ -4,12 +4,14 @@ The score of a pool is money per hour of work (micro-yuan), and the lowest wins:
 
     hourly   = price x units                                    what the owner charges
     waiting  = data time x (hourly + hour_micro_cny)            the units stand booked and the asker waits meanwhile
-    carriage = bytes moved x transfer_micro_cny_per_gb          what carrying them costs
+    carriage = bytes moved x transfer_micro_cny_per_gb          what carrying them costs, and
+               + price of the transfers by the tariff           what the network's operator asks
     score    = hourly + (waiting + carriage) / expected hours   spread over the work that follows
 
 Expected hours are the task's ``max_duration``, or `expected_s` where it states none: so data that takes an hour to come
-weighs little before a week of work and much before a minute of it. Data time is bytes over the rate of the best
-source, one dataset after another, and 0 where a copy is at the site.
+weighs little before a week of work and much before a minute of it. Data time is when the last byte would be there if
+its transfer were booked now (where no topology is known: bytes over the rate) from the best source, one dataset after
+another, and 0 where a copy is at the site.
 """
 
 from __future__ import annotations

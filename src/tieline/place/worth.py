@@ -93,7 +93,7 @@ class Deadline(Step):
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """In time."""
-        return asking.moves(rows).time_us <= self._slack_us(asking)
+        return asking.moves(rows).time_us <= asking.slack_us
 
     def explain(self, asking: Asking, rows: Rows) -> list[Reason]:
         """By how much the earliest would be late."""
@@ -106,11 +106,7 @@ class Deadline(Step):
         return Relaxation(term="deadline", asked="as stated", needed=f"{show_duration(late)} later", admits=admits)
 
     def _late_us(self, asking: Asking, rows: Rows) -> int:
-        return int(asking.moves(rows).time_us.min()) - self._slack_us(asking)
-
-    def _slack_us(self, asking: Asking) -> int:
-        demand = asking.demand
-        return (demand.deadline_ms - asking.scene.now_ms) * 1_000 - demand.max_duration_s * 1_000_000
+        return int(asking.moves(rows).time_us.min()) - asking.slack_us
 
 
 class Where(Step):
@@ -172,7 +168,7 @@ class DataRate(Step):
 
     def asked(self, asking: Asking) -> bool:
         """Whether there is data that has a place."""
-        return any(term.sites and term.size_bytes for term in asking.demand.data)
+        return asking.is_moving
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
         """Where the rate is known, or a copy is."""
