@@ -29,6 +29,7 @@ TAGS: dict[str, str] = {
     "projects": "who shares a budget and a share of the cards",
     "money": "what was used and what it costs",
     "log": "everything that happened, hash-chained",
+    "network": "the wide area: what it is made of, what of it carries now, what is booked of it",
     "sites": "who joined, and on which terms",
     "tokens": "who may call",
     "blobs": "bytes by their sha256",

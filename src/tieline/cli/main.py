@@ -40,6 +40,8 @@ COMMANDS: Table = {
     "exchange": ("tieline.cli.exchange:exchange", "exchange"),
     "id": ("tieline.cli.record:record", "id"),
     "project": ("tieline.cli.project:project", "project"),
+    "network": ("tieline.cli.network:network", "network"),
+    "transfer": ("tieline.cli.transfer:transfer", "transfer"),
     "token": ("tieline.cli.token:token", "token"),
     "events": ("tieline.cli.events:events", "events"),
     "audit": ("tieline.cli.audit:audit", "audit"),
@@ -47,6 +49,7 @@ COMMANDS: Table = {
     "demo": ("tieline.cli.demo:demo", "demo"),
     "check": ("tieline.cli.check:check", "check"),
     "sim": ("tieline.cli.sim:sim", "sim"),
+    "lab": ("tieline.cli.lab:lab", "lab"),
     "exchange-process": ("tieline.cli.serve:exchange_process", ""),
     "site-process": ("tieline.cli.serve:site_process", ""),
 }

@@ -48,6 +48,10 @@ NETWORK_WORDS: dict[str, tuple[str, str]] = {
     "plan_cut": ("after the cut of {links}: {kept} carried untouched, {refilled} after the first repair, {replanned} by the new plan", "断开 {links} 后：未受影响 {kept}，首次修复后 {refilled}，重新规划后 {replanned}"),
     "plan_steps": ("the new plan is reached in {steps} steps, none of which overloads a link; at least {least} is carried meanwhile", "分 {steps} 步切换到新方案，任何一步都不使链路过载；期间至少承载 {least}"),
     "plan_pinned": ("demands that may not be split move one by one, make before break", "不可拆分的需求逐个迁移，先建后断"),
+    "no_such_file": ("there is no file `{file}`", "没有文件 `{file}`"),
+    "class_protected": ("protected", "保护"),
+    "class_deadline": ("deadline", "限时"),
+    "class_best_effort": ("best effort", "尽力而为"),
     "state_up": ("up", "正常"),
     "state_cut": ("down", "断开"),
 }  # fmt: skip

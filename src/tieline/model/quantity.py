@@ -110,6 +110,14 @@ def show_size(size: int) -> str:
     return f"{size} B"
 
 
+def show_rate(bps: int) -> str:
+    """2500000000 -> ``2.5 Gbit/s``."""
+    for unit, factor in (("Tbit/s", 10**12), ("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if bps >= factor:
+            return f"{bps / factor:.2f}".rstrip("0").rstrip(".") + f" {unit}"
+    return f"{bps} bit/s"
+
+
 def show_duration(us: int) -> str:
     """1500 -> ``1.5 ms``; 5400000000 -> ``1 h 30 min``."""
     if us < 1_000:

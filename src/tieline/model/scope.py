@@ -40,8 +40,14 @@ SCOPES: dict[str, Scope] = {
     "read:network": Scope(
         (*_PEOPLE, Role.OPERATOR), False, "see the network and what is booked of it", "查看网络与预留"
     ),
+    "book": Scope(
+        (*_PAYERS, Role.OPERATOR),
+        False,
+        "order, change and cancel transfers and circuits",
+        "预订、变更和取消传输与专线",
+    ),
     "change:network": Scope(_OPERATORS, False, "change the topology, cut links", "变更拓扑，断开链路"),
     "read:event": Scope(_PEOPLE, False, "read the event log", "读取事件日志"),
-    "read:situation": Scope((*_PEOPLE, Role.REGULATOR), False, "see the situation in sums", "查看总体态势"),
+    "read:situation": Scope((*_NETWORK, Role.REGULATOR), False, "see the situation in sums", "查看总体态势"),
     "audit": Scope(_READERS, False, "verify the event log and read metrics", "核验事件日志，读取指标"),
 }

@@ -54,7 +54,7 @@ def test_the_holder_acts_in_the_givers_name_with_the_named_scopes_only(busy):
 
 
 def test_every_operation_asks_for_its_scope_and_what_has_none_is_closed(busy):
-    everybody = (Role.ADMIN, Role.OWNER, Role.USER, Role.AUDITOR)
+    everybody = (Role.ADMIN, Role.OWNER, Role.OPERATOR, Role.USER, Role.AUDITOR)
     client = busy.bearer(busy.token("all", *everybody, owner="lab7"))
     scopes = [scope for scope in SCOPES if scope != BETWEEN_EXCHANGES]
     whole, _ = delegated(busy, client, *scopes)

@@ -1,0 +1,131 @@
+"""`tieline network`: topologies in and out, what is wrong with a file, plans, cuts."""
+
+import json
+
+import pytest
+from api_world import ADMIN
+
+from tieline.model.party import Role
+
+RING = """\
+name: ring
+nodes:
+  - {name: east, site: cn.demo.lab7/site/gz1}
+  - {name: north}
+  - {name: west}
+  - {name: south}
+links:
+  - {name: e-n, a: east, b: north, capacity: 10Gbit/s, delay: 1ms, owner: cn.a}
+  - {name: n-w, a: north, b: west, capacity: 10Gbit/s, delay: 1ms}
+  - {name: w-s, a: west, b: south, capacity: 4Gbit/s, delay: 2ms, price_per_gb: 0.02}
+  - {name: s-e, a: south, b: east, capacity: 4Gbit/s, capacity_back: 2Gbit/s, delay: 2ms}
+"""
+DEMANDS = """\
+demands:
+  - {from: cn.demo.lab7/site/gz1, to: west, rate: 6Gbit/s, class: protected, latency: 2ms, name: line}
+  - {from: east, to: west, rate: 8Gbit/s}
+  - {from: west, to: east, rate: 3Gbit/s, weight: 2}
+classes:
+  protected: {split: no}
+  best_effort: {fair: yes}
+"""
+
+
+def data(done):
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def operator(exchange, call):
+    call("login", exchange.url, "--token", ADMIN, "--name", "admin")
+    call("login", exchange.url, "--token", exchange.token("owen", Role.OPERATOR), "--name", "owen")
+    return lambda *args, **more: call("-x", "owen", *args, **more)
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "ring.yaml").write_text(RING)
+    (tmp_path / "demands.yaml").write_text(DEMANDS)
+    return tmp_path
+
+
+def test_a_topology_goes_in_is_planned_over_cut_and_comes_out_in_each_form(operator, files):
+    made = operator("network", "import", files / "ring.yaml", "--why", "first")
+    assert made.exit_code == 0, made.stderr
+    assert made.stderr.startswith("ring: 4 nodes, 4 links, 0 down\nhint: tieline network show\n")
+    shown = operator("network", "show").stdout.splitlines()
+    assert shown[3] == "s-e\tsouth - east\t4 Gbit/s / 2 Gbit/s\t2 ms\t-\tup\tdeclared"
+    plan = data(operator("network", "plan", "--demands", files / "demands.yaml", "--json"))
+    assert [each["carried_bps"] for each in plan["demands"]] == [6 * 10**9, 6 * 10**9, 3 * 10**9]
+    (path,) = plan["demands"][0]["paths"]
+    assert (path["links"], path["delay_us"], path["rate_bps"]) == (["e-n", "n-w"], 2_000, 6 * 10**9)
+    cut = operator("network", "cut", "e-n", "--why", "a digger")
+    assert (cut.exit_code, cut.stderr) == (0, "ring: 4 nodes, 4 links, 1 down\n")
+    assert "e-n\teast - north\t10 Gbit/s\t1 ms\tcn.a\tdown\tdeclared" in operator("network", "show").stdout
+    less = data(operator("network", "plan", "--demands", files / "demands.yaml", "--json"))
+    assert [each["carried_bps"] for each in less["demands"]] == [0, 2 * 10**9, 3 * 10**9]
+    assert data(operator("network", "restore", "e-n", "--json"))["down"] == []
+    for form in ("tieline", "graphml", "rfc8345"):
+        written = operator("network", "show", "--as", form).stdout
+        (files / f"out.{form}").write_text(written)
+        again = operator("network", "import", files / f"out.{form}", "--json")
+        assert data(again)["link_count"] == 4
+        assert operator("network", "show", "--json").stdout == operator("network", "show", "--json").stdout
+    topology = data(operator("network", "show", "--json"))["topology"]
+    assert (topology["name"], topology["links"][2]["price_micro_cny_per_gb"]) == ("ring", 20_000)
+    refused = operator("network", "show", "--as", "sndlib")
+    assert refused.exit_code == 2  # it has no word for two capacities of one link
+
+
+def test_a_plan_of_a_file_says_what_a_cut_does(call, files):
+    done = call("network", "plan", "--demands", files / "demands.yaml", "--topology", files / "ring.yaml",
+                "--cut", "e-n", "--json")  # fmt: skip
+    cut = data(done)["cut"]
+    assert (cut["untouched_bps"], cut["refilled_bps"], cut["replanned_bps"]) == (2 * 10**9, 5 * 10**9, 5 * 10**9)
+    told = call(
+        "network", "plan", "--demands", files / "demands.yaml", "--topology", files / "ring.yaml", "--cut", "e-n"
+    )
+    assert "after the cut of e-n: 2 Gbit/s carried untouched, 5 Gbit/s after the first repair" in told.stderr
+    assert "demands that may not be split move one by one" in told.stderr
+    assert "line\tprotected\t6 Gbit/s\t6 Gbit/s\t6 Gbit/s east > north > west\n" in told.stdout
+    zh = call("--lang", "zh", "network", "plan", "--demands", "-", "--topology", files / "ring.yaml", text=DEMANDS)
+    assert "尽力而为：承载 9 Gbit/s" in zh.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (RING, 0, "ring is sound: 4 nodes, 4 links"),
+        (RING.replace("b: west", "b: north"), 1, "fault\tself_loop"),
+        (RING[: RING.index("  - {name: s-e")], 0, "weak\tbridge\ta cut of link `e-n` alone splits the network"),
+        (RING.replace("delay: 2ms}", "delay: 2ms, speed: 4}"), 2, "at `links[3]`: object contains unknown field"),
+        (RING.replace("4Gbit/s, cap", "4Gbit/s, capacity_bps: 3, cap"), 2, "says the same as `capacity_bps`"),
+        (RING.replace("10Gbit/s, delay: 1ms, o", "-1Gbit/s, delay: 1ms, o"), 2, "`-1Gbit/s` is not a number"),
+        (RING.replace("10Gbit/s, delay: 1ms, o", "inf, delay: 1ms, o"), 2, "`inf` is not a number"),
+        ("nodes: [a", 2, "not closed"),
+        ("- 1", 2, "is no topology"),
+        ("nodes: &a [*a]", 2, "names no anchor"),
+        ("<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b 'c'>]><graphml/>", 2, "document type"),
+        ('{"nodes": ' + "[" * 100_000, 2, "is not JSON"),
+        ("", 2, "holds 0 documents"),
+    ],
+)
+def test_check_says_what_is_wrong_or_weak_and_touches_nothing(call, tmp_path, text, code, said):
+    (tmp_path / "it.yaml").write_text(text)
+    done = call("network", "check", tmp_path / "it.yaml")
+    assert done.exit_code == code, done.output
+    assert said in done.output
+
+
+def test_a_user_may_look_and_plan_and_not_change(exchange, operator, call, files):
+    operator("network", "import", files / "ring.yaml")
+    call("login", exchange.url, "--token", exchange.token("ann", Role.USER), "--name", "ann")
+    for words in (("import", files / "ring.yaml"), ("cut", "e-n"), ("restore", "e-n")):
+        done = call("-x", "ann", "network", *words)
+        assert (done.exit_code, "needs the role admin or operator" in done.stderr or "role" in done.stderr) == (4, True)
+    assert call("-x", "ann", "network", "plan", "--demands", files / "demands.yaml").exit_code == 0
+    wrong = call("-x", "ann", "network", "plan", "--demands", "-", text="demands: [{from: a, to: east, rate: 1bps}]")
+    assert (wrong.exit_code, "`a` is no node of `ring` and no site at one" in wrong.stderr) == (2, True)
+    missing = call("-x", "ann", "network", "plan", "--demands", files / "none.yaml")
+    assert missing.exit_code == 2
