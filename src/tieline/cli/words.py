@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from tieline.cli.move_words import MOVE_WORDS
 from tieline.cli.network_words import NETWORK_WORDS
 from tieline.cli.terms import TERMS
 
@@ -513,4 +514,5 @@ WORDS: dict[str, tuple[str, str]] = {
     "check_skew": ("clock skew", "时钟偏差"),
     **TERMS,
     **NETWORK_WORDS,
+    **MOVE_WORDS,
 }  # fmt: skip

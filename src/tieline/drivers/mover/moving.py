@@ -124,7 +124,7 @@ class _Work:
             looks.cancel()
             await asyncio.gather(looks, return_exceptions=True)
         ended_s = now()
-        self.told(meter.look(ended_s, self.done_bytes))
+        self.told(meter.look(ended_s, self.done_bytes, self.done_bytes))
         return Moved(
             source=self.source.name,
             target=self.target.name,
@@ -361,7 +361,7 @@ class _Work:
         while True:
             await asyncio.sleep(LOOK_S)
             flying = sum(count for index, count in self.flying.items() if index not in self.kept)
-            self.told(meter.look(now(), self.done_bytes + flying))
+            self.told(meter.look(now(), self.done_bytes + flying, self.done_bytes))
 
     def _size(self, index: int) -> int:
         start, end = self.division.span(index)

@@ -148,14 +148,35 @@ def steady_clock() -> Callable[[], float]:
     return lambda: epoch_s + time.monotonic() - began_s
 
 
+def relaid(lanes: Sequence[Lane], segments: Sequence[Segment]) -> int:
+    """Give lanes the schedules of a booking that was laid anew; how many of its paths no lane is left for.
+
+    A lane whose path is gone takes over a new one; it is bound to nothing then.
+    """
+    paths = _by_path(segments)
+    gone = [lane for lane in lanes if lane.path not in paths]
+    fresh = [path for path in paths if all(lane.path != path for lane in lanes)]
+    for lane, path in zip(gone, fresh, strict=False):
+        lane.path, lane.source_address, lane.mark = path, "", 0
+    for lane in lanes:
+        lane.schedule = Schedule.booked(paths.get(lane.path, ()))
+    return max(0, len(fresh) - len(gone))
+
+
+def _by_path(segments: Sequence[Segment]) -> dict[tuple[str, ...], list[Segment]]:
+    """Segments by path, in order of first use."""
+    paths: dict[tuple[str, ...], list[Segment]] = {}
+    for segment in sorted(segments, key=lambda each: (each.from_ms, each.path)):
+        paths.setdefault(segment.path, []).append(segment)
+    return paths
+
+
 def lanes_of(segments: Sequence[Segment], addresses: Sequence[str] = (), marks: Sequence[int] = ()) -> tuple[Lane, ...]:
     """A lane for every path of a booking, in order of first use. Addresses and marks are given to them in that order.
 
     Raises TielineError `conflict` for a booking without segments, `invalid_request` for more of either than paths.
     """
-    paths: dict[tuple[str, ...], list[Segment]] = {}
-    for segment in sorted(segments, key=lambda each: (each.from_ms, each.path)):
-        paths.setdefault(segment.path, []).append(segment)
+    paths = _by_path(segments)
     if not paths:
         raise TielineError("conflict", "nothing is booked for this transfer", hints=("tieline calendar",))
     if max(len(addresses), len(marks)) > len(paths):

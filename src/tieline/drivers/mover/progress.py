@@ -14,7 +14,8 @@ class Progress(NamedTuple):
 
     size_bytes: int
     moved_bytes: int  # by this try
-    resumed_bytes: int  # by earlier ones
+    kept_bytes: int  # of these, in whole chunks that are at the target
+    resumed_bytes: int  # by earlier tries
     rate_bps: int  # of the last seconds
     left_s: int | None  # at that rate; None: not known
 
@@ -32,7 +33,7 @@ class Meter:
         self.resumed_bytes = resumed_bytes
         self._looks: deque[tuple[float, int]] = deque([(at_s, 0)], maxlen=MOST_LOOKS)
 
-    def look(self, at_s: float, moved_bytes: int) -> Progress:
+    def look(self, at_s: float, moved_bytes: int, kept_bytes: int) -> Progress:
         """Take a look."""
         self._looks.append((at_s, moved_bytes))
         while len(self._looks) > 2 and at_s - self._looks[0][0] > SPAN_S:
@@ -42,4 +43,4 @@ class Meter:
         rate = int((moved_bytes - before) * 8 / past_s) if past_s > 0 else 0
         left = max(0, self.size_bytes - self.resumed_bytes - moved_bytes)
         left_s = -(-left * 8 // rate) if rate > 0 else (0 if not left else None)
-        return Progress(self.size_bytes, moved_bytes, self.resumed_bytes, max(0, rate), left_s)
+        return Progress(self.size_bytes, moved_bytes, kept_bytes, self.resumed_bytes, max(0, rate), left_s)

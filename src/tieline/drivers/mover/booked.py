@@ -1,0 +1,126 @@
+"""Booked: a move that obeys the calendar, and says what it carried.
+
+Every path of the booking is a lane. While bytes move, a receipt goes to the exchange once in a while, and the booking
+is looked at again: one that was laid elsewhere moves at its new rates, one that was cancelled ends the move. The last
+receipt, with the hash of the whole, comes after everything was verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tieline.drivers.mover.ends import Source, Target
+from tieline.drivers.mover.moving import Moved, Terms, move
+from tieline.drivers.mover.pacing import Lane, lanes_of, relaid, steady_clock
+from tieline.drivers.mover.progress import Progress
+from tieline.model.circuit import Receipt
+from tieline.model.error import TielineError
+from tieline.model.transfer import TRANSFER_ENDED, Transfer
+
+log = logging.getLogger("tieline.mover")
+REPORT_S = 10.0
+SEND_TRIES = 6
+
+
+@dataclass
+class Booking:
+    """How a booking is looked at, and where receipts go. Both raise TielineError."""
+
+    look: Callable[[], Awaitable[Transfer]]
+    send: Callable[[Receipt], Awaitable[object]]
+    addresses: Sequence[str] = ()  # of this machine, one for each path in order of first use
+    marks: Sequence[int] = ()
+    _seq: int = 0
+    _sent_bytes: int = 0
+    _since_ms: int = 0
+    _now_s: Callable[[], float] = field(default_factory=steady_clock)
+
+    async def carry(
+        self, source: Source, target: Target, terms: Terms, told: Callable[[Progress], None] = lambda _: None
+    ) -> Moved:
+        """Move everything at the booked rates. Raises TielineError as `move`; `conflict` once it is cancelled."""
+        first = await self.look()
+        if first.state in TRANSFER_ENDED:
+            raise TielineError("conflict", f"the transfer `{first.id}` is {first.state}")
+        lanes = lanes_of(first.segments, self.addresses, self.marks)
+        bounded = replace(terms, limit_bytes=min(terms.limit_bytes or first.order.size_bytes, first.order.size_bytes))
+        self._seq, self._since_ms = first.seq, self._now_ms()
+        newest: list[Progress] = []
+
+        def hear(progress: Progress) -> None:
+            newest[:] = [progress]
+            told(progress)
+
+        moving = asyncio.create_task(move(source, target, bounded, lanes, hear))
+        watching = asyncio.create_task(self._watch(first, lanes, newest))
+        try:
+            await asyncio.wait({moving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not moving.done():
+                watching.result()  # raises: the booking is no more
+            moved = await moving
+        finally:
+            for task in (moving, watching):
+                task.cancel()
+            await asyncio.gather(moving, watching, return_exceptions=True)
+            if newest and not (moving.done() and not moving.cancelled() and moving.exception() is None):
+                with contextlib.suppress(TielineError):
+                    await self._report(first, newest[0].kept_bytes, lanes)
+        await self._report(first, moved.moved_bytes, lanes, moved)
+        return moved
+
+    async def _watch(self, first: Transfer, lanes: Sequence[Lane], newest: Sequence[Progress]) -> None:
+        """Report and look again, for as long as bytes move. Ends by raising."""
+        segments = first.segments
+        while True:
+            await asyncio.sleep(REPORT_S)
+            try:
+                if newest and newest[0].kept_bytes + newest[0].resumed_bytes < newest[0].size_bytes:
+                    await self._report(first, newest[0].kept_bytes, lanes)
+                now = await self.look()
+            except TielineError as error:
+                if error.code == "not_found":
+                    raise TielineError("conflict", f"the transfer `{first.id}` is booked no more") from None
+                log.warning("the booking cannot be looked at", extra={"transfer": first.id, "code": error.code})
+                continue
+            if now.state in TRANSFER_ENDED:
+                raise TielineError("conflict", f"the transfer `{first.id}` is {now.state}")
+            if now.segments != segments:
+                segments = now.segments
+                left_out = relaid(lanes, segments)
+                log.info("the booking was laid anew", extra={"transfer": first.id, "paths_left_out": left_out})
+
+    async def _report(
+        self, first: Transfer, upto_bytes: int, lanes: Sequence[Lane], moved: Moved | None = None
+    ) -> None:
+        """Send what moved since the last receipt. The last one is sent again until it is taken or refused."""
+        fresh, now_ms = upto_bytes - self._sent_bytes, self._now_ms()
+        if fresh <= 0 and moved is None:
+            return
+        past_ms = max(1, now_ms - self._since_ms)
+        receipt = Receipt(
+            subject=first.id,
+            seq=self._seq + 1,
+            begun_ms=self._since_ms,
+            ended_ms=now_ms,
+            moved_bytes=max(0, fresh),
+            path=lanes[0].path if len(lanes) == 1 else (),
+            goodput_bps=max(0, fresh) * 8_000 // past_ms,
+            sha256="" if moved is None else moved.sha256,
+        )
+        for left in range(SEND_TRIES - 1 if moved is not None else 0, -1, -1):
+            try:
+                await self.send(receipt)
+            except TielineError as error:
+                if not error.transient or not left:
+                    raise
+                await asyncio.sleep(1.0)
+            else:
+                break
+        self._seq, self._sent_bytes, self._since_ms = receipt.seq, upto_bytes, now_ms
+
+    def _now_ms(self) -> int:
+        return int(self._now_s() * 1_000)
