@@ -15,6 +15,8 @@ from litestar.types import ControllerRouterHandler
 from tieline.api import (
     audit,
     blobs,
+    calendar,
+    circuits,
     delegating,
     exchange,
     finding,
@@ -35,6 +37,7 @@ from tieline.api import (
     siteside,
     tokens,
     topology,
+    transfers,
 )
 from tieline.api.answer import GoneError, allow_of, as_refusal, refusal_answer
 from tieline.api.call import Call
@@ -139,6 +142,21 @@ HANDLERS = (
     topology.read_topology,
     topology.change_topology,
     topology.change_links,
+    transfers.order_transfer,
+    transfers.list_transfers,
+    transfers.read_transfer,
+    transfers.cancel_transfer,
+    transfers.book_night,
+    circuits.order_circuit,
+    circuits.list_circuits,
+    circuits.read_circuit,
+    circuits.resize_circuit,
+    circuits.cancel_circuit,
+    circuits.take_receipt,
+    circuits.list_receipts,
+    calendar.read_calendar,
+    calendar.read_tariff,
+    calendar.change_tariff,
     health.read_health,
     health.read_readiness,
     health.read_metrics,

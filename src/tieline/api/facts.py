@@ -1,8 +1,8 @@
 """Facts: whose job it is and who may read which blob, kept so that most questions of visibility need no database.
 
 Who may see an entry of the log: admins and auditors all; everybody the records, which are public statements; an owner
-what concerns its sites; a user its own jobs, runs and quotes; a member of a project its jobs and runs, and the project.
-What a caller may not see does not exist for it.
+what concerns its sites; a user its own jobs, runs, quotes, transfers and circuits; a member of a project its jobs and
+runs, and the project. What a caller may not see does not exist for it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,11 @@ class Facts:
             return False
         if row.site and owns(actor, row.site.partition("/")[0]):
             return True
-        if row.kind == "quote_changed":
+        if row.kind in ("quote_changed", "transfer_changed", "circuit_changed"):
             event = _event(row.body)
-            return isinstance(event, fact.QuoteChanged) and event.quote.user == actor.name
+            if isinstance(event, fact.QuoteChanged):
+                return event.quote.user == actor.name
+            if isinstance(event, fact.TransferChanged):
+                return event.transfer.user == actor.name
+            return isinstance(event, fact.CircuitChanged) and event.circuit.user == actor.name
         return False

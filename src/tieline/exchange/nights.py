@@ -58,6 +58,8 @@ def book_night(view: View, command: BookNight, now_ms: int, ids: Ids) -> Decisio
     booked: dict[str, Transfer] = {}
     for place, order in enumerate(command.orders):
         check_label(order.label)
+        if not order.deadline_ms:
+            raise TielineError("invalid_request", "it has no deadline", where=f"orders[{place}].deadline_ms")
         check_job(view, actor, order)
         blank = Transfer(
             id=ids.new("transfer"),

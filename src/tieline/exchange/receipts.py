@@ -57,7 +57,7 @@ def _believed(view: View, actor: Actor, found: Transfer | Circuit, receipt: Rece
     """The receipt with the evidence that the caller's word is worth. Raises `not_found`, `forbidden`."""
     if actor.has(Role.ADMIN, Role.OPERATOR):
         return receipt
-    if isinstance(found, Transfer) and actor.has(Role.SITE) and actor.name in _ends(view, found):
+    if isinstance(found, Transfer) and actor.has(Role.SITE) and actor.name in ends_of(view, found):
         return receipt
     if not sees_booking(view, actor, found):
         raise no_such("live transfer or circuit", receipt.subject)
@@ -66,10 +66,9 @@ def _believed(view: View, actor: Actor, found: Transfer | Circuit, receipt: Rece
     return replace(receipt, evidence=Evidence.DECLARED)
 
 
-def _ends(view: View, transfer: Transfer) -> tuple[str, ...]:
+def ends_of(view: View, transfer: Transfer) -> tuple[str, ...]:
     """The sites at both ends, whether they were named or their nodes were."""
-    order, topology = transfer.order, view.network.topology
-    sites = {node.name: node.site for node in topology.nodes if node.site} if topology is not None else {}
+    order, sites = transfer.order, view.network.site_of
     return (order.source, order.target, sites.get(order.source, ""), sites.get(order.target, ""))
 
 

@@ -51,6 +51,9 @@ class Night(NamedTuple):
     programmes: int  # that were solved
 
 
+MOST_COLUMNS: Final = 400_000  # that are planned at once: minutes, and about a gigabyte
+
+
 class Planned(NamedTuple):
     """A schedule as segments, by the order's place."""
 
@@ -105,6 +108,12 @@ def planned_segments(
         span = span_of(calendar, orders[at], from_ms)
         made[at] = segments_of(calendar.wires, grid, joined(pieces), *span)
     return Planned({at: each for at, each in made.items() if each}, math.ceil(night.bound_bytes))
+
+
+def size_of(calendar: Calendar, orders: Sequence[TransferOrder], now_ms: int) -> int:
+    """The most columns that a programme of these orders can have."""
+    spans = [calendar.grid.touched(*span_of(calendar, order, now_ms)) for order in orders]
+    return FEW * sum(max(0, high - low) for low, high in spans)
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
@@ -231,7 +240,7 @@ def _bound(
     spans = [grid.touched(*span_of(calendar, orders[each], now_ms)) for each in live]
     low, high = (np.array(each) - grid.first for each in zip(*spans, strict=True))
     least = np.full(len(live), np.inf)
-    for slot in range(grid.slots):
+    for slot in range(int(low.min()), int(high.max())):
         graph = wires.graph.holding(free[:, slot].astype(np.float64))
         trees = trees_of(graph, price[:, slot], np.unique(source))
         cost = trees.distance[trees.row[source], target]

@@ -17,11 +17,13 @@ from tieline.drivers.stores.columns import short
 from tieline.drivers.stores.log import GENESIS, LogRow, unreadable, verify
 from tieline.drivers.stores.snapshot import head_of
 from tieline.model.api import EventView, VerifyView
+from tieline.model.circuit import Circuit, Receipt
 from tieline.model.error import TielineError
 from tieline.model.event import Entry, EquivocationSeen, RecordStored
 from tieline.model.job import Job, Run, Usage
 from tieline.model.party import Token
 from tieline.model.plan import Quote
+from tieline.model.transfer import Transfer
 
 MOST_ROWS_READ = 1_000
 MOST_NAMED = 256
@@ -34,6 +36,9 @@ _run = msgspec.json.Decoder(Run).decode
 _usage = msgspec.json.Decoder(Usage).decode
 _quote = msgspec.json.Decoder(Quote).decode
 _token = msgspec.json.Decoder(Token).decode
+_transfer = msgspec.json.Decoder(Transfer).decode
+_circuit = msgspec.json.Decoder(Circuit).decode
+_receipt = msgspec.json.Decoder(Receipt).decode
 _equivocation = msgspec.json.Decoder(EquivocationSeen).decode
 _RECORD = (t.record.c.id, *[column for column in t.record.c if column.name in RecordStored.__struct_fields__[1:]])
 
@@ -215,7 +220,7 @@ class Reader:
                 query = _after(connection, query, t.usage, table.ended_ms, after)
             return [_usage(doc) for (doc,) in connection.execute(query)]
 
-    # -- quotes, tokens, records --------------------------------------------------------------------------------------
+    # -- quotes -------------------------------------------------------------------------------------------------------
 
     def quote(self, name: str) -> Quote | None:
         """One quote."""
@@ -233,6 +238,49 @@ class Reader:
         if before:
             query = query.where(table.id < before)
         return [_quote(doc) for (doc,) in self._rows(query)]
+
+    # -- the network --------------------------------------------------------------------------------------------------
+
+    def transfer(self, name: str) -> Transfer | None:
+        """One transfer."""
+        doc = self._one(select(t.transfer.c.doc).where(t.transfer.c.id == name))
+        return _transfer(doc) if doc is not None else None
+
+    def transfers(
+        self, *, user: str = "", states: Sequence[str] = (), before: str = "", limit: int = 100
+    ) -> list[Transfer]:
+        """Transfers, newest name first, those before the transfer ``before``."""
+        query = self._bookings(t.transfer, user, states, before, limit)
+        return [_transfer(doc) for (doc,) in self._rows(query)]
+
+    def circuit(self, name: str) -> Circuit | None:
+        """One circuit."""
+        doc = self._one(select(t.circuit.c.doc).where(t.circuit.c.id == name))
+        return _circuit(doc) if doc is not None else None
+
+    def circuits(
+        self, *, user: str = "", states: Sequence[str] = (), before: str = "", limit: int = 100
+    ) -> list[Circuit]:
+        """Circuits, newest name first, those before the circuit ``before``."""
+        query = self._bookings(t.circuit, user, states, before, limit)
+        return [_circuit(doc) for (doc,) in self._rows(query)]
+
+    def receipts(self, subject: str, *, after: int = 0, limit: int = 100) -> list[Receipt]:
+        """What was seen of a transfer or a circuit, oldest first, those above the number ``after``."""
+        table = t.receipt.c
+        query = select(table.doc).where(table.subject == subject, table.seq > after)
+        return [_receipt(doc) for (doc,) in self._rows(query.order_by(table.seq).limit(_bounded(limit)))]
+
+    @staticmethod
+    def _bookings(table: Table, user: str, states: Sequence[str], before: str, limit: int) -> Select[Any]:
+        query = select(table.c.doc).order_by(table.c.id.desc()).limit(_bounded(limit))
+        if user:
+            query = query.where(table.c.user == user)
+        if states:
+            query = query.where(table.c.state.in_(states))
+        return query.where(table.c.id < before) if before else query
+
+    # -- tokens, records ----------------------------------------------------------------------------------------------
 
     def tokens(self, *, after: str = "", limit: int = 1_000) -> list[Token]:
         """Tokens in order of identifier, those after ``after``."""
