@@ -22,12 +22,13 @@ from tieline.drivers.mover.pacing import Lane, LaneOverError, LanePausedError, s
 from tieline.drivers.mover.progress import Meter, Progress
 from tieline.model.error import TielineError
 
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 4 * 2**20  # at most, where the whole is not enormous
 LEAST_CHUNK_BYTES = 2**18
+FEW_CHUNKS = 256  # smaller files have smaller chunks: all streams work, and a cut costs less
 MOST_CHUNKS = 1_000_000
-CHUNK_S = 0.25  # of a paced path: targets that take whole chunks get no more than so much at once
 MOST_STREAMS = 64
 LOOK_S = 0.5
+LOOK_TRIES = 4  # at what a source says of itself
 SLOWEST_BPS = 8 * 1_024  # a peer that sends less for `stall_s` has stalled
 MOST_WAIT_S = 15.0
 
@@ -159,12 +160,9 @@ class _Work:
             self.todo = list(range(self.division.chunk_count))
 
     def _chunk_bytes(self, size: int) -> int:
-        """Chunks that bound memory, the count of chunks, and bursts where the way is paced."""
-        wished = max(self.terms.chunk_bytes, -(-size // MOST_CHUNKS))
-        slowest = min(lane.schedule.most_bps for lane in self.lanes)
-        if slowest < float("inf"):
-            wished = min(wished, max(LEAST_CHUNK_BYTES, int(slowest * CHUNK_S / 8), -(-size // MOST_CHUNKS)))
-        return self.target.chunk_bytes(size, wished)
+        """Chunks by the size of the whole alone, so that a later try at another rate finds those of an earlier one."""
+        most = max(self.terms.chunk_bytes, -(-size // MOST_CHUNKS))
+        return self.target.chunk_bytes(size, min(most, max(LEAST_CHUNK_BYTES, size // FEW_CHUNKS)))
 
     async def _carry(self) -> str:
         """Move and hash every chunk; the sha256 of the whole."""
@@ -344,7 +342,7 @@ class _Work:
     async def _asked(self) -> About:
         """What the source says of itself, however often that must be asked."""
         waits = Backoff(first_s=0.2, most_s=MOST_WAIT_S)
-        for left in range(self.terms.tries - 1, -1, -1):
+        for left in range(min(self.terms.tries, LOOK_TRIES) - 1, -1, -1):
             try:
                 async with asyncio.timeout(self.terms.stall_s):
                     return await self.source.about()
