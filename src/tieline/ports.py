@@ -269,7 +269,7 @@ class Transit(NamedTuple):
 
     time_us: int  # until the last byte is there
     price_micro_cny: int = 0
-    rate_bps: int = 0  # the highest of the way
+    rate_bps: int = 0  # over the whole time
     links: tuple[str, ...] = ()  # of the path that carries most; none where no topology is known
 
 
@@ -282,12 +282,26 @@ class Distances(Protocol):
     def rate_bps(self, source: str, target: str) -> int | None:
         """Available rate; None is unknown."""
 
+    def read_bps(self, source: str, target: str) -> int | None:  # noqa: ARG002
+        """Measured rate: what `bandwidth(point)` means; None is unknown."""
+        return None
+
     def most_bps(self, source: str, target: str) -> int | None:
         """What no transfer between them exceeds, whatever is booked; None is unknown. Asked for many sites at once."""
         return self.rate_bps(source, target)
 
-    def transit(self, source: str, target: str, size_bytes: int, now_ms: int) -> Transit | None:  # noqa: ARG002
-        """What it takes in what nobody else has booked; None is unknown. Never quicker than `most_bps` says."""
+    def transit(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        now_ms: int,  # noqa: ARG002
+        due_ms: int = 0,  # noqa: ARG002
+    ) -> Transit | None:
+        """What it takes in what nobody else has booked; None is unknown. Never quicker than `most_bps` says.
+
+        ``due_ms``: when it has to be there, which may have another price; 0: whenever.
+        """
         rate = self.rate_bps(source, target)
         return Transit(-(-size_bytes * 8_000_000 // rate), rate_bps=rate) if rate else None
 

@@ -7,15 +7,17 @@ and is made when something asks for it (it brings scipy along). Changed by event
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tieline.model import event as fact
 from tieline.model.circuit import CIRCUIT_ENDED, Circuit
+from tieline.model.reading import Point
 from tieline.model.tariff import Tariff
 from tieline.model.topology import Topology
-from tieline.model.transfer import TRANSFER_ENDED, Transfer
+from tieline.model.transfer import TRANSFER_ENDED, Transfer, TransferState
 
 if TYPE_CHECKING:
     from tieline.network.calendar import Calendar
@@ -26,6 +28,7 @@ NetworkEvent = (
     fact.TopologyChanged
     | fact.TariffChanged
     | fact.LinksChanged
+    | fact.PointsChanged
     | fact.TransferChanged
     | fact.CircuitChanged
     | fact.ReceiptStored
@@ -38,13 +41,18 @@ class Network:
 
     def __init__(self) -> None:
         self.topology: Topology | None = None
+        self.site_of: dict[str, str] = {}  # node -> the site whose traffic begins and ends there
         self.tariff = Tariff()
         self.down: dict[str, None] = {}  # names of links that are cut now, in the order in which they were
+        self.points: dict[str, Point] = {}  # reference points, by name
         self.transfers: dict[str, Transfer] = {}
         self.circuits: dict[str, Circuit] = {}
         self.version = 0  # of the topology and of what is down
+        self.changes = 0  # of anything that says how long bytes take
+        self.brings: dict[str, dict[str, None]] = {}  # job -> live transfers that bring data to it
         self.due_ms = 0  # before then no booking changes by time alone; 0: look
         self._calendar: Calendar | None = None
+        self._held: list[Transfer] = []
 
     def apply(self, event: NetworkEvent) -> tuple[Change, ...]:
         """Let one fact take effect; answers with the rows that changed."""
@@ -58,6 +66,9 @@ class Network:
             case fact.LinksChanged():
                 self.put_links(event.down, event.up)
                 return (("network", "down", tuple(self.down)),)
+            case fact.PointsChanged():
+                self.put_points(event.put, event.removed)
+                return (("network", "points", tuple(self.points.values())),)
             case fact.TransferChanged(transfer=transfer):
                 self.put_transfer(transfer)
                 return (("transfer", transfer.id, transfer),)
@@ -97,6 +108,7 @@ class Network:
     def put_topology(self, topology: Topology) -> None:
         """Take a topology; links that it does not have are forgotten."""
         self.topology = topology
+        self.site_of = {node.name: node.site for node in topology.nodes if node.site}
         names = {link.name for link in topology.links}
         self.down = {name: None for name in self.down if name in names}
         self._rewired()
@@ -108,18 +120,33 @@ class Network:
             self.down.pop(name, None)
         self._rewired()
 
+    def put_points(self, put: Iterable[Point], removed: Iterable[str] = ()) -> None:
+        """Keep reference points, and let others go."""
+        self.points |= {point.name: point for point in put}
+        for name in removed:
+            self.points.pop(name, None)
+
     def put_transfer(self, transfer: Transfer) -> None:
         """Keep a live transfer; an ended one leaves."""
         self.due_ms = 0
+        self.changes += 1
+        job = transfer.order.job
         if transfer.state in TRANSFER_ENDED:
             self.transfers.pop(transfer.id, None)
+            if job in self.brings:
+                self.brings[job].pop(transfer.id, None)
+                if not self.brings[job]:
+                    del self.brings[job]
         else:
             self.transfers[transfer.id] = transfer
+            if job:
+                self.brings.setdefault(job, {})[transfer.id] = None
         if self._calendar is not None:
             self._calendar.put_transfer(transfer)
 
     def put_circuit(self, circuit: Circuit) -> None:
         """Keep a live circuit; an ended one leaves."""
+        self.changes += 1
         self.due_ms = 0
         if circuit.state in CIRCUIT_ENDED:
             self.circuits.pop(circuit.id, None)
@@ -128,8 +155,24 @@ class Network:
         if self._calendar is not None:
             self._calendar.put_circuit(circuit)
 
+    def hold(self, transfer: Transfer) -> None:
+        """Count on a booking in the calendar that no event made yet, while a pass goes on; `give_back` ends it."""
+        if self._calendar is not None:
+            self.changes += 1
+            self._held.append(transfer)
+            self._calendar.put_transfer(transfer)
+
+    def give_back(self) -> None:
+        """End what `hold` began; the events of the pass book it for good."""
+        while self._held:
+            self.changes += 1
+            transfer = self._held.pop()
+            if self._calendar is not None:
+                self._calendar.put_transfer(replace(transfer, state=TransferState.CANCELLED))
+
     def _rewired(self) -> None:
         self.version += 1
+        self.changes += 1
         self.due_ms = 0
         topology = self.standing()
         if self._calendar is not None and topology is not None:

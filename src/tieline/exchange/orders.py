@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tieline.exchange.bringing import transfers_of
 from tieline.exchange.view import View
 from tieline.model import event as fact
 from tieline.model.job import Job, Run, RunState
@@ -44,6 +45,7 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         quote=job.quote if run.via else "",
         offered_ms=run.offered_ms,
         state=run.state.value,
+        transfers=transfers_of(view.network, run),
     )
 
 

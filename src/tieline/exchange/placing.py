@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tieline.exchange.bringing import brought
 from tieline.exchange.commands import Decision, PlanTasks
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.permission import allow
@@ -22,7 +23,7 @@ from tieline.exchange.view import View
 from tieline.exchange.ways import heard_ms, with_ways
 from tieline.market import hold_of, stop_after_s
 from tieline.market.rating import MAX_STOP_S, ROUNDING_S
-from tieline.model.event import Events, RunOffered
+from tieline.model.event import Events, RunOffered, TransferChanged
 from tieline.model.job import Job, Run, RunState
 from tieline.model.party import Actor, Role
 from tieline.model.plan import Plan
@@ -137,12 +138,12 @@ def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     if view.shares is not None:
         with Sharing(view, now_ms) as sharing:
             return _pass(
-                view, waiting.turns(view.supply.version, now_ms, sharing, limit * GLANCES), now_ms, limit, sharing
+                view, waiting.turns(view.supply.version, now_ms, sharing, limit * GLANCES), now_ms, ids, limit, sharing
             )
-    return _pass(view, waiting.turns(view.supply.version, now_ms, PLAIN), now_ms, limit, None)
+    return _pass(view, waiting.turns(view.supply.version, now_ms, PLAIN), now_ms, ids, limit, None)
 
 
-def _pass(view: View, turns: Turns | None, now_ms: int, limit: int, sharing: Sharing | None) -> list[Events]:
+def _pass(view: View, turns: Turns | None, now_ms: int, ids: Ids, limit: int, sharing: Sharing | None) -> list[Events]:
     if turns is None:
         return []
     pools, waiting = view.supply.pools, view.waiting
@@ -152,13 +153,14 @@ def _pass(view: View, turns: Turns | None, now_ms: int, limit: int, sharing: Sha
     try:
         with choosing:
             if sharing is not None:
-                return _shared(view, turns, choosing, sharing, now_ms, limit)
-            return _placed(view, turns, choosing, now_ms, limit)
+                return _shared(view, turns, choosing, sharing, now_ms, ids, limit)
+            return _placed(view, turns, choosing, now_ms, ids, limit)
     finally:
         turns.close()
+        view.network.give_back()
 
 
-def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, limit: int) -> list[Events]:
+def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     """The offers of a pass over at most ``limit`` jobs; one that is refused at a glance counts for less."""
     events: list[Events] = []
     left = limit * GLANCES
@@ -166,7 +168,8 @@ def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, limit: in
         answer = choosing.offer(demand_at(view, row, now_ms))
         left -= 1 if answer is None else GLANCES
         if isinstance(answer, Placement):
-            events.append(offer_run(view, view.jobs[row.id], answer, now_ms))
+            transfers, offered = _booked(view, row, answer, now_ms, ids, choosing)
+            events.extend((*transfers, offered))
             turns.take()
             continue
         turns.refuse()
@@ -175,7 +178,9 @@ def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, limit: in
     return events
 
 
-def _shared(view: View, turns: Turns, choosing: Choosing, sharing: Sharing, now_ms: int, limit: int) -> list[Events]:
+def _shared(
+    view: View, turns: Turns, choosing: Choosing, sharing: Sharing, now_ms: int, ids: Ids, limit: int
+) -> list[Events]:
     """The same where projects share: what each may take, and who gives way for those who find no room."""
     events: list[Events] = []
     preempting = Preempting(view, sharing, now_ms)
@@ -188,11 +193,11 @@ def _shared(view: View, turns: Turns, choosing: Choosing, sharing: Sharing, now_
             if allowed is not None:
                 answer = choosing.place(allowed) if sharing.is_kept(row) else choosing.offer(allowed)
             if isinstance(answer, Placement):
-                offered = offer_run(view, view.jobs[row.id], answer, now_ms, sharing.left(row.project))
+                transfers, offered = _booked(view, row, answer, now_ms, ids, choosing, sharing.left(row.project))
                 sharing.take(row, offered.run)
         left -= 1 if answer is None else GLANCES
         if isinstance(answer, Placement):
-            events.append(offered)
+            events.extend((*transfers, offered))
             turns.take()
             continue
         turns.refuse()
@@ -205,6 +210,20 @@ def _shared(view: View, turns: Turns, choosing: Choosing, sharing: Sharing, now_
             left -= len(stops) * GLANCES
             events.extend(stops)
     return events
+
+
+def _booked(
+    view: View, row: JobRow, answer: Placement, now_ms: int, ids: Ids, choosing: Choosing, left: Left = NO_BOUND
+) -> tuple[list[TransferChanged], RunOffered]:
+    """The transfers that bring a run's data, and the booking of the run: in this order they become facts."""
+    job = view.jobs[row.id]
+    offered = offer_run(view, job, answer, now_ms, left)
+    if not answer.candidate.transfers:
+        return [], offered
+    transfers = brought(view, job, offered.run, answer.candidate, now_ms, ids)
+    if transfers:
+        choosing.unsettle()
+    return transfers, offered
 
 
 def demand_at(view: View, row: JobRow, now_ms: int) -> Demand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tieline.exchange.branches import branches_due
+from tieline.exchange.bringing import brought_due
 from tieline.exchange.calendar import bookings_due
 from tieline.exchange.commands import Decision, Tick
 from tieline.exchange.hosting import guests_due
@@ -25,6 +26,7 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
     if view.exchange is None:
         return Decision()
     look_again(view, now_ms)
+    view.readings.turn(now_ms)
     events: list[Events] = [*silent_sites(view, now_ms), *branches_due(view, now_ms)]
     gone = {event.run for event in events if isinstance(event, RunEnded)}
     for name in tuple(view.offered):
@@ -35,7 +37,8 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
     events.extend(_deadlines(view, now_ms, ended))
     events.extend(guests_due(view, ended, now_ms, ids))
     events.extend(expired_quotes(view, now_ms))
-    events.extend(bookings_due(view, now_ms))
+    over = brought_due(view, now_ms)
+    events.extend(over or bookings_due(view, now_ms))
     return Decision(tuple(events))
 
 

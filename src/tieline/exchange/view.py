@@ -14,12 +14,14 @@ from typing import Any, get_args
 
 import msgspec
 
+from tieline.exchange.arrivals import WideArea
 from tieline.exchange.guests import Guest, tell
 from tieline.exchange.jobrow import JobRow
 from tieline.exchange.keys import ExchangeKeys
 from tieline.exchange.membership import Membership
 from tieline.exchange.network import Network, NetworkEvent
 from tieline.exchange.queue import Queue
+from tieline.exchange.readings import Readings
 from tieline.exchange.shelf import Fetch, Shelf
 from tieline.exchange.showing import Showing
 from tieline.exchange.supply import PLACEABLE, Supply, amount_of
@@ -35,7 +37,7 @@ from tieline.model.record import DelegatedKey, Root
 from tieline.model.task import Mount
 from tieline.place import Amount
 from tieline.place.share import Shares
-from tieline.ports import ConstantDistances, Distances
+from tieline.ports import Distances
 from tieline.registry import Catalogue, Judged, Kept, Silence
 
 replace = msgspec.structs.replace
@@ -77,7 +79,6 @@ class View:
     ) -> None:
         self.keys = keys
         self.limits = limits or Limits()
-        self.distances = distances or ConstantDistances()
         self.exchange: ExchangeRow | None = None
         self.tokens: dict[str, Token] = {}  # by sha256 of the secret
         self.token_sha256: dict[str, str] = {}  # by id
@@ -116,6 +117,8 @@ class View:
         self.yielding = Yielding()
         self.members = Membership()
         self.network = Network()
+        self.readings = Readings()  # last value only
+        self.distances: WideArea = WideArea(self.network, self.readings, distances)
         self.charged_micro_cny = 0
         self.touched: dict[tuple[str, str], Any] = {}
 
@@ -127,6 +130,7 @@ class View:
         self.beat_seq = dict(before.beat_seq)
         self.nonces = dict(before.nonces)
         self.branches = dict(before.branches)
+        self.readings = self.distances.readings = before.readings
 
     # -- what everything is derived from ------------------------------------------------------------------------------
 
@@ -540,6 +544,10 @@ def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> Non
     view.put_project(event.project)
 
 
+def _shell_opened(view: View, event: fact.ShellOpened, now_ms: int) -> None:
+    """The log says it; nothing else does."""
+
+
 def _network_changed(view: View, event: NetworkEvent, now_ms: int) -> None:
     for table, key, value in view.network.apply(event):
         view.touch(table, key, value)
@@ -578,5 +586,6 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ReportsTaken: _reports_taken,
     fact.UsageAnswered: _usage_answered,
     fact.ProjectChanged: _project_changed,
+    fact.ShellOpened: _shell_opened,
     **dict.fromkeys(get_args(NetworkEvent), _network_changed),
 }

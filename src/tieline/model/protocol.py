@@ -10,7 +10,7 @@ again: a report that was already taken is answered as before.
       POST /v1/site/sessions   Signed(Hello)   ->     verifies the site's key; a new session ends the older one
                                                <-   Welcome: bearer, cursor, orders for every live run of this site
       GET  /v1/site/stream?after=cursor        ->
-                                               <-   Order: Offer | Stop | Ask | Drain | Resync
+                                               <-   Order: Offer | Stop | Ask | Drain | Resync | Summon
       POST /v1/site/reports    Reports         ->     accepted, refused, started, ended, checkpoint, answer
                                                <-   Outcomes, one for each report, in order
       POST /v1/site/heartbeat  Signed(Beat)    ->     one vector per site, last value only
@@ -26,6 +26,7 @@ import msgspec
 from tieline.model.job import Output
 from tieline.model.reason import Reason
 from tieline.model.task import Task
+from tieline.model.transfer import Transfer
 
 PROTOCOL = 2  # this end speaks N and N-1
 PROTOCOL_LEAST = 1
@@ -110,6 +111,7 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     quote: str = ""  # to another exchange: the quote that it was asked for before, as the asker calls it
     sealed: Sealed = ""  # to another exchange: the run's secrets, sealed to the site that the pool is of
     offered_ms: Ms = 0  # by the clock of the exchange that offers it
+    transfers: tuple[Transfer, ...] = ()  # that bring its data, with the segments that were booked for them
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
 
 
@@ -146,13 +148,19 @@ class Drain(Order, frozen=True, kw_only=True, tag="drain"):
     is_draining: bool
 
 
+class Summon(Order, frozen=True, kw_only=True, tag="summon"):
+    """Dial the relay. ``statement``: a `model.relay.Summons`, signed with the exchange's pinned key."""
+
+    statement: Annotated[str, msgspec.Meta(max_length=131_072)]
+
+
 class Resync(Order, frozen=True, kw_only=True, tag="resync"):
     """The stream was cut or the site was accepted: open a new session."""
 
     why: str = ""
 
 
-Orders = Offer | Stop | Ask | Drain | Resync
+Orders = Offer | Stop | Ask | Drain | Resync | Summon
 
 
 # -- up: reports ------------------------------------------------------------------------------------------------------

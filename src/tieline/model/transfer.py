@@ -91,5 +91,6 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     short_bytes: int = 0  # will not arrive before the deadline
     reasons: tuple[Reason, ...] = ()
     project: str = ""
+    run: str = ""  # whose data it brings; it ends with that run
     booked_ms: int = 0
     changed_ms: int = 0

@@ -96,6 +96,11 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     has_secrets: bool = False
     not_applied: tuple[Any, ...] = ()
 
+    @property
+    def due_ms(self) -> int:
+        """Until when the data has to be there so that the longest run ends before the deadline; 0: whenever."""
+        return max(1, self.deadline_ms - self.max_duration_s * 1_000) if self.deadline_ms else 0
+
 
 def demand_of(
     task: Task,

@@ -35,6 +35,13 @@ class Moves(NamedTuple):
     price_micro_cny: Numbers
 
 
+class Load(NamedTuple):
+    """Data that is to be brought, and until when; 0: whenever."""
+
+    data: tuple[DataTerm, ...]
+    due_ms: int = 0
+
+
 class Trip(NamedTuple):
     """One dataset's way to a site."""
 
@@ -80,7 +87,7 @@ class Scene:
         self.terms = terms or Terms()
         self.held_back: dict[int, HeldBack] = {}
         self._rates: dict[str, NDArray[np.float64]] = {}
-        self._settled: dict[tuple[DataTerm, ...], Settled] = {}
+        self._settled: dict[Load, Settled] = {}
         self._contexts: dict[Caller, Context] = {}
 
     def hold_back(self, pools: Mapping[str, str]) -> None:
@@ -103,13 +110,13 @@ class Scene:
             self._contexts[caller] = context
         return context
 
-    def moves(self, data: tuple[DataTerm, ...], sites: NDArray[np.int32]) -> Moves:
-        """Bytes and time to bring ``data`` to each of ``sites``, given by their codes.
+    def moves(self, load: Load, sites: NDArray[np.int32]) -> Moves:
+        """Bytes and time to bring the data to each of ``sites``, given by their codes.
 
         The time is the least that it can take, until `settle` was asked for a site.
         """
-        least = self._least(data, sites)
-        settled = self._settled.get(data)
+        least = self._least(load.data, sites)
+        settled = self._settled.get(load)
         if settled is None:
             return least
         asked = settled.is_asked[sites]
@@ -120,40 +127,40 @@ class Scene:
             np.where(asked, settled.price_micro_cny[sites], 0),
         )
 
-    def settle(self, data: tuple[DataTerm, ...], code: int) -> bool:
-        """Find out what it really takes to bring ``data`` to a site. Whether that was known, or is the least."""
-        settled = self._settled.get(data)
+    def settle(self, load: Load, code: int) -> bool:
+        """Find out what it really takes to bring the data to a site. Whether that was known, or is the least."""
+        settled = self._settled.get(load)
         if settled is None:
-            settled = self._settled[data] = Settled(len(self.sites))
+            settled = self._settled[load] = Settled(len(self.sites))
         if settled.is_asked[code]:
             return True
-        least = self._least(data, np.array([code], np.int32))
-        settled.put(code, self._trips(data, code))
+        least = self._least(load.data, np.array([code], np.int32))
+        settled.put(code, self._trips(load, code))
         known, price = bool(settled.is_known[code]), int(settled.price_micro_cny[code])
         return known and not price and int(settled.time_us[code]) <= int(least.time_us[0])
 
-    def trips(self, data: tuple[DataTerm, ...], code: int) -> tuple[Trip, ...]:
+    def trips(self, load: Load, code: int) -> tuple[Trip, ...]:
         """The ways of the data to a site, settled now if they were not."""
-        self.settle(data, code)
-        return self._settled[data].trips[code]
+        self.settle(load, code)
+        return self._settled[load].trips[code]
 
     def unsettle(self) -> None:
         """Something was booked: what was settled holds no more."""
         self._settled.clear()
 
-    def _trips(self, data: tuple[DataTerm, ...], code: int) -> tuple[Trip, ...] | None:
+    def _trips(self, load: Load, code: int) -> tuple[Trip, ...] | None:
         found: list[Trip] = []
         target = self.sites[code]
-        for term in data:
+        for term in load.data:
             if not term.sites or not term.size_bytes or target in term.sites:
                 continue
-            one = self._trip(term, code)
+            one = self._trip(term, code, load.due_ms)
             if one is None:
                 return None
             found.append(one)
         return tuple(found)
 
-    def _trip(self, term: DataTerm, code: int) -> Trip | None:
+    def _trip(self, term: DataTerm, code: int, due_ms: int) -> Trip | None:
         """The quickest way from any copy: those that can be quickest are asked first, no more than may win."""
         site = np.array([code], np.int32)
         rates = [(-float(self._rate(source, site)[0]), at) for at, source in enumerate(self._sources(term))]
@@ -162,7 +169,7 @@ class Scene:
             if least >= 0 or (best is not None and term.size_bytes * 8e6 / -least >= best.transit.time_us):
                 break
             source = self._sources(term)[at]
-            transit = self.distances.transit(source, self.sites[code], term.size_bytes, self.now_ms)
+            transit = self.distances.transit(source, self.sites[code], term.size_bytes, self.now_ms, due_ms)
             if transit is not None and (best is None or transit.time_us < best.transit.time_us):
                 best = Trip(term.name, source, term.size_bytes, transit)
         return best
@@ -205,7 +212,7 @@ class Scene:
         return rates[sites]
 
     def _readings(self, function: str, point: str, sites: Sequence[str]) -> tuple[Numbers, Flags]:
-        ask = self.distances.rtt_us if function == "rtt" else self.distances.rate_bps
+        ask = self.distances.rtt_us if function == "rtt" else self.distances.read_bps
         found = [ask(point, site) for site in sites]
         values = np.array([value or 0 for value in found], np.int64)
         return values, np.array([value is not None for value in found], np.bool_)
@@ -229,6 +236,7 @@ class Asking:
         self.pools = scene.pools
         self.demand = demand
         self.need = need
+        self.load = Load(demand.data, demand.due_ms)
         self._verdicts: dict[OwnerPolicy, bool | None] = {}
 
     @property
@@ -262,7 +270,7 @@ class Asking:
 
     def moves(self, rows: Rows) -> Moves:
         """What it takes to bring the data to the site of each row."""
-        return self.scene.moves(self.demand.data, self.pools.table.texts("site").codes[rows])
+        return self.scene.moves(self.load, self.pools.table.texts("site").codes[rows])
 
     @property
     def is_moving(self) -> bool:
@@ -272,16 +280,15 @@ class Asking:
     @property
     def slack_us(self) -> int:
         """How long the data may take so that the longest run ends before the deadline; there is one."""
-        demand = self.demand
-        return (demand.deadline_ms - self.scene.now_ms) * 1_000 - demand.max_duration_s * 1_000_000
+        return (self.demand.due_ms - self.scene.now_ms) * 1_000
 
     def settle(self, row: int) -> bool:
         """Find out what it really takes to bring the data to a row's site. Whether that was known, or is the least."""
-        return self.scene.settle(self.demand.data, int(self.pools.table.texts("site").codes[row]))
+        return self.scene.settle(self.load, int(self.pools.table.texts("site").codes[row]))
 
     def trips(self, row: int) -> tuple[Trip, ...]:
         """The ways of the data to a row's site."""
-        return self.scene.trips(self.demand.data, int(self.pools.table.texts("site").codes[row]))
+        return self.scene.trips(self.load, int(self.pools.table.texts("site").codes[row]))
 
     def reached(self, rows: Rows) -> Rows:
         """Those of ``rows`` to which the data can be brought in time, as far as that is settled."""

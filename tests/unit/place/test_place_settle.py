@@ -23,7 +23,7 @@ class Booked(ConstantDistances):
         object.__setattr__(self, "prices", prices or {})
         object.__setattr__(self, "asked", [])
 
-    def transit(self, source, target, size_bytes, now_ms):
+    def transit(self, source, target, size_bytes, now_ms, due_ms=0):
         name = target.rpartition("/")[2]
         self.asked.append(name)
         real = self.real_us.get(name, size_bytes // 125)
@@ -81,7 +81,7 @@ def test_the_nearest_copy_by_its_real_time_counts():
         def most_bps(self, source, target):
             return {"cn.lab/site/fast": 2 * 10**9, "cn.lab/site/slow": 10**9}[source]
 
-        def transit(self, source, target, size_bytes, now_ms):
+        def transit(self, source, target, size_bytes, now_ms, due_ms=0):
             return Transit(60_000_000 if source.endswith("fast") else 9_000_000)
 
     placed = chosen(reading(sites=("cn.lab/site/fast", "cn.lab/site/slow")), [a_pool("a")], Two({})).candidate

@@ -1,0 +1,164 @@
+"""Data is brought by transfers that are booked with the run, ride on its order, and end with it."""
+
+import pytest
+from exchange_world import ADMIN, ALICE, PREFIX, World, task
+
+from tieline.exchange.commands import PlanTasks, StopJob, Tick
+from tieline.exchange.orders import offer_of
+from tieline.exchange.placing import schedule
+from tieline.model.event import RunOffered, TariffChanged, TopologyChanged, TransferChanged
+from tieline.model.job import Run
+from tieline.model.tariff import Tariff
+from tieline.model.task import DataUse, Task
+from tieline.model.topology import Link, Node, Topology
+from tieline.model.transfer import Transfer, TransferState
+
+GBIT = 10**9
+GB = 10**9
+SMALL = {"core_count": 4, "memory_bytes": 8 * GB}
+HOME, NEAR, FAR = (f"{PREFIX}.lab7/site/{name}" for name in ("home", "near", "far"))
+
+
+@pytest.fixture
+def wide(world: World) -> World:
+    """Data at `home`; `near` is dearer and on a fast link, `far` is cheaper and on a slow one."""
+    world.join("lab7", "near", price_micro_cny_per_accelerator_hour=2_000_000, **SMALL)
+    world.join("lab7", "far", price_micro_cny_per_accelerator_hour=1_000_000, **SMALL)
+    world.register("lab7", "dataset/d", {"sites": [HOME], "size_bytes": 90 * GB})
+    nodes = tuple(Node(name=name, site=site) for name, site in (("h", HOME), ("n", NEAR), ("f", FAR)))
+    links = (
+        Link(name="fast", a="h", b="n", capacity_bps=10 * GBIT),
+        Link(name="slow", a="n", b="f", capacity_bps=GBIT // 10),
+    )
+    world.take([TopologyChanged(topology=Topology(name="t", nodes=nodes, links=links), why="")], world.clock.now_ms())
+    world.take([TariffChanged(tariff=Tariff(best_effort_micro_cny_per_gb=1_000), why="")], world.clock.now_ms())
+    return world
+
+
+def reading(name: str = "t", **fields: object) -> Task:
+    fields = {"max_duration_s": 3_600, **fields}
+    return task(name, data=(DataUse(id=f"{PREFIX}.lab7/dataset/d", path="d"),), **fields)
+
+
+def live(world: World) -> list[Transfer]:
+    return list(world.view.network.transfers.values())
+
+
+def placed(world: World, **fields: object) -> Run:
+    (job,) = world.submit(reading(**fields))
+    return world.run_of(job)
+
+
+def test_the_run_goes_where_the_data_is_there_first_and_its_transfer_is_booked_with_it(wide: World) -> None:
+    run = placed(wide)
+    assert run.site == NEAR
+    (transfer,) = live(wide)
+    assert (transfer.order.source, transfer.order.target, transfer.order.job, transfer.run) == (
+        HOME,
+        NEAR,
+        run.job,
+        run.id,
+    )
+    assert transfer.price_micro_cny == 90 * 1_000
+    assert sum(segment.size_bytes for segment in transfer.segments) >= 90 * GB
+    kinds = [type(event) for event in wide.events]
+    assert kinds.index(TransferChanged) < kinds.index(RunOffered)
+    assert offer_of(wide.view, run, wide.clock.now_ms()).transfers == (transfer,)
+
+
+def test_the_plan_shows_the_way_its_rate_and_its_price(wide: World) -> None:
+    (plan,) = wide.do(PlanTasks(actor=ALICE, tasks=(reading(),)))
+    assert [each.site for each in plan.candidates] == [NEAR, FAR]
+    (near,), (far,) = (each.transfers for each in plan.candidates)
+    assert (near.links, far.links) == (("fast",), ("fast", "slow"))
+    assert near.rate_bps > 10 * far.rate_bps
+    assert (near.price_micro_cny, near.rtt_us) == (90_000, None)
+    assert not live(wide)
+
+
+def test_runs_of_one_pass_see_what_each_other_booked(wide: World) -> None:
+    jobs = wide.submit(*(reading(f"t{number}") for number in range(1)))
+    alone = live(wide)[0]
+    now_ms = wide.clock.now_ms()
+    wide.do(StopJob(actor=ALICE, job=jobs[0].id))
+    wide.do(Tick())
+    assert not live(wide)
+    for number in range(3):  # a pass places all three
+        wide.take(wide_decided(wide, f"t{number}"), now_ms)
+    wide.take(schedule(wide.view, now_ms, wide.ids, 1_000), now_ms)
+    arrivals = sorted(each.arrives_ms for each in live(wide))
+    assert len(arrivals) == 3
+    assert arrivals[0] == alone.arrives_ms < arrivals[1] < arrivals[2]
+    calendar = wide.view.network.calendar_at(now_ms)
+    assert calendar is not None
+    assert calendar.is_kept()
+
+
+def wide_decided(world: World, name: str):
+    from tieline.exchange.commands import SubmitJobs
+    from tieline.exchange.decide import decide
+
+    command = SubmitJobs(actor=ALICE, tasks=(reading(name),))
+    return decide(world.view, command, world.clock.now_ms(), world.ids).events
+
+
+def test_a_pass_whose_events_are_dropped_leaves_nothing_in_the_calendar(wide: World) -> None:
+    now_ms = wide.clock.now_ms()
+    calendar = wide.view.network.calendar_at(now_ms)
+    assert calendar is not None
+    before = calendar.free.copy()
+    wide.take(wide_decided(wide, "t"), now_ms)
+    first = schedule(wide.view, now_ms, wide.ids, 1_000)
+    assert any(isinstance(event, TransferChanged) for event in first)
+    assert (calendar.free == before).all()
+    assert not live(wide)
+
+
+@pytest.mark.parametrize("how", ["refused", "cancelled", "lost", "ended"])
+def test_transfers_end_with_their_run(wide: World, how: str) -> None:
+    run = placed(wide)
+    (transfer,) = live(wide)
+    if how == "cancelled":
+        wide.do(StopJob(actor=ALICE, job=run.job))
+    elif how == "lost":
+        wide.pass_ms(30_000)
+    elif how == "ended":
+        wide.accept(run)
+        wide.end(run, state="failed", code=1)
+    else:
+        from tieline.model.protocol import Refused
+        from tieline.model.reason import Reason
+
+        wide.report(NEAR, Refused(run=run.id, epoch=run.epoch, reason=Reason(code="policy_refuses")))
+    wide.do(Tick())
+    over = [e.transfer for e in wide.events if isinstance(e, TransferChanged) and e.transfer.id == transfer.id]
+    assert over[-1].state is TransferState.CANCELLED
+    assert all(each.run != run.id for each in live(wide))
+
+
+def test_a_run_that_started_has_its_data(wide: World) -> None:
+    run = placed(wide)
+    wide.start(run)
+    wide.do(Tick())
+    assert not live(wide)
+    (*_, last) = (event.transfer for event in wide.events if isinstance(event, TransferChanged))
+    assert (last.state, last.charged_micro_cny) == (TransferState.ARRIVED, 0)  # charged by receipts alone
+
+
+def test_a_deadline_books_a_promised_transfer_and_one_that_no_way_can_hold_is_a_reason(wide: World) -> None:
+    run = placed(wide, deadline_s=7_200)
+    (transfer,) = live(wide)
+    assert transfer.order.deadline_ms == wide.clock.now_ms() + (7_200 - 3_600) * 1_000
+    assert run.site == NEAR
+    (plan,) = wide.do(PlanTasks(actor=ALICE, tasks=(reading(deadline_s=3_660),)))
+    assert not plan.candidates
+    assert [reason.code for reason in plan.reasons] == ["deadline_missed"]
+
+
+def test_without_a_topology_nothing_is_booked(world: World) -> None:
+    world.join("lab7", "near", price_micro_cny_per_accelerator_hour=2_000_000, **SMALL)
+    world.register("lab7", "dataset/d", {"sites": [HOME], "size_bytes": 90 * GB})
+    assert placed(world).site == NEAR
+    assert not live(world)
+    (plan,) = world.do(PlanTasks(actor=ADMIN, tasks=(reading("u"),)))
+    assert plan.candidates[0].transfers[0].rate_bps == 10 * GBIT
