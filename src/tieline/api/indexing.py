@@ -211,7 +211,9 @@ class Indexing:
             kind=body.kind,
             order=body.order,
             limit=body.limit,
-            context=Context(sets={"partners": body.partners}, readings=self._readings),
+            context=Context(
+                sets={"partners": body.partners}, readings=self._readings, evidence=self.platform.view.readings.evidence
+            ),
             as_of_ms=now_ms,
         )
 
@@ -234,7 +236,7 @@ class Indexing:
     def _readings(self, function: str, point: str, sites: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Readings from ``point`` to each of ``sites``; where there is none it is unknown."""
         distances = self.platform.view.distances
-        ask = distances.rtt_us if function == "rtt" else distances.rate_bps
+        ask = distances.rtt_us if function == "rtt" else distances.read_bps
         found = [ask(point, site) for site in sites]
         known = np.array([value is not None for value in found], np.bool_)
         return np.array([value or 0 for value in found], np.int64), known

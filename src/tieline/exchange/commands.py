@@ -15,6 +15,8 @@ from tieline.model.party import SYSTEM, Actor, Role
 from tieline.model.peer import BranchState, PeerRole
 from tieline.model.project import Member, Quota
 from tieline.model.protocol import Ask, Beat, Hello, Offer, PeerReport, Reports, Roll, Stop
+from tieline.model.reading import Point, ReadingBatch
+from tieline.model.relay import ShellBody
 from tieline.model.task import Task
 from tieline.model.topology import Topology
 
@@ -53,6 +55,13 @@ class CreateToken(Command, frozen=True, kw_only=True):
     owner: str = ""
     ttl_s: int = 0
     uses: int = -1
+
+
+class OpenShell(Command, frozen=True, kw_only=True):
+    """Reach a run by the relay. Reply: model.job.Run."""
+
+    job: str
+    body: ShellBody
 
 
 class RevokeToken(Command, frozen=True, kw_only=True):
@@ -416,3 +425,39 @@ class ChangeLinks(Command, frozen=True, kw_only=True):
 
 class ReadTopology(Command, frozen=True, kw_only=True):
     """No events. Reply: TopologyView."""
+
+
+class TakeReadings(Command, frozen=True, kw_only=True):
+    """A verified batch (the shell checks the signature against the site's key). Reply: ReadingsTaken."""
+
+    site: str
+    batch: ReadingBatch
+
+
+class PlanProbes(Command, frozen=True, kw_only=True):
+    """What a site measures next. No events. Reply: ProbePlan, without passes."""
+
+    site: str
+
+
+class ChangePoints(Command, frozen=True, kw_only=True):
+    """Reply: PointPage."""
+
+    put: tuple[Point, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class ReadReadings(Command, frozen=True, kw_only=True):
+    """No events. Reply: ReadingPage."""
+
+    source: str = ""
+    target: str = ""
+    after: int = 0
+    limit: int = 200
+
+
+class ReadWay(Command, frozen=True, kw_only=True):
+    """No events. Reply: WayView."""
+
+    source: str
+    target: str

@@ -13,6 +13,7 @@ from tieline.exchange.calendar import change_tariff, read_calendar
 from tieline.exchange.circuits import cancel_circuit, order_circuit, resize_circuit
 from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
+from tieline.exchange.measuring import change_points, plan_probes, read_readings, read_way, take_readings
 from tieline.exchange.nights import book_night, look_at_calendar
 from tieline.exchange.parties import create_exchange, create_token, revoke_token
 from tieline.exchange.peers import (
@@ -34,6 +35,7 @@ from tieline.exchange.rekeying import rekey_owner
 from tieline.exchange.replication import take_page
 from tieline.exchange.roots import change_root
 from tieline.exchange.runs import take_report
+from tieline.exchange.shells import open_shell
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
 from tieline.exchange.topologies import change_links, change_topology, read_topology
@@ -57,6 +59,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.ChangeProject: change_project,
     ask.ReadProjects: read_projects,
     ask.StopJob: stop_job,
+    ask.OpenShell: open_shell,
     ask.AskQuote: ask_quote,
     ask.AcceptQuote: accept_quote,
     ask.PlanTasks: plan_tasks,
@@ -94,6 +97,11 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     book.ReadCalendar: read_calendar,
     book.ChangeTariff: change_tariff,
     book.TakeReceipt: take_receipt,
+    ask.TakeReadings: take_readings,
+    ask.PlanProbes: plan_probes,
+    ask.ChangePoints: change_points,
+    ask.ReadReadings: read_readings,
+    ask.ReadWay: read_way,
     ask.Tick: tick,
 }
 

@@ -21,6 +21,7 @@ from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer, PeerState
 from tieline.model.plan import Quote
 from tieline.model.project import Project, Spending
+from tieline.model.reading import Point
 from tieline.model.record import Status
 from tieline.model.tariff import Tariff
 from tieline.model.topology import Topology
@@ -213,6 +214,8 @@ def _load_network(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
         network.put_topology(msgspec.json.decode(kept["topology"], type=Topology))
     if "down" in kept:
         network.put_links(msgspec.json.decode(kept["down"], type=tuple[str, ...]), ())
+    if "points" in kept:
+        network.put_points(msgspec.json.decode(kept["points"], type=tuple[Point, ...]))
     for row in tables["transfer"]:
         network.put_transfer(msgspec.json.decode(row["doc"], type=Transfer))
     for row in tables["circuit"]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Readings: TypeAlias = Callable[[str, str, Sequence[str]], tuple[Integers, Flags]]
 
 
-RESTS_ON = {"rtt": "measured", "bandwidth": "declared"}  # a round trip is known by measuring it only
+RESTS_ON = {"rtt": "measured", "bandwidth": "measured"}  # both are known by measuring alone
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer, PinnedRoot
 from tieline.model.plan import Quote
 from tieline.model.project import Project
+from tieline.model.reading import Point
 from tieline.model.reason import Reason
 from tieline.model.record import Envelope
 from tieline.model.tariff import Tariff
@@ -438,6 +439,21 @@ class ProjectChanged(Event, frozen=True, kw_only=True, tag="project_changed"):
         return self.project.id
 
 
+class ShellOpened(Event, frozen=True, kw_only=True, tag="shell_opened"):
+    """Somebody runs a command beside a run, or reaches one of its ports. What the words after the first say is his."""
+
+    job: str
+    run: str
+    by: str
+    program: str
+    words: int = 0
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job
+
+
 class TopologyChanged(Event, frozen=True, kw_only=True, tag="topology_changed"):
     """The network was declared anew, whole."""
 
@@ -473,6 +489,19 @@ class LinksChanged(Event, frozen=True, kw_only=True, tag="links_changed"):
     def subject(self) -> str:
         """The first of the links."""
         return (*self.down, *self.up, "")[0]
+
+
+class PointsChanged(Event, frozen=True, kw_only=True, tag="points_changed"):
+    """Reference points were named, changed or taken back."""
+
+    put: tuple[Point, ...] = ()
+    removed: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The first of the points."""
+        return (*(point.name for point in self.put), *self.removed, "")[0]
 
 
 class TransferChanged(Event, frozen=True, kw_only=True, tag="transfer_changed"):
@@ -544,9 +573,11 @@ Events = (
     | ReportsTaken
     | UsageAnswered
     | ProjectChanged
+    | ShellOpened
     | TopologyChanged
     | TariffChanged
     | LinksChanged
+    | PointsChanged
     | TransferChanged
     | CircuitChanged
     | ReceiptStored

@@ -23,7 +23,7 @@ DETOUR: Final = 1.4  # cable over great circle, where nobody says how long it is
 PLACE_M: Final = 2_000  # by which stated places may be off
 AHEAD_MS: Final = 5_000  # by which a site's clock may be ahead of ours
 OLD_MS: Final = 86_400_000  # what is older is no news
-SHORTEST_US: Final = 1_000  # a transfer of less time says nothing of a rate
+SHORTEST_US: Final = 100  # a transfer of less time says nothing of a rate
 ROUND_TRIPS: Final = (Method.UDP, Method.TCP, Method.RELAY)
 
 

@@ -1,0 +1,39 @@
+"""Measured: what is known of the way between two points from readings; else unknown, or as it was declared.
+
+A *point* is a site's identifier, a reference point, or a node of the topology at which a site's traffic begins.
+``rtt_us`` and ``read_bps`` answer from readings alone. ``rate_bps`` is what bytes are planned by: where nobody measured
+it, the rate that was declared for all pairs.
+"""
+
+from __future__ import annotations
+
+from tieline.exchange.network import Network
+from tieline.exchange.readings import Readings
+from tieline.ports import ConstantDistances, Distances
+
+
+class Measured(Distances):
+    """`ports.Distances` over what a view holds."""
+
+    def __init__(self, network: Network, readings: Readings, declared: Distances | None = None) -> None:
+        self.network = network
+        self.readings = readings
+        self.declared = declared or ConstantDistances()
+
+    def rtt_us(self, source: str, target: str) -> int | None:
+        """The measured round trip; None: unknown."""
+        found = self.readings.rtt_us(self._end(source), self._end(target))
+        return found if found is not None else self.declared.rtt_us(source, target)
+
+    def read_bps(self, source: str, target: str) -> int | None:
+        """The measured rate; None: unknown."""
+        return self.readings.rate_bps(self._end(source), self._end(target))
+
+    def rate_bps(self, source: str, target: str) -> int | None:
+        """The measured rate, else the declared one; None: no limit, or unknown."""
+        found = self.read_bps(source, target)
+        return found if found is not None else self.declared.rate_bps(source, target)
+
+    def _end(self, point: str) -> str:
+        """What readings call a point."""
+        return point if point in self.network.points else self.network.site_of.get(point, point)

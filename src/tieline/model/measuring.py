@@ -1,0 +1,95 @@
+"""Bodies of the HTTP API of measuring: readings, reference points, the way between two points.
+
+::
+
+    site's side   GET /v1/site/probes (ProbePlan)   POST /v1/site/readings (a signed ReadingBatch)
+    everybody     GET /v1/readings   GET /v1/ways?source&target   GET, POST /v1/points   GET /v1/cats?point
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from tieline.model.api import Body, View
+from tieline.model.evidence import Evidence
+from tieline.model.reading import Point, PointName, Reading
+from tieline.model.reason import Reason
+
+
+class ReadingsTaken(View, frozen=True, kw_only=True):
+    """What became of a batch: readings that were kept, that are no news, and that were refuted, by reason."""
+
+    kept: int
+    unchanged: int
+    refuted: tuple[Reason, ...]
+
+
+class ReadingView(View, frozen=True, kw_only=True):
+    """A reading with its age; what is not fresh is shown and counts for nothing."""
+
+    reading: Reading
+    age_us: int
+    loss_ppm: int
+    is_fresh: bool
+
+
+class RefutedView(View, frozen=True, kw_only=True):
+    """What a site signed and what cannot be."""
+
+    site: str
+    at_ms: int
+    reading: Reading
+    reason: Reason
+
+
+class RefutedCount(View, frozen=True, kw_only=True):
+    """How often readings of a site were refuted since the exchange started."""
+
+    site: str
+    reasons: tuple[Reason, ...]
+
+
+class ReadingPage(View, frozen=True, kw_only=True):
+    """Readings by source, target and method; ``next`` is where the next page begins, empty: nowhere."""
+
+    as_of_ms: int
+    readings: tuple[ReadingView, ...]
+    next: str
+    refuted: tuple[RefutedView, ...]  # lately, the newest first
+    counts: tuple[RefutedCount, ...]
+
+
+class WayView(View, frozen=True, kw_only=True):
+    """What is known of the way between two points; null: unknown. Times are round trips.
+
+    ``estimate_us`` comes from network coordinates. It chooses whom to measure next and answers no question.
+    """
+
+    source: str
+    target: str
+    as_of_ms: int
+    rtt_us: int | None
+    rate_bps: int | None
+    rtt_evidence: Evidence
+    rate_evidence: Evidence
+    readings: tuple[ReadingView, ...]
+    estimate_us: int | None
+    estimate_error_ppm: int | None
+    apart_km: int | None
+    light_us: int | None  # in vacuum: nothing is faster
+    fibre_us: int | None  # along a cable with the usual detour
+
+
+class PointsBody(Body, frozen=True, kw_only=True):
+    """Reference points to name or change, and those to take back."""
+
+    put: Annotated[tuple[Point, ...], msgspec.Meta(max_length=1_000)] = ()
+    remove: Annotated[tuple[PointName, ...], msgspec.Meta(max_length=1_000)] = ()
+
+
+class PointPage(View, frozen=True, kw_only=True):
+    """Every reference point, by name."""
+
+    points: tuple[Point, ...]
