@@ -7,6 +7,7 @@ scaled so that shortest-path routing would load the worst link to `LOAD` times i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from tieline.network.traffic import Traffic
 
 RATE = 1_000.0
 LOAD = 6.0
+SEED = int(os.environ.get("TIELINE_BENCH_SEED", "1"))  # of the demands, and of the generated networks
 FOLDER = Path(__file__).parent / "topologies"
 
 
@@ -76,12 +78,12 @@ def _case(name: str, names: list[str], pairs: list[tuple[int, int]], count: int 
 
 
 SMALL: tuple[Callable[[], Case], ...] = (
-    lambda: zoo("Abilene"),
-    lambda: zoo("Geant2012"),
-    lambda: generated(50, 90, None, 1),
+    lambda: zoo("Abilene", seed=SEED),
+    lambda: zoo("Geant2012", seed=SEED),
+    lambda: generated(50, 90, None, SEED),
 )
 LARGE: tuple[Callable[[], Case], ...] = (
-    lambda: zoo("Cogentco", 5_000),
-    lambda: generated(200, 300, 20_000, 1),
-    lambda: generated(750, 900, 20_000, 1),
+    lambda: zoo("Cogentco", 5_000, SEED),
+    lambda: generated(200, 300, 20_000, SEED),
+    lambda: generated(750, 900, 20_000, SEED),
 )

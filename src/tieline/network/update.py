@@ -15,11 +15,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from tieline.network.columns import Columns
-from tieline.network.graph import Floats
+from tieline.network.graph import Floats, counted
 from tieline.network.master import LEEWAY, Programme, repaired
 from tieline.network.traffic import Flows
 
 SMALL: Final = 60_000  # uses of arcs by paths up to which the least change is computed exactly
+TRIFLE: Final = 1e-3  # what a bit/s beyond what both ends carry is worth, beside one that both carry
 GIVE: Final = 0.001  # of the worth: what may be given up so that fewer bytes change their path
 
 
@@ -28,7 +29,7 @@ class Steps(NamedTuple):
 
     rates_bps: tuple[Floats, ...]
     carried_bps: float  # at the lowest point
-    is_lossless: bool  # nothing is carried less than both ends carry
+    is_lossless: bool  # no demand has less on the way than at both ends
 
 
 def calmed(flows: Flows, old: Floats, *, give: float = GIVE) -> Flows:
@@ -61,7 +62,8 @@ def calmed(flows: Flows, old: Floats, *, give: float = GIVE) -> Flows:
     )
     least = -(1.0 - give) * flows.worth
     bounds = np.concatenate([capacity, traffic.asked_bps, -held, [least], old[paths]]) / scale
-    aim = np.concatenate([np.zeros(len(paths)), np.ones(len(paths))])
+    # Of the answers that move as little the best: worth is not given up for nothing.
+    aim = np.concatenate([-TRIFLE * value / max(float(value.max()), 1e-12), np.ones(len(paths))])
     answer = linprog(aim, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
     if answer.status != 0:  # at the edge of the solver's tolerance: the answer stands that is there
         return flows
@@ -95,14 +97,17 @@ def steps_between(columns: Columns, old: Floats, new: Floats, capacity_bps: Floa
     middle = _middle(columns, old, new, capacity_bps)
     assert is_safe(columns, old, middle, capacity_bps)
     assert is_safe(columns, middle, new, capacity_bps)
-    carried = float(middle.sum())
-    return Steps((middle, new), min(least, carried), is_lossless=carried >= least * (1 - 1e-9))
+    count = int(columns.demand.max()) + 1
+    kept = counted(columns.demand, middle, count)
+    both = np.minimum(counted(columns.demand, old, count), counted(columns.demand, new, count))
+    return Steps((middle, new), min(least, float(middle.sum())), is_lossless=bool(np.all(kept >= both * (1 - 1e-6))))
 
 
 def _middle(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) -> Floats:
-    """max sum(mid) with by_arc @ max(old, mid) <= capacity and by_arc @ max(mid, new) <= capacity.
+    """max sum(kept) + a trifle x sum(mid) with by_arc @ max(old, mid) <= capacity, by_arc @ max(mid, new) <= capacity,
+    and of each demand kept <= mid, kept <= what both ends carry, mid <= what either does.
 
-    Both maxima are linear in ``mid`` and what it exceeds each end by: mid <= end + over, over >= 0.
+    The maxima are linear in ``mid`` and what it exceeds each end by: mid <= end + over, over >= 0.
     """
     from scipy.optimize import linprog
     from scipy.sparse import block_array, csr_array, eye_array
@@ -113,16 +118,36 @@ def _middle(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) ->
     by_arc = csr_array(by_arc)[used]
     before, after = old[paths], new[paths]
     scale = float(np.median(np.maximum(before, after)))  # the solver's tolerances are absolute
-    one, none = eye_array(len(paths), format="csr"), None
+    demands, of = np.unique(columns.demand[paths], return_inverse=True)
+    by_demand = csr_array((np.ones(len(paths)), (of, np.arange(len(paths)))), shape=(len(demands), len(paths)))
+    one, each, none = eye_array(len(paths), format="csr"), eye_array(len(demands), format="csr"), None
     rows = block_array(
-        [[none, by_arc, none], [none, none, by_arc], [one, -one, none], [one, none, -one]],
+        [
+            [none, by_arc, none, none],
+            [none, none, by_arc, none],
+            [one, -one, none, none],
+            [one, none, -one, none],
+            [by_demand, none, none, none],
+            [-by_demand, none, none, each],
+        ],
         format="csc",
     )
     free = capacity_bps[used]
-    bounds = np.concatenate([free - by_arc @ before, free - by_arc @ after, before, after])
-    aim = np.concatenate([-np.ones(len(paths)), np.full(2 * len(paths), 1e-6)])
+    had, has = by_demand @ before, by_demand @ after
+    bounds = [
+        free - by_arc @ before,
+        free - by_arc @ after,
+        before,
+        after,
+        np.maximum(had, has),
+        np.zeros(len(demands)),
+    ]
+    aim = np.concatenate(
+        [np.full(len(paths), -TRIFLE), np.full(2 * len(paths), TRIFLE * TRIFLE), np.full(len(demands), -1.0)]
+    )
     limit = [(0.0, float(most)) for most in np.maximum(before, after) / scale] + [(0.0, None)] * (2 * len(paths))
-    answer = linprog(aim, A_ub=rows, b_ub=np.maximum(bounds, 0.0) / scale, bounds=limit, method="highs")
+    limit += [(0.0, float(most)) for most in np.minimum(had, has) / scale]
+    answer = linprog(aim, A_ub=rows, b_ub=np.maximum(np.concatenate(bounds), 0.0) / scale, bounds=limit, method="highs")
     if answer.status != 0:  # nothing at all is always safe
         raise ArithmeticError(f"the solver gave up: {answer.message}")
     middle = np.zeros(len(old))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_cases import cases, keeps_its_bounds
 
+from tieline.network.columns import Columns
 from tieline.network.graph import graph_of
 from tieline.network.traffic import Traffic, routed
 from tieline.network.update import calmed, is_safe, steps_between
@@ -33,8 +34,11 @@ def test_every_mixture_of_two_steps_fits(case, worth):
     steps = steps_between(columns, old, second.rate_bps, graph.capacity_bps)
     assert np.array_equal(steps.rates_bps[-1], second.rate_bps)
     assert len(steps.rates_bps) <= 2
+    assert steps.carried_bps == pytest.approx(min(old.sum(), *(rate.sum() for rate in steps.rates_bps)), rel=1e-9)
     at = old
     for rate in steps.rates_bps:
+        asked = np.maximum(*(np.bincount(columns.demand, each, 6) for each in (old, second.rate_bps)))
+        assert np.all(np.bincount(columns.demand, rate, 6) <= asked * (1 + 1e-6) + 1e-6)  # nobody gets what none asked
         # Each path may be at its old rate or at its new one: look at every mixture of the paths that change.
         paths = [columns.path(path) for path in range(len(columns))]
         changed = [path for path in range(len(columns)) if at[path] != rate[path]][:10]
@@ -89,3 +93,74 @@ def test_a_large_answer_is_calmed_by_going_back_a_part_of_the_way(case, worth):
     keeps_its_bounds(calm)
     assert calm.worth >= second.worth * 0.95 - 1e-9
     assert np.maximum(calm.rate_bps - old, 0).sum() <= np.maximum(second.rate_bps - old, 0).sum() + 1e-6
+
+
+def trade(rate, capacity=10.0):
+    """Two demands of ``rate`` on two ways from a to d, old and new: they trade ways."""
+    links = [(0, 1, capacity, 1.0), (1, 3, capacity, 1.0), (0, 2, capacity, 2.0), (2, 3, capacity, 2.0)]
+    graph = graph_of("abcd", links)
+    columns = Columns(graph)
+    for demand, arcs in ((0, (0, 2)), (0, (4, 6)), (1, (0, 2)), (1, (4, 6))):
+        columns.add_path(demand, arcs)
+    return graph, columns, np.array([rate, 0.0, 0.0, rate]), np.array([0.0, rate, rate, 0.0])
+
+
+@pytest.mark.parametrize(("rate", "steps", "carried"), [(5.0, 1, 10.0), (6.0, 2, 12.0), (7.5, 2, 10.0), (9.0, 2, 4.0)])
+def test_the_step_between_keeps_as_much_as_can_be_kept(rate, steps, carried):
+    # Of each way 10 - rate is free at both ends, so each demand may have that much on either way in between.
+    graph, columns, old, new = trade(rate)
+    done = steps_between(columns, old, new, graph.capacity_bps)
+    assert len(done.rates_bps) == steps
+    assert done.carried_bps == pytest.approx(carried)
+    assert done.is_lossless == (carried >= 2 * rate)
+
+
+def test_what_one_demand_loses_is_no_less_a_loss_because_another_gains():
+    graph, columns, old, new = trade(9.0)
+    old, new = np.r_[old, 0.0], np.r_[new, 50.0]
+    wide = graph_of(
+        "abcde", [*((int(graph.tail[a]), int(graph.head[a]), 10.0, 1.0) for a in (0, 2, 4, 6)), (3, 4, 90.0, 1.0)]
+    )
+    both = Columns(wide)
+    for path in range(4):
+        both.add_path(int(columns.demand[path]), columns.path(path).tolist())
+    both.add_path(2, [8])
+    done = steps_between(both, old, new, wide.capacity_bps)
+    assert not done.is_lossless
+
+
+def one_way_or_the_other(most=10.0):
+    """A demand of 10 and two ways of 10: as good on either."""
+    graph = graph_of("abcd", [(0, 1, most, 1.0), (1, 3, most, 1.0), (0, 2, most, 2.0), (2, 3, most, 2.0)])
+    flows = routed(graph, Traffic(np.array([0], np.int32), np.array([3], np.int32), np.array([10.0]), np.ones(1)))
+    ways = [tuple(flows.columns.path(path).tolist()) for path in range(len(flows.columns))]
+    short, long = ways.index((0, 2)), ways.index((4, 6))
+    rate = np.zeros(len(ways))
+    rate[short] = 10.0
+    old = np.zeros(len(ways))
+    old[long] = 10.0
+    return flows._replace(rate_bps=rate), old, short, long
+
+
+@pytest.mark.parametrize("most", [60_000, -1], ids=["exact", "blended"])
+def test_nothing_moves_where_nothing_is_gained_by_it(monkeypatch, most):
+    monkeypatch.setattr("tieline.network.update.SMALL", most)
+    flows, old, _, _ = one_way_or_the_other()
+    assert calmed(flows, old).rate_bps == pytest.approx(old)
+
+
+def test_a_large_answer_goes_back_as_far_as_it_may_give(monkeypatch):
+    monkeypatch.setattr("tieline.network.update.SMALL", -1)
+    flows, old, short, long = one_way_or_the_other()
+    calm = calmed(flows, old / 2, give=0.05)  # 10 is carried, and was 5: a tenth of the way back gives up 0.5
+    assert (calm.rate_bps[short], calm.rate_bps[long]) == (pytest.approx(9.0), pytest.approx(0.5))
+
+
+def test_calm_takes_from_no_floor():
+    graph = graph_of("ab", [(0, 1, 10.0, 1.0)])
+    pair = np.array([0, 0], np.int32), np.array([1, 1], np.int32)
+    held = Traffic(*pair, np.array([4.0, 10.0]), np.array([1e-6, 1.0]), np.array([4.0, 0.0]))
+    flows = routed(graph, held._replace(floor_bps=None, value=np.array([2.0, 1.0])))._replace(traffic=held)
+    assert flows.carried_bps() == pytest.approx([4.0, 6.0])
+    old = np.where(flows.columns.demand == 1, 6.0, 0.0)
+    assert calmed(flows, old, give=0.5).carried_bps()[0] == pytest.approx(4.0)
