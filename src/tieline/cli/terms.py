@@ -128,5 +128,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "code_exchange_unreachable": ("exchange unreachable", "平台不可达"),
     "code_timeout": ("timeout", "超时"),
     "code_untrusted_pickle": ("untrusted pickle", "不受信任的 pickle"),
+    "code_circuit_refused": ("circuit refused", "专线变更被拒绝"),
+    "code_lab_refused": ("laboratory refused", "不允许实验网络"),
     "code_check_failed": ("check failed", "校验未通过"),
 }  # fmt: skip

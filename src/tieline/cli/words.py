@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 
+from tieline.cli.exec_words import EXEC_WORDS
+from tieline.cli.lab_words import LAB_WORDS
 from tieline.cli.move_words import MOVE_WORDS
 from tieline.cli.network_words import NETWORK_WORDS
 from tieline.cli.terms import TERMS
@@ -410,6 +412,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "`{name}` 的调度方案：{considered:,} 个资源池中 {fitting:,} 个当前可用",
     ),
     "would_wait": ("nothing is free now: the job would wait in the queue", "当前无空闲资源：任务将排队"),
+    "plan_brings": (
+        "{pool}: brings {data} ({size}) from {source} over {path}: {rate}, round trip {rtt}, {time}, {cost} CNY",
+        "{pool}：从 {source} 经 {path} 传入 {data}（{size}）：{rate}，往返 {rtt}，{time}，{cost} 元",
+    ),
+    "plan_way_assumed": ("a way that no topology says, at a rate that is assumed", "拓扑未知的路径（速率为假定值）"),
     "would_go": ("would go to {pool} now", "现在将调度到 {pool}"),
     "file_or_command": ("name one task file, or write `-- COMMAND`", "请给出一个任务文件，或写 `-- 命令`"),
     "command_only": ("`{option}` goes with `-- COMMAND`; in a file, write it there", "`{option}` 只用于 `-- 命令`；任务文件请写在文件中"),
@@ -513,6 +520,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "check_exchange": ("exchange", "平台"),
     "check_skew": ("clock skew", "时钟偏差"),
     **TERMS,
+    **EXEC_WORDS,
     **NETWORK_WORDS,
     **MOVE_WORDS,
+    **LAB_WORDS,
 }  # fmt: skip

@@ -42,6 +42,7 @@ class Laboratory:
     fabric: Fabric
     taps: dict[str, tuple[int, int, int]]
     sites: dict[str, int]  # site -> its network
+    manager: int  # the network of the laboratory's own, from which every site is reached beside all links
     networks: list[int]
     routes: dict[str, dict[str, tuple[str, int, str]]] = field(default_factory=dict)
 
@@ -133,7 +134,7 @@ def built(topology: Topology) -> Laboratory:
         topology=topology, addressing=addressing, routers=routers, ports=ports, anchors=anchors, behind=behind
     )
     sites = {site: behind[node].host.network for node, site in addressing.sites.items()}
-    laboratory = Laboratory(fabric=fabric, taps=taps, sites=sites, networks=networks)
+    laboratory = Laboratory(fabric=fabric, taps=taps, sites=sites, manager=home, networks=networks)
     laboratory.converge()
     return laboratory
 

@@ -1,7 +1,7 @@
 """Fibre: links with a delay, in user space, for kernels that have no `netem`.
 
 A port is a TAP: what a router sends out of it is read here, waits for its delay, and is written into the port at the
-other end. One process carries all links of a laboratory, with one thread, a queue for each direction and `select`, whose
+other end. One process carries all links of a laboratory, with one thread, a queue for each direction and `select`: its
 time-out is exact to the microsecond (that of `epoll` is not). A link that is cut has no light: both ports lose their
 carrier and what was under way is lost.
 """

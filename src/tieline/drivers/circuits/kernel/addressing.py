@@ -44,7 +44,7 @@ def _words(stated: str, node: str) -> str:
         raise TielineError(
             "invalid_request", f"the locator of `{node}` has {network.prefixlen} bits; 48 are needed", where=node
         )
-    return ":".join(network.network_address.exploded.split(":")[:3])
+    return ":".join(f"{int(word, 16):x}" for word in network.network_address.exploded.split(":")[:3])
 
 
 def segment(locator: str, circuit: int, way: int, action: int) -> str:

@@ -25,8 +25,8 @@ from tieline.drivers.circuits.kernel.steps import (
     class_steps,
     end_steps,
     head_steps,
-    kept_segments,
     way_steps,
+    wrapped_bytes,
 )
 from tieline.drivers.circuits.kernel.verifying import verified
 from tieline.model.circuit import Circuit, Receipt, Route
@@ -67,7 +67,7 @@ class KernelCircuits:
 
     async def apply(self, circuits: Sequence[Circuit]) -> Applied:
         """As `tieline.ports.Circuits`."""
-        return await self._run(lambda: self.bring(circuits))
+        return await self.run(lambda: self.bring(circuits))
 
     async def verify(self, circuit: Circuit, seq: int) -> Receipt:
         """As `tieline.ports.Circuits`; takes about two seconds."""
@@ -78,17 +78,25 @@ class KernelCircuits:
 
     async def counters(self) -> Sequence[PortCount]:
         """As `tieline.ports.Circuits`."""
-        return await self._run(self.count)
+        return await self.run(self.count)
 
     async def withdraw(self, circuit: str) -> None:
         """As `tieline.ports.Circuits`."""
-        await self._run(lambda: self.remove(circuit))
+        await self.run(lambda: self.remove(circuit))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and its sockets."""
+        self._thread.submit(self._close)
         self._thread.shutdown()
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    def _close(self) -> None:
+        for router in self.fabric.routers.values():
+            router.close()
+        for behind in self.fabric.behind.values():
+            behind.host.close()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do something in the thread that speaks with routers."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # -- in the thread --------------------------------------------------------------------------------------------
@@ -296,7 +304,7 @@ def _soundly(fabric: Fabric, circuit: Circuit) -> Route:
             pass
         if {route.nodes[0], route.nodes[-1]} != {circuit.route.nodes[0], circuit.route.nodes[-1]}:
             raise TielineError("invalid_request", "its spare route joins other ends", where=circuit.id)
-        needed = circuit.order.mtu_bytes + 48 + 16 * (len(kept_segments(len(route.links))) - 1)
+        needed = circuit.order.mtu_bytes + wrapped_bytes(len(route.links))
         for link in route.links:
             if mtu[link] < needed:
                 raise TielineError(

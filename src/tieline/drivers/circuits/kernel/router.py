@@ -1,6 +1,6 @@
 """Router: one Linux kernel network as a router, by netlink. Every change can be done twice, and has its opposite.
 
-Calls are synchronous and belong into one thread without an event loop (pyroute2 brings its own). What was found out
+Calls are synchronous and belong into threads without an event loop (pyroute2 brings its own). What was found out
 about kernels: segments are given to pyroute2 last first, a local segment must not hang on ``lo``, and a policy pins no
 port: what goes out of which port is said by the route to the segment, made here by `steer`.
 """
@@ -8,10 +8,13 @@ port: what goes out of which port is said by the route to the segment, made here
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Final
+
+from tieline.drivers.circuits.kernel.namespaces import inside
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
@@ -34,18 +37,27 @@ class Router:
     """A network that is held open by a descriptor. ``name`` is the node."""
 
     def __init__(self, name: str, network: int) -> None:
-        from pyroute2 import IPRoute
-
-        from tieline.drivers.circuits.kernel.namespaces import inside
-
         self.name = name
         self.network = network
-        with inside(network):
-            self.netlink: IPRoute = IPRoute()
+        self._mine = threading.local()
+
+    @property
+    def netlink(self) -> IPRoute:
+        """The socket of this thread: pyroute2 opens one for each, in the network in which the thread stands."""
+        made: IPRoute | None = getattr(self._mine, "netlink", None)
+        if made is None:
+            from pyroute2 import IPRoute
+
+            with inside(self.network):
+                made = self._mine.netlink = IPRoute()
+        return made
 
     def close(self) -> None:
-        """Let the socket go; the network stays."""
-        self.netlink.close()
+        """Let the socket of this thread go; the network stays."""
+        made = getattr(self._mine, "netlink", None)
+        if made is not None:
+            made.close()
+            del self._mine.netlink
 
     # -- ports ----------------------------------------------------------------------------------------------------
 
@@ -106,8 +118,8 @@ class Router:
         self._gone(lambda: self.netlink.route("del", family=_family(prefix), dst=prefix, **given))
 
     def policy(self, prefix: str, segments: Sequence[str], index: int) -> None:
-        """Send what goes to ``prefix`` through these segments, the first first (H.Encaps.Red, RFC 8986)."""
-        way = {"type": "seg6", "mode": "encap.red", "segs": ",".join(reversed(segments))}
+        """Send what goes to ``prefix`` through these segments, the first first (H.Encaps, RFC 8986)."""
+        way = {"type": "seg6", "mode": "encap", "segs": ",".join(reversed(segments))}
         given: dict[str, Any] = {"priority": POLICY_METRIC} if ":" in prefix else {}
         self.netlink.route("replace", family=_family(prefix), dst=prefix, oif=index, encap=way, **given)
 

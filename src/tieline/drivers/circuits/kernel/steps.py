@@ -2,7 +2,7 @@
 
 On every router of a way: a class of the circuit's rate at the port (HTB), a filter that puts the circuit's packets into
 it, a route that pins the next segment to the port, and the segment of the next router. The last router unpacks
-(End.DT6, End.DX4), the first one packs (H.Encaps.Red) once everything else stands.
+(End.DT6, End.DX4), the first one packs (H.Encaps) once everything else stands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tieline.model.error import TielineError
 from tieline.network.lease import ENCAPSULATION_BYTES
 
 STEP, INSIDE_IPV4, INSIDE_IPV6 = 1, 4, 6
-MOST_SEGMENTS: Final = 1 + (ENCAPSULATION_BYTES - 40 - 8) // 16  # the first one is in the header alone
+MOST_SEGMENTS: Final = (ENCAPSULATION_BYTES - 40 - 8) // 16
 MOST_WAYS: Final = 8  # of one circuit at once
 
 
@@ -53,6 +53,11 @@ def kept_segments(count: int) -> range:
     Those before them are passed on a pinned route.
     """
     return range(max(0, count - MOST_SEGMENTS), count)
+
+
+def wrapped_bytes(links: int) -> int:
+    """What packing adds to a packet on a route of so many links: an outer header, a routing header, its segments."""
+    return 40 + 8 + 16 * len(kept_segments(links))
 
 
 def arcs(fabric: Fabric, route: Route) -> Iterator[tuple[Port, ...]]:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tieline.drivers.circuits.kernel.addressing import site_address
-from tieline.drivers.circuits.kernel.steps import arcs, kept_segments
+from tieline.drivers.circuits.kernel.steps import arcs, wrapped_bytes
 from tieline.drivers.circuits.kernel.traffic import End, goodput_bps, probe, rate_bps
 from tieline.model.circuit import Receipt
 from tieline.model.error import TielineError
@@ -48,7 +48,6 @@ def verified(fabric: Fabric, held: Standing, seq: int, evidence: Evidence) -> Re
     least = (moved + (probed.sent_bytes if probed.rtts_us else 1)) * (1 - STRAY)
     proven = [link for node, link in there if min(grown[node, link]) >= least]
     beside = [key for key in grown if key not in there and key not in back and grown[key][0] > STRAY * least]
-    wrapped = 40 + 8 + 16 * (len(kept_segments(len(way.route.links))) - 1)
     rtts = probed.rtts_us
     return Receipt(
         subject=held.circuit.id,
@@ -60,7 +59,7 @@ def verified(fabric: Fabric, held: Standing, seq: int, evidence: Evidence) -> Re
         is_path_proven=len(proven) == len(there) and not beside,
         probe_bytes=order.mtu_bytes if rtts else 0,
         goodput_bps=goodput,
-        computed_bps=goodput_bps(held.circuit.held_bps, order.mtu_bytes, wrapped),
+        computed_bps=goodput_bps(held.circuit.held_bps, order.mtu_bytes, wrapped_bytes(len(way.route.links))),
         min_rtt_us=rtts[0] if rtts else 0,
         p99_rtt_us=rtts[(len(rtts) * 99 - 1) // 100] if rtts else 0,
         lost_ppm=probed.lost_ppm,
@@ -77,19 +76,13 @@ def _end(fabric: Fabric, circuit: int, node: str) -> End:
 
 def _counts(fabric: Fabric, held: Standing) -> dict[tuple[str, str], tuple[int, int]]:
     """Port of the circuit -> bytes that its class sent, bytes that the port sent."""
-    from tieline.drivers.circuits.kernel.router import Router
-
     found = {}
-    routers: dict[str, Router] = {}
     try:
         for node, link in held.classes:
-            if node not in routers:
-                # A socket of its own: the thread that lays circuits uses the other one.
-                routers[node] = Router(node, fabric.routers[node].network)
-            port = fabric.ports[node, link]
-            sent = routers[node].ports()[port.index][1]
-            found[node, link] = (routers[node].classes(port.index).get(held.number, (0, 0))[0], sent)
+            router, port = fabric.routers[node], fabric.ports[node, link]
+            sent = router.ports()[port.index][1]
+            found[node, link] = (router.classes(port.index).get(held.number, (0, 0))[0], sent)
     finally:
-        for router in routers.values():
-            router.close()
+        for node, _ in held.classes:
+            fabric.routers[node].close()  # those of this thread
     return found

@@ -1,0 +1,48 @@
+"""Laboratory words: what the verbs of `lab` say, in English and Chinese; a part of the catalogue of `cli.words`."""
+
+# ruff: noqa: E501 - a table: one row, one line
+
+from __future__ import annotations
+
+LAB_WORDS: dict[str, tuple[str, str]] = {
+    "do_lab": ("a laboratory: a network of namespaces on this machine, in which circuits are real", "实验网络：本机命名空间组成的网络，其中专线真实承载"),
+    "do_lab_up": ("build a laboratory from a topology file and keep it in the background", "按拓扑文件建立实验网络，并在后台保持"),
+    "do_lab_ls": ("laboratories of this user", "查看本用户的实验网络"),
+    "do_lab_show": ("links, circuits and what happened", "查看链路、专线和事件"),
+    "do_lab_cut": ("take the light from a link", "切断链路"),
+    "do_lab_restore": ("give a link its light again", "恢复链路"),
+    "do_lab_exec": ("run a command inside the network of a site or a node, or in `manager`", "在算力节点、路由器或管理网络（`manager`）内执行命令"),
+    "do_lab_follow": ("lay the circuits of the exchange in the laboratory, verify them, report what is cut", "在实验网络中开通平台的专线，核验并上报断链"),
+    "do_lab_down": ("end a laboratory; nothing is left of it", "结束实验网络，不留任何痕迹"),
+    "opt_lab_name": ("name of the laboratory; that of the topology otherwise", "实验网络名称；默认取拓扑名称"),
+    "opt_lab_which": ("which laboratory, where there are several", "指定实验网络（存在多个时）"),
+    "opt_lab_once": ("bring everything to the state of the exchange once, then end", "与平台同步一次后结束"),
+    "lab_ready": ("{name}: {nodes} routers, {sites} sites, {links} links", "{name}：{nodes} 台路由器，{sites} 个算力节点，{links} 条链路"),
+    "lab_ended": ("{name} has ended", "{name} 已结束"),
+    "lab_stands": ("{name} is kept already", "{name} 已在运行"),
+    "lab_none": ("no laboratory is kept", "没有运行中的实验网络"),
+    "lab_which": ("several laboratories are kept ({names}): say which with --lab", "存在多个实验网络（{names}），请以 --lab 指定"),
+    "lab_no_place": ("there is no `{place}` in this laboratory: {names}", "该实验网络中没有 `{place}`：{names}"),
+    "lab_no_command": ("a command is needed after `--`", "`--` 之后需给出命令"),
+    "lab_laid": ("{circuit}: {rate} over {links}", "{circuit}：{rate}，经 {links}"),
+    "lab_receipt": ("{circuit}: path {path}, {goodput} of {computed}, least round trip {rtt}", "{circuit}：路径{path}，实测 {goodput}，计算值 {computed}，最小往返时延 {rtt}"),
+    "lab_proven": ("proven", "已证实"),
+    "lab_unproven": ("not proven", "未证实"),
+    "lab_withdrawn": ("{circuit}: withdrawn", "{circuit}：已撤除"),
+    "lab_link_lost": ("{link} is down", "{link} 已断开"),
+    "lab_link_back": ("{link} carries again", "{link} 已恢复"),
+    "col_laboratory": ("laboratory", "实验网络"),
+    "col_topology": ("topology", "拓扑"),
+    "col_folder": ("folder", "目录"),
+    "col_pid": ("pid", "进程号"),
+    "col_sent": ("sent", "已发送"),
+    "col_sent_back": ("sent back", "反向已发送"),
+    "col_laid": ("circuit", "专线"),
+    "col_held": ("rate", "速率"),
+    "col_on": ("on", "经由"),
+    "col_ends_at": ("its ends", "端点地址"),
+    "col_happened": ("what", "事件"),
+    "col_took": ("took", "用时"),
+    "col_at": ("at", "时间"),
+    "lab_igp": ("no way of its own", "无专用路径"),
+}  # fmt: skip

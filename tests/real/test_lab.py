@@ -1,0 +1,176 @@
+"""A laboratory on this kernel: circuits stand, are proven, moved, resized, cut, spared, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from tieline.cli.main import tieline
+from tieline.drivers.circuits.kernel.traffic import goodput_bps
+from tieline.drivers.lab.control import LabCircuits, Laboratory
+from tieline.model.circuit import Circuit, CircuitOrder, Route
+from tieline.model.error import TielineError
+from tieline.model.evidence import Evidence
+
+replace = msgspec.structs.replace
+FILE = Path(__file__).parents[2] / "examples/network_lab/lab.yaml"
+PATIENCE_S = 60
+NORTH = Route(
+    nodes=("shanghai", "suzhou", "wuxi", "nanjing", "hefei"),
+    links=("shanghai-suzhou", "suzhou-wuxi", "wuxi-nanjing", "nanjing-hefei"),
+    delay_us=2_250,
+)
+SOUTH = Route(
+    nodes=("shanghai", "jiaxing", "hangzhou", "hefei"),
+    links=("shanghai-jiaxing", "jiaxing-hangzhou", "hangzhou-hefei"),
+    delay_us=2_650,
+)
+
+
+def circuit(name: str, rate: int, route: Route, spare: Route | None = None, mtu: int = 1_400) -> Circuit:
+    order = CircuitOrder(a="shanghai", b="hefei", rate_bps=rate, mtu_bytes=mtu)
+    return Circuit(id=name, order=order, user="u", route=route, spare=spare, granted_bps=rate)
+
+
+def said(*arguments: str) -> str:
+    """What a verb says; its error as an exception."""
+    result = CliRunner().invoke(tieline, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    before = os.environ.get("TIELINE_HOME")
+    os.environ["TIELINE_HOME"] = str(home)
+    try:
+        result = CliRunner().invoke(tieline, ["lab", "up", str(FILE), "--json"])
+        if "no user namespace" in result.output or "/dev/net/tun" in result.output:
+            pytest.skip(f"no laboratory here: {result.output.splitlines()[0]}")
+        assert result.exit_code == 0, result.output
+        yield Laboratory(home / "labs/delta")
+        said("lab", "down")
+    finally:
+        os.environ.pop("TIELINE_HOME")
+        if before is not None:
+            os.environ["TIELINE_HOME"] = before
+
+
+def wait_for(laboratory: Laboratory, holds: Callable[[object], bool]):
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(seen := asyncio.run(laboratory.show())):
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.05)
+    return seen
+
+
+def test_a_circuit_is_laid_proven_moved_cut_and_taken_down(laboratory):
+    driver = LabCircuits(laboratory)
+    asked = circuit("k-1", 8_000_000, NORTH, SOUTH)
+
+    async def laid():
+        applied = await driver.apply([asked])
+        return applied, await driver.verify(asked, 1)
+
+    applied, receipt = asyncio.run(laid())
+    assert applied.circuits == ["k-1"]
+    assert receipt.evidence is Evidence.MEASURED
+    assert receipt.is_path_proven, receipt
+    assert receipt.path == NORTH.links
+    assert receipt.probe_bytes == 1_400
+    assert receipt.min_rtt_us >= 2 * NORTH.delay_us
+    assert receipt.computed_bps == goodput_bps(8_000_000, 1_400, 96)
+    assert 0 < receipt.goodput_bps < receipt.computed_bps * 1.1  # the class lets no more pass
+
+    # another rate: the same ways, other classes
+    async def resized():
+        wider = replace(asked, granted_bps=16_000_000)
+        await driver.apply([wider])
+        return await driver.verify(wider, 2)
+
+    receipt = asyncio.run(resized())
+    assert receipt.is_path_proven, receipt
+    assert receipt.goodput_bps < goodput_bps(16_000_000, 1_400, 96) * 1.1
+
+    # a cut: the keeper sees the light go and leads the circuit over its spare way, nobody asks it to
+    said("lab", "cut", "wuxi-nanjing")
+    seen = wait_for(laboratory, lambda seen: "to spare" in {each.what for each in seen.events})
+    assert seen.circuits[0].on == SOUTH.links
+    assert [each.name for each in seen.links if not each.is_up] == ["wuxi-nanjing"]
+    assert "lost" in {each.what for each in seen.events}
+    receipt = asyncio.run(driver.verify(asked, 3))
+    assert receipt.is_path_proven, receipt
+    assert receipt.path == SOUTH.links
+
+    # without any whole way its packets go as all others do, and the circuit says that nothing is proven
+    said("lab", "cut", "hangzhou-hefei")
+    wait_for(laboratory, lambda seen: seen.circuits[0].on == ())
+    with pytest.raises(TielineError, match="as all others do"):
+        asyncio.run(driver.verify(asked, 4))
+
+    said("lab", "restore", "hangzhou-hefei")
+    said("lab", "restore", "wuxi-nanjing")
+    wait_for(laboratory, lambda seen: all(each.is_up for each in seen.links))
+    asyncio.run(driver.apply([replace(asked, route=SOUTH, spare=None)]))
+    receipt = asyncio.run(driver.verify(asked, 5))
+    assert receipt.path == SOUTH.links
+    assert receipt.is_path_proven, receipt
+
+    asyncio.run(driver.withdraw("k-1"))
+    assert asyncio.run(laboratory.show()).circuits == ()
+
+
+def test_what_does_not_fit_is_refused_whole(laboratory):
+    driver = LabCircuits(laboratory)
+    asyncio.run(driver.apply([circuit("k-2", 10_000_000, SOUTH)]))
+    before = asyncio.run(laboratory.show()).circuits
+    for wrong, said_why in (
+        (circuit("k-3", 31_000_000, SOUTH), "41000000 bit/s of"),
+        (circuit("k-3", 1_000_000, SOUTH, mtu=1_490), "wrapped ones have 1586"),
+        (circuit("k-3", 1_000_000, replace(SOUTH, links=("shanghai-jiaxing", "x", "y"))), "no link `x`"),
+    ):
+        with pytest.raises(TielineError, match=said_why):
+            asyncio.run(driver.apply([circuit("k-4", 1_000_000, NORTH), wrong]))
+    assert asyncio.run(laboratory.show()).circuits == before
+    for verb, given in (("cut", {"link": "no-link"}), ("apply", {"circuits": [{}]}), ("fly", {}), ("verify", {})):
+        with pytest.raises(TielineError):
+            asyncio.run(laboratory.ask(verb, **given))
+    asyncio.run(driver.withdraw("k-2"))
+
+
+def test_a_command_runs_inside_one_network_and_nowhere_else(laboratory, tmp_path):
+    import subprocess
+    import sys
+
+    script = "import socket; print(*sorted(name for _, name in socket.if_nameindex()))"
+    names = {
+        place: subprocess.run(
+            [sys.executable, "-m", "tieline.cli", "lab", "exec", place, "--", sys.executable, "-c", script],
+            check=True, capture_output=True, text=True, timeout=PATIENCE_S,
+        ).stdout.split()
+        for place in ("jiaxing", "cn.lab.hefei/site/main", "manager")
+    }  # fmt: skip
+    assert names["jiaxing"] == ["anchor", "anchored", "l2", "l3", "l4", "lo"]
+    assert names["cn.lab.hefei/site/main"] == ["lo", "manager", "router"]
+    assert names["manager"] == ["lo", "s1", "s2", "s3", "s4"]
+
+
+def test_ending_it_leaves_nothing(laboratory, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIELINE_HOME", str(tmp_path))
+    said("lab", "up", str(FILE), "--name", "second")
+    pid = int(said("lab", "ls").split("\t")[1])
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    said("lab", "down", "second")
+    for each in (str(pid), *children):
+        assert not Path("/proc", each).exists()
+    assert said("lab", "ls", "--json").strip() == "[]"
+    with pytest.raises(TielineError, match="no laboratory is kept"):
+        asyncio.run(Laboratory(tmp_path / "labs/second").show())
