@@ -11,7 +11,7 @@ from tieline.cli.face import marked, note
 from tieline.cli.table import age, clean, show
 from tieline.model.error import TielineError
 from tieline.model.plan import Candidate, Plan
-from tieline.model.quantity import show_duration, show_money
+from tieline.model.quantity import show_duration, show_money, show_rate, show_size
 from tieline.model.reason import Reason, Relaxation, sentence
 
 MOST_REASONS = 20
@@ -112,6 +112,8 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
         show(columns, rows, right=(4, 5), err=True)
         if len(plan.candidates) > len(shown):
             note("  " + words.say("and_more", count=len(plan.candidates) - len(shown)))
+        for each in shown:
+            _show_brought(each)
     for via, as_of_ms in {each.via: each.as_of_ms for each in plan.candidates if each.via}.items():
         note("  " + words.say("state_old", exchange=clean(via), age=age(plan.as_of_ms - as_of_ms)))
     if plan.because is not None:
@@ -126,6 +128,26 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
     show_nearest(plan.nearest)
     if not plan.chosen and plan.is_possible:
         note("  " + words.say("would_wait"))
+
+
+def _show_brought(candidate: Candidate) -> None:
+    """How the data of a task would come to a candidate, and what that costs beside the price of the cards."""
+    for trip in candidate.transfers:
+        note(
+            "  "
+            + words.say(
+                "plan_brings",
+                pool=clean(candidate.pool),
+                data=clean(trip.data),
+                size=show_size(trip.size_bytes),
+                source=clean(trip.source),
+                path=clean(" > ".join(trip.links)) if trip.links else words.say("plan_way_assumed"),
+                rate=show_rate(trip.rate_bps),
+                rtt=words.term("evidence", "unknown") if trip.rtt_us is None else show_duration(trip.rtt_us),
+                time=show_duration(trip.time_us),
+                cost=show_money(trip.price_micro_cny),
+            )
+        )
 
 
 def _candidate_row(each: Candidate) -> tuple[str, ...]:
