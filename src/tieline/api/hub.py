@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tieline.drivers.stores.draft import Committed, Ordered
+    from tieline.model.protocol import Orders
 
 T = TypeVar("T")
 MAILBOX = 16_384  # orders that one site may be behind: many passes of placing
@@ -190,6 +191,14 @@ class Hub:
             line = self.line(order[1])
             if order[0] > line.opened_seq:
                 line.add(order, now_s)
+
+    def summon(self, site: str, order: Orders) -> bool:
+        """Tell a site something that is in no log and moves no cursor; False where it does not listen now."""
+        line = self.lines.get(site)
+        if line is None or line.mailbox is None:
+            return False
+        line.mailbox.put((0, site, order))
+        return True
 
     def line(self, site: str) -> SiteLine:
         """What is remembered of ``site``; a site that is not known yet can be resumed from now on."""

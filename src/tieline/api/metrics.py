@@ -34,6 +34,9 @@ class Metrics:
             registry=self.registry,
         )
         self.received = Counter("tieline_http_received_bytes", "bytes of bodies", registry=self.registry)
+        self.relayed = Counter(
+            "tieline_relay_bytes", "bytes that were handed from one end to the other", registry=self.registry
+        )
         self.resyncs = Counter(
             "tieline_stream_resyncs", "streams that were ended because their reader was slow", registry=self.registry
         )

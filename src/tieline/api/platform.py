@@ -19,6 +19,7 @@ from tieline.api.indexing import Indexing
 from tieline.api.metrics import Metrics, watch_writer
 from tieline.api.peercaller import PeerCalls
 from tieline.api.rates import Rates
+from tieline.api.relaying import Relay
 from tieline.api.sealing import for_branch
 from tieline.api.tailing import Tail
 from tieline.drivers.peers.federation import Federation
@@ -81,6 +82,7 @@ class Platform:
     tail: Tail = field(init=False)
     indexing: Indexing = field(init=False)
     heading: Heading = field(init=False)
+    relay: Relay = field(init=False)
     document: bytes = field(init=False, default=b"")
     task_schema: dict[str, Any] = field(init=False, default_factory=dict)
 
@@ -89,6 +91,7 @@ class Platform:
         self.rates = Rates(self.limits)
         self.indexing = Indexing(self)
         self.heading = Heading(self)
+        self.relay = Relay(self)
         self.peer_calls = PeerCalls(self.started_ms // 1000)
         self.tail = Tail(self)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="tieline-read")
@@ -114,6 +117,7 @@ class Platform:
         """The process is about to end: end streams and waits. May be called twice."""
         self.indexing.is_given_up = True
         self.heading.close()
+        self.relay.close()
         self.hub.close()
         self.tail.close()
         if self.federation is not None:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from litestar import Litestar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tieline.api.platform import Platform
+from tieline.api.relaying import PREFIX, Refusing, Relay
 from tieline.model.error import ErrorEnvelope, TielineError
 
 HEAD_S = 20.0
@@ -78,6 +80,10 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(head + body)
         self.transport.close()
 
+    def _should_upgrade_to_ws(self) -> bool:
+        """Only the relay is a WebSocket; anything else goes on as a request."""
+        return self.url.startswith(PREFIX.encode())
+
     def _expect_head(self) -> None:
         self.head_bytes = 0
         self.head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
@@ -91,6 +97,12 @@ class Protocol(HttpToolsProtocol):
         self.head_timer = None
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
+
+
+def _relayed(platform: Platform, **_: Any) -> asyncio.BaseProtocol:
+    """The protocol of a connection that becomes a WebSocket; where another process has the relay, it is refused."""
+    relay: Relay | None = getattr(platform, "relay", None)
+    return relay.connection() if relay is not None else Refusing()
 
 
 class Server(uvicorn.Server):
@@ -136,7 +148,7 @@ def make_server(
         app,
         loop="uvloop",
         http=Protocol,
-        ws="none",
+        ws=partial(_relayed, platform),  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -108,7 +108,10 @@ async def session_cursor(platform: Platform, site: Site) -> int:
     gives=EVENTS,
     errors=("invalid_cursor",),
     headers=(LAST_EVENT_ID,),
-    events={"order": "an order: `offer`, `stop`, `ask`, `drain` or `resync`; its `id` is the cursor to resume from"},
+    events={
+        "order": "an order: `offer`, `stop`, `ask`, `drain`, `resync` or `summon`; its `id`, where it has one, is the "
+        "cursor to resume from"
+    },
 )
 async def stream_orders(call: Call, query: AfterQuery) -> EventStream:
     """The orders to this site, from the welcome's `cursor` on.
@@ -138,7 +141,7 @@ async def stream_orders(call: Call, query: AfterQuery) -> EventStream:
 
 
 def _order(seq: int, order: Orders) -> bytes:
-    return frame(encode(order), id=str(seq), event="order")
+    return frame(encode(order), id=str(seq) if seq else "", event="order")
 
 
 @operation(

@@ -42,6 +42,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     streams: Annotated[int, Meta(ge=1, le=100_000, description="open event and log streams of all callers")] = 8_000
     streams_per_caller: Annotated[int, Meta(ge=1, le=100_000, description="open streams of one caller")] = 64
 
+    relay_streams: Annotated[int, Meta(ge=0, le=100_000, description="streams of the relay that are open")] = 512
+    relay_bytes_per_s: Annotated[
+        int, Meta(ge=1_024, le=TIB, description="what the relay carries in a second for the sites of one owner")
+    ] = 16 * MIB
+    relay_day_bytes: Annotated[
+        int, Meta(ge=0, le=1024 * TIB, description="what it carries in a day (UTC) for the sites of one owner")
+    ] = 256 * GIB
+
     # -- work ----------------------------------------------------------------------------------------------------------
     live_jobs: Annotated[int, Meta(ge=1, le=10_000_000, description="jobs that wait or run")] = 2_000_000
     queue: Annotated[int, Meta(ge=1, le=1_000_000, description="commands that wait for the writer")] = 10_000

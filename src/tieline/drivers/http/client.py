@@ -224,6 +224,35 @@ class HttpClient:
                     raise
             await asyncio.sleep(waits.next_s())
 
+    # -- WebSocket ----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def websocket(self, path: str, *, limit_bytes: int) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket of messages of at most ``limit_bytes``. It is closed with the block; a dead peer is noticed.
+
+        Raises TielineError: `exchange_unreachable`, or `forbidden` where the other side does not open it.
+        """
+        import aiohttp
+
+        await self._freshen()
+        try:
+            async with self._open_session().ws_connect(
+                self.base_url + path,
+                headers={"Authorization": f"Bearer {self.bearer}"} if self.bearer else {},
+                max_msg_size=2 * limit_bytes,
+                heartbeat=20.0,
+                compress=0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+                proxy=self.proxy or None,
+            ) as stream:
+                yield stream
+        except aiohttp.WSServerHandshakeError as error:
+            raise TielineError("forbidden", f"`{self.base_url}` does not open {path}: {error.status}") from None
+        except TimeoutError:
+            raise TielineError("timeout", f"no answer in time from `{self.base_url}`") from None
+        except aiohttp.ClientError as error:
+            raise unreachable(self.base_url, error) from None
+
     # -- below --------------------------------------------------------------------------------------------------------
 
     async def _freshen(self) -> None:

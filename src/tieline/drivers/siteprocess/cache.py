@@ -1,10 +1,12 @@
-"""Cache: blobs that tasks bring along, by their sha256: checked while they arrive, kept for the next run."""
+"""Cache: blobs that tasks bring along, by their sha256: moved in chunks, checked, kept for the next run.
+
+A blob whose move was cut, by a broken connection or by the end of this process, goes on where it was.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -12,6 +14,9 @@ from pathlib import Path
 
 from tieline.drivers.http import HttpClient
 from tieline.drivers.http.backoff import Backoff
+from tieline.drivers.mover import Terms, move
+from tieline.drivers.mover.blobs import BlobSource
+from tieline.drivers.mover.files import FileTarget
 from tieline.model.error import TielineError
 
 log = logging.getLogger("tieline.site")
@@ -19,7 +24,7 @@ RESERVE_BYTES = 256 * 2**20  # of the disk stay free
 
 
 class Cache:
-    """At most ``limit_bytes`` are kept; what is in use stays whatever it takes."""
+    """At most ``limit_bytes`` are kept, halves of moves included; what is in use stays whatever it takes."""
 
     def __init__(self, folder: Path, client: HttpClient, limit_bytes: int) -> None:
         self.folder = folder
@@ -28,11 +33,10 @@ class Cache:
         self._locks: dict[str, asyncio.Lock] = {}
         self._used: dict[str, int] = {}
 
-    def clear_parts(self) -> None:
-        """Remove what a crash left half done."""
+    def prepare(self) -> None:
+        """Make the folder. What a crash left half done stays: the next run that needs it goes on there."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in self.folder.glob("*.part"):
-            path.unlink(missing_ok=True)
+        self._evict()
 
     @contextlib.asynccontextmanager
     async def blob(self, digest: str, size_bytes: int = 0) -> AsyncIterator[Path]:
@@ -71,32 +75,9 @@ class Cache:
                 return
 
     async def _download(self, digest: str, size_bytes: int) -> None:
-        limit = size_bytes or self.limit_bytes
-        self._check_room(size_bytes)
-        part = self.folder / f"{digest}.part"
-        summed, size = hashlib.sha256(), 0
-        try:
-            with open(part, "wb") as file:  # noqa: ASYNC230 - chunks of a page cache, not a disk to wait for
-                async with contextlib.aclosing(
-                    self.client.download(f"/v1/blobs/{digest}", limit_bytes=limit)
-                ) as chunks:
-                    async for chunk in chunks:
-                        summed.update(chunk)
-                        size += len(chunk)
-                        file.write(chunk)
-            if summed.hexdigest() != digest or (size_bytes and size != size_bytes):
-                raise TielineError("check_failed", f"blob `{digest}` arrived as other bytes ({size:,} of them)")
-            part.rename(self.folder / digest)
-        except OSError as error:
-            raise TielineError("storage_full", f"blob `{digest}` cannot be kept: {error}") from None
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _check_room(self, size_bytes: int) -> None:
-        room = os.statvfs(self.folder)
-        free = room.f_bavail * room.f_frsize
-        if size_bytes + RESERVE_BYTES > free:
-            raise TielineError("storage_full", f"{size_bytes:,} bytes do not fit the {free:,} that are free here")
+        target = FileTarget(str(self.folder / digest), is_replacing=True, reserve_bytes=RESERVE_BYTES)
+        terms = Terms(sha256=digest, limit_bytes=size_bytes or self.limit_bytes)
+        await move(BlobSource(self.client, digest, size_bytes), target, terms)
 
     def _evict(self) -> None:
         """Let go of what was used longest ago, until the rest fits."""
@@ -105,6 +86,6 @@ class Cache:
         for _, size, name in sorted(kept):
             if total <= self.limit_bytes:
                 return
-            if name not in self._used:
+            if name.strip(".").partition(".")[0] not in self._used:  # `.DIGEST.KEY.part` is one half done
                 (self.folder / name).unlink(missing_ok=True)
                 total -= size

@@ -25,10 +25,11 @@ from tieline.drivers.siteprocess.line import Line
 from tieline.drivers.siteprocess.outbox import Outbox
 from tieline.drivers.siteprocess.patience import waited
 from tieline.drivers.siteprocess.publisher import Publisher
+from tieline.drivers.siteprocess.shells import Shells
 from tieline.drivers.siteprocess.tails import Tails
 from tieline.model.api import SiteView
 from tieline.model.error import TielineError
-from tieline.model.protocol import Accepted, Ask, Beaten, Ended, Orders, Outcome, Reports, Welcome
+from tieline.model.protocol import Accepted, Ask, Beaten, Ended, Orders, Outcome, Reports, Summon, Welcome
 from tieline.ports import Clock, Engine
 from tieline.registry import Key, sealing_public
 from tieline.site import Held, SiteState, next_ms, recover, step
@@ -128,7 +129,7 @@ class SiteProcess:
         self.outbox = Outbox(self.client, self._answered, self._renew)
         is_open = self.outbox.is_open
         self.cache = Cache(home.cache, self.client, config.limits.cache_bytes)
-        self.cache.clear_parts()
+        self.cache.prepare()
         self.tails = Tails(self.client, is_open)
         self.line = Line(
             self.client, identity, self.key, self.clock,
@@ -149,6 +150,7 @@ class SiteProcess:
         )  # fmt: skip
         self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
         await self.keeper.look()
+        self.shells = Shells(self.client, identity, self.clock, self.attempts.get, may_exec=config.may_exec)
         held = len(self.state.runs)
         log.info("site ready", extra={"site": identity.site, "count": held, "url": identity.url})
 
@@ -189,6 +191,7 @@ class SiteProcess:
         for engine in self.ground.engines.values():
             await getattr(engine, "close", _nothing)()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        await self.shells.close()
         await self.keeper.close()
         await self.client.close()
         self._disk.shutdown()
@@ -325,6 +328,8 @@ class SiteProcess:
     def _ordered(self, order: Orders) -> None:
         if isinstance(order, Ask):
             self.outbox.put(answer(self.state, order, self.clock.now_ms()))
+        elif isinstance(order, Summon):
+            self.shells.summon(order.statement)
         else:
             self.feel(seen.Ordered(order=order))
 

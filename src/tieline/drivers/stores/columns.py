@@ -71,6 +71,7 @@ FILE: dict[type, Callable[[Any, Any], Filed]] = {
     fact.JobQueued: _by_job,
     fact.JobEnded: _by_job,
     fact.CancelRequested: _by_job,
+    fact.ShellOpened: _by_job,
     fact.RunOffered: _by_offered,
     fact.RunAccepted: _by_run,
     fact.RunStarted: _by_run,

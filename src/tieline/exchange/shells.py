@@ -1,0 +1,45 @@
+"""Shells: who may run a command beside a run, or reach one of its ports. That somebody did is in the log.
+
+The right is that of reading what the job printed, without the auditors': a look is not a hand.
+"""
+
+from __future__ import annotations
+
+from tieline.exchange.commands import Decision, OpenShell
+from tieline.exchange.permission import no_such
+from tieline.exchange.projects import sees_work
+from tieline.exchange.view import View
+from tieline.model.error import TielineError
+from tieline.model.event import ShellOpened
+from tieline.model.job import RunState
+from tieline.model.party import Role
+from tieline.model.relay import WORDS_BYTES
+from tieline.ports import Ids
+
+
+def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decision:
+    """The run to be reached, once the log says who reaches it. Reply: model.job.Run."""
+    actor, body = command.actor, command.body
+    row = view.jobs.rows.get(command.job)
+    if row is None or not sees_work(view, actor, row.user, row.project):
+        raise no_such("live job", command.job)
+    job = view.jobs[row.id]
+    is_member = bool(job.project) and view.members.role(actor, job.project) is not None
+    if not (actor.name == job.user or is_member or actor.has(Role.ADMIN)):
+        raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
+    run = view.runs.get(job.run)
+    if run is None or run.state is not RunState.RUNNING:
+        raise TielineError(
+            "conflict", f"`{job.id}` does not run now: it is {job.state}", hints=(f"tieline why {job.id}",)
+        )
+    if run.site not in view.sites:
+        raise TielineError("conflict", f"`{run.id}` runs behind another exchange, whose relay this is not")
+    if body.node >= job.task.nodes:
+        raise TielineError("invalid_request", f"the run has {job.task.nodes} nodes, none of rank {body.node}")
+    if sum(len(word) for word in body.command) > WORDS_BYTES or any("\0" in word for word in body.command):
+        raise TielineError("invalid_request", f"a command has at most {WORDS_BYTES:,} characters, and no NUL")
+    if body.port and body.command:
+        raise TielineError("invalid_request", "a stream is for a command or for a port")
+    program = f"port {body.port}" if body.port else (body.command[0][:200] if body.command else "shell")
+    said = ShellOpened(job=job.id, run=run.id, by=actor.name, program=program, words=len(body.command))
+    return Decision((said,), run)
