@@ -24,6 +24,7 @@ from tieline.drivers.siteprocess.journal import Journal
 from tieline.drivers.siteprocess.line import Line
 from tieline.drivers.siteprocess.outbox import Outbox
 from tieline.drivers.siteprocess.patience import waited
+from tieline.drivers.siteprocess.probing import Probing
 from tieline.drivers.siteprocess.publisher import Publisher
 from tieline.drivers.siteprocess.shells import Shells
 from tieline.drivers.siteprocess.tails import Tails
@@ -150,6 +151,7 @@ class SiteProcess:
         )  # fmt: skip
         self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
         await self.keeper.look()
+        self.probing = Probing(self.client, identity, self.key, self.clock, is_open)
         self.shells = Shells(self.client, identity, self.clock, self.attempts.get, may_exec=config.may_exec)
         held = len(self.state.runs)
         log.info("site ready", extra={"site": identity.site, "count": held, "url": identity.url})
@@ -163,6 +165,8 @@ class SiteProcess:
             self.line.run(), self.outbox.run(), self.beats.run(), self.tails.run(), self.publisher.run(),
             self._work_off(), self._tick(), *(self.publisher.follow(front) for front in self.config.fronts),
         ]  # fmt: skip
+        if self.is_measuring and self.config.may_probe:
+            works.append(self.probing.run())
         if self.is_measuring and not self.home.readings():
             works.append(self._measure())
         return [asyncio.create_task(work) for work in works]
@@ -320,6 +324,7 @@ class SiteProcess:
             if isinstance(order, Ask):
                 self._ordered(order)
         self.outbox.is_open.set()
+        self.probing.renewed()
         self.publisher.wake()
         self.beats.soon()
         if self.state.is_drained_by_owner != welcome.is_draining:

@@ -1,0 +1,136 @@
+"""Probing: the site measures what the plan of its exchange names, evenly over its time, and brings signed readings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from tieline.drivers.http import HttpClient
+from tieline.drivers.siteprocess.home import Identity
+from tieline.drivers.siteprocess.patience import waited
+from tieline.model.error import TielineError
+from tieline.model.measuring import ReadingsTaken
+from tieline.model.protocol import Signed
+from tieline.model.reading import READINGS, Method, Probe, ProbePlan, Reading, ReadingBatch
+from tieline.ports import Clock
+from tieline.registry import Key, sign_statement
+
+log = logging.getLogger("tieline.site")
+AT_ONCE = 4  # probes
+SPACING_S = 1.0  # most between two probes: what is few is done soon
+AGAIN_S = 30.0
+OLDER_S = 600.0  # an exchange that knows no probes may be upgraded
+LEAST_S = 1.0
+BATCH = 64  # readings in one statement
+HELD = 2_048  # newest readings that a new session is told again
+POST_S = 10.0
+
+
+class Probing:
+    """``is_open`` while there is a session; `renewed` when a new one began, which knows nothing of earlier readings."""
+
+    def __init__(self, client: HttpClient, identity: Identity, key: Key, clock: Clock, is_open: asyncio.Event) -> None:
+        self.client = client
+        self.site = identity.site
+        self.key = key
+        self.kid = f"{identity.owner}#site"
+        self.clock = clock
+        self.is_open = is_open
+        self.newest: dict[tuple[str, Method], Reading] = {}  # oldest first
+        self._seq = 0
+        self._unsaid: list[Reading] = []
+        self._is_renewed = False
+        self._wake = asyncio.Event()
+
+    def renewed(self) -> None:
+        """Everything that is held is said again."""
+        self._is_renewed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Measure for ever."""
+        while True:
+            await self.is_open.wait()
+            self._wake.clear()
+            await waited(self._wake, await self._turn())
+
+    async def _turn(self) -> float:
+        """One plan, and how long to wait for the next, in seconds."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            await self._say_again()
+            plan = await self.client.call("GET", "/v1/site/probes", ProbePlan, total_s=POST_S)
+            await self._measure(plan)
+            await self._say()
+        except TielineError as error:
+            if error.code in ("not_found", "method_not_allowed"):
+                return OLDER_S
+            log.warning("readings wait", extra={"code": error.code, "why": error.message})
+            return AGAIN_S
+        return max(LEAST_S, plan.again_ms / 1_000 - (loop.time() - began_s))
+
+    async def _measure(self, plan: ProbePlan) -> None:
+        """Every probe once, a few at a time; what was measured is brought as it comes."""
+        if not plan.probes:
+            return
+        from tieline.drivers.probes.prober import Prober  # here: a site that measures nothing does not pay for it
+
+        prober = Prober(self.site, self.key, self.kid, self.clock)
+        spacing_s = min(SPACING_S, plan.again_ms / 2_000 / len(plan.probes))
+        room = asyncio.Semaphore(AT_ONCE)
+        tasks: list[asyncio.Task[None]] = []
+
+        async def measure(probe: Probe) -> None:
+            try:
+                self._keep(await prober.measure(probe))
+            except TielineError as error:
+                log.warning("a probe makes no sense", extra={"site": probe.target, "why": error.message})
+            finally:
+                room.release()
+
+        try:
+            for probe in plan.probes:
+                await room.acquire()
+                tasks.append(asyncio.create_task(measure(probe)))
+                if len(self._unsaid) >= BATCH:
+                    await self._say()
+                await asyncio.sleep(spacing_s)
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _keep(self, reading: Reading) -> None:
+        key = reading.target, reading.method
+        self.newest.pop(key, None)
+        self.newest[key] = reading
+        while len(self.newest) > HELD:
+            del self.newest[next(iter(self.newest))]
+        self._unsaid = [*self._unsaid[-HELD:], reading]
+
+    async def _say_again(self) -> None:
+        if self._is_renewed:
+            self._is_renewed = False
+            self._unsaid = list(self.newest.values())
+            await self._say()
+
+    async def _say(self) -> None:
+        """Bring what was not brought yet. Raises TielineError; then it is brought the next time."""
+        while self._unsaid:
+            batch = self._unsaid[:BATCH]
+            await self._post(batch)
+            self._unsaid = self._unsaid[len(batch) :]
+
+    async def _post(self, readings: Sequence[Reading]) -> None:
+        now_ms = self.clock.now_ms()
+        self._seq = max(self._seq + 1, now_ms)  # grows over restarts too, as clocks do
+        batch = ReadingBatch(site=self.site, seq=self._seq, at_ms=now_ms, readings=tuple(readings))
+        statement = sign_statement(batch, self.key, self.kid, READINGS).decode()
+        taken = await self.client.call(
+            "POST", "/v1/site/readings", ReadingsTaken, body=Signed(statement=statement), key=None, total_s=POST_S
+        )
+        for reason in taken.refuted:
+            log.warning("a reading was refuted", extra={"code": reason.code, "count": reason.count})
