@@ -9,11 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tieline.cli import table, words
-from tieline.cli.face import Verbs, as_json, as_tieline, hint, note, option, show_json, usage, verb
+from tieline.cli.face import (
+    Face,
+    Verbs,
+    as_json,
+    as_tieline,
+    flag,
+    hint,
+    note,
+    option,
+    pass_face,
+    show_json,
+    usage,
+    verb,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from tieline.client.asynchronous import AsyncClient
     from tieline.drivers.lab.wording import Seen
 
 MOST_FILE_BYTES = 16 * 2**20
@@ -168,6 +182,24 @@ def execute(place: str, command: tuple[str, ...], name: str) -> None:
     os.execvp(command[0], command)  # noqa: S606 - the command is what was asked for
 
 
+@verb("follow", "lab_follow")
+@which
+@flag("--once", "is_once", help="lab_once")
+@pass_face
+def follow(face: Face, name: str, is_once: bool) -> None:
+    """Follow the exchange until interrupted, as its network operator."""
+    from tieline.cli.lab_follow import Follower
+    from tieline.drivers.lab.control import LabCircuits, Laboratory
+
+    laboratory = Laboratory(_chosen(name))
+
+    async def work(client: AsyncClient) -> None:
+        follower = Follower(client, laboratory, LabCircuits(laboratory), note)
+        await (follower.once() if is_once else follower.follow())
+
+    face.call(work)
+
+
 @verb("down", "lab_down")
 @click.argument("name", required=False, default="")
 def down(name: str) -> None:
@@ -185,7 +217,7 @@ def down(name: str) -> None:
     note(words.say("lab_ended", name=folder.name))
 
 
-for _command in (up, ls, show, cut, restore, execute, down):
+for _command in (up, ls, show, cut, restore, execute, follow, down):
     lab.add_command(_command)
 
 

@@ -120,6 +120,7 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: CircuitState = CircuitState.ORDERED
     route: Route | None = None
     spare: Route | None = None
+    back_bps: Rate | None = None  # from `b` to `a`, for the one-way path of a transfer; None: the same
     granted_bps: Rate = 0  # what is held, from the order's least to its most; 0: the least
     windows: tuple[Window, ...] = ()  # admitted so far; a recurring one is admitted a horizon ahead
     price_micro_cny_per_hour: int = 0

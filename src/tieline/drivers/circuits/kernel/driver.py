@@ -277,11 +277,13 @@ def _free_way(ways: Mapping[tuple[str, ...], Way]) -> int:
 
 
 def _classes(fabric: Fabric, circuit: Circuit, routes: Iterable[Route]) -> dict[Key, tuple[int, int]]:
-    held, most = circuit.held_bps, max(circuit.held_bps, circuit.order.most_bps)
+    ways = (circuit.held_bps, circuit.order.most_bps), (circuit.held_bps, circuit.order.most_bps)
+    if circuit.back_bps is not None:  # answers alone: they may have what is left of each port
+        ways = ways[0], (circuit.back_bps, 10**15)
     return {
-        (port.node, port.link): (held, min(most, max(held, port.rate_bps)))
+        (port.node, port.link): (rate, max(rate, min(most, port.rate_bps)))
         for route in routes
-        for ports in arcs(fabric, route)
+        for ports, (rate, most) in zip(arcs(fabric, route), ways, strict=True)
         for port in ports
     }
 

@@ -1,0 +1,200 @@
+"""Following: bring a laboratory to what the exchange has booked, and tell the exchange what is seen there.
+
+::
+
+    exchange                                    laboratory
+      circuits, transfers  ------ apply ------>   routers
+      cut, restored        <----- light -------   ports
+      receipts             <----- verify ------   probes, counters, a second of traffic
+
+A receipt covers the time since the one before if that one was proven and the circuit stood on the same way ever since,
+else the time of its own test. What a router refused is told as a receipt that proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from tieline.cli import words
+from tieline.model.circuit import Circuit, CircuitOrder, CircuitState, Receipt, Route
+from tieline.model.error import TielineError
+from tieline.model.quantity import show_duration, show_rate
+from tieline.model.topology import Line
+from tieline.model.transfer import Transfer, TransferState
+
+if TYPE_CHECKING:
+    from tieline.client.asynchronous import AsyncClient
+    from tieline.drivers.lab.control import Laboratory
+    from tieline.drivers.lab.wording import Seen, Stands
+    from tieline.ports import Circuits
+
+LIVE: Final = (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED, CircuitState.DOWN)
+MOVING: Final = (TransferState.BOOKED, TransferState.MOVING, TransferState.SHORT)
+MOST: Final = 1_000  # circuits or transfers of one state that are followed
+BACK_BPS: Final = 1_000_000  # what the answers of a transfer may have of each port
+EVERY_S: Final = 30.0  # between two proofs of a circuit that stands
+PAUSE_S: Final = 0.2
+
+replace = msgspec.structs.replace
+
+
+class Follower:
+    """One laboratory that follows one exchange."""
+
+    def __init__(
+        self, client: AsyncClient, laboratory: Laboratory, circuits: Circuits, say: Callable[[str], None]
+    ) -> None:
+        self.client = client
+        self.laboratory = laboratory
+        self.circuits = circuits
+        self.say = say
+        self._proven: dict[str, tuple[Receipt, tuple[str, ...]]] = {}  # newest receipt that proved, and on which links
+        self._next_s: dict[str, float] = {}  # when a circuit is to be proven again
+        self._refused: dict[str, Circuit] = {}  # not tried again until it is another
+
+    async def follow(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(PAUSE_S)
+
+    async def once(self) -> None:
+        """Light to the exchange, bookings to the routers, proofs to the exchange."""
+        await self._tell_links(await self.laboratory.show())
+        now_ms = time.time_ns() // 1_000_000
+        wanted = await self._wanted(now_ms)
+        seen = await self.laboratory.show()
+        standing = {each.circuit.id: each for each in seen.circuits}
+        for name in standing:
+            if name not in wanted:
+                await self.circuits.withdraw(name)
+                self._proven.pop(name, None)
+                self._next_s.pop(name, None)
+                self.say(words.say("lab_withdrawn", circuit=name))
+        # those that want less go first, so that others find the room
+        for circuit in sorted(wanted.values(), key=lambda each: each.held_bps):
+            await self._lay(circuit, standing.get(circuit.id), seen)
+        for name, circuit in wanted.items():
+            if "." not in name and time.monotonic() >= self._next_s.get(name, 0.0) and name not in self._refused:
+                await self._prove(circuit)
+
+    async def _tell_links(self, seen: Seen) -> None:
+        known = await self.client.topology()
+        names = {link.name for link in known.topology.links}
+        lost = [
+            each.name for each in seen.links if not each.is_up and each.name in names and each.name not in known.down
+        ]
+        back = [each.name for each in seen.links if each.is_up and each.name in known.down]
+        if lost or back:
+            await self.client.change_links(down=lost, up=back, why="seen at the ports")
+            for key, found in (("lab_link_lost", lost), ("lab_link_back", back)):
+                for name in found:
+                    self.say(words.say(key, link=name))
+
+    async def _wanted(self, now_ms: int) -> dict[str, Circuit]:
+        """What should stand now: circuits in their windows, and the paths of transfers that are under way."""
+        found: dict[str, Circuit] = {}
+        for state in LIVE:
+            for circuit in (await self.client.circuits(state=state.value, limit=MOST)).circuits:
+                is_now = any(each.from_ms <= now_ms < each.until_ms for each in circuit.windows)
+                if is_now and circuit.route is not None and circuit.order.line is Line.IP:
+                    found[circuit.id] = circuit
+        ends = {link.name: (link.a, link.b) for link in (await self.client.topology()).topology.links}
+        for moving in MOVING:
+            for transfer in (await self.client.transfers(state=moving.value, limit=MOST)).transfers:
+                found.update(ways_of(transfer, ends, now_ms))
+        return found
+
+    async def _lay(self, circuit: Circuit, held: Stands | None, seen: Seen) -> None:
+        down = {each.name for each in seen.links if not each.is_up}
+        assert circuit.route is not None
+        is_there = (
+            held is not None
+            and _laid(held.circuit) == _laid(circuit)
+            and (held.on == circuit.route.links or not down.isdisjoint(circuit.route.links))
+        )
+        if is_there or _laid(self._refused.get(circuit.id)) == _laid(circuit):
+            return
+        try:
+            await self.circuits.apply((circuit,))
+        except TielineError as error:
+            self._refused[circuit.id] = circuit
+            self.say(f"{circuit.id}: {error.message}")
+            if "." not in circuit.id:
+                now_ms = time.time_ns() // 1_000_000
+                receipt = Receipt(subject=circuit.id, seq=circuit.seq + 1, begun_ms=now_ms, ended_ms=now_ms)
+                await self.client.give_receipt(receipt)
+            return
+        self._refused.pop(circuit.id, None)
+        self._next_s[circuit.id] = 0.0
+        links = ", ".join(circuit.route.links)
+        self.say(words.say("lab_laid", circuit=circuit.id, rate=show_rate(circuit.held_bps), links=links))
+
+    async def _prove(self, circuit: Circuit) -> None:
+        try:
+            receipt = await self.circuits.verify(circuit, circuit.seq + 1)
+        except TielineError as error:  # it stands on no way of its own, or nothing stands at its ends
+            self.say(f"{circuit.id}: {error.message}")
+            now_ms = time.time_ns() // 1_000_000
+            receipt = Receipt(subject=circuit.id, seq=circuit.seq + 1, begun_ms=now_ms, ended_ms=now_ms)
+        seen = await self.laboratory.show()
+        before = self._proven.pop(circuit.id, None)
+        if receipt.is_path_proven:
+            if before is not None and before[1] == receipt.path and not _moved(seen, circuit.id, before[0].ended_ms):
+                receipt = replace(receipt, begun_ms=before[0].ended_ms)
+            self._proven[circuit.id] = (receipt, receipt.path)
+        try:
+            await self.client.give_receipt(receipt)
+        except TielineError as error:  # it was moved or ended meanwhile: it is looked at again at once
+            self.say(f"{circuit.id}: {error.message}")
+            return
+        self._next_s[circuit.id] = time.monotonic() + EVERY_S
+        self.say(
+            words.say(
+                "lab_receipt", circuit=circuit.id,
+                path=words.say("lab_proven" if receipt.is_path_proven else "lab_unproven"),
+                goodput=show_rate(receipt.goodput_bps), computed=show_rate(receipt.computed_bps),
+                rtt=show_duration(receipt.min_rtt_us),
+            )
+        )  # fmt: skip
+
+
+def _moved(seen: Seen, name: str, since_ms: int) -> bool:
+    return any(each.subject == name and each.what.startswith("to ") and each.at_ms >= since_ms for each in seen.events)
+
+
+def _laid(circuit: Circuit | None) -> object:
+    """What routers know of a circuit."""
+    if circuit is None:
+        return None
+    spare = circuit.spare.links if circuit.spare is not None else ()
+    route = circuit.route.links if circuit.route is not None else ()
+    return route, spare, circuit.held_bps, circuit.back_bps, circuit.order.mtu_bytes, circuit.order.most_bps
+
+
+def ways_of(transfer: Transfer, ends: Mapping[str, tuple[str, str]], now_ms: int) -> dict[str, Circuit]:
+    """The paths that carry a transfer now, each as a one-way circuit `TRANSFER.N` of the rate that is booked on it."""
+    found = {}
+    paths = list(dict.fromkeys(segment.path for segment in transfer.segments))
+    for number, path in enumerate(paths, 1):
+        now = [each for each in transfer.segments if each.path == path and each.from_ms <= now_ms < each.until_ms]
+        if not now:
+            continue
+        is_known = all(link in ends for link in path)
+        if not is_known:
+            continue
+        first = ends[path[0]]
+        nodes = [first[0] if now[0].is_forward[0] else first[1]]
+        for link, is_forward in zip(path, now[0].is_forward, strict=True):
+            nodes.append(ends[link][1] if is_forward else ends[link][0])
+        rate = sum(each.rate_bps for each in now)
+        order = CircuitOrder(a=nodes[0], b=nodes[-1], rate_bps=rate)
+        route = Route(nodes=tuple(nodes), links=path, delay_us=0)
+        name = f"{transfer.id}.{number}"
+        found[name] = Circuit(id=name, order=order, user=transfer.user, route=route, back_bps=min(rate, BACK_BPS))
+    return found
