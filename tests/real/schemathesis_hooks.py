@@ -12,6 +12,7 @@ MEANT = {  # fields whose values mean something only together, or by a table tha
     "rekey_owner": ("owner",),
     "change_topology": ("topology",),  # a network is sound or not as a whole
     "change_links": ("down", "up"),
+    "change_points": ("put", "remove"),
 }
 
 

@@ -461,3 +461,9 @@ class ReadWay(Command, frozen=True, kw_only=True):
 
     source: str
     target: str
+
+
+class ReadCats(Command, frozen=True, kw_only=True):
+    """No events. Reply: CatsView."""
+
+    point: str = ""

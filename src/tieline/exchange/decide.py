@@ -10,6 +10,8 @@ from tieline.exchange import commands as ask
 from tieline.exchange.asking import take_ask
 from tieline.exchange.branches import read_live, take_peer_reports
 from tieline.exchange.calendar import change_tariff, read_calendar
+from tieline.exchange.cats import read_cats
+from tieline.exchange.circles import ReadGround, read_ground
 from tieline.exchange.circuits import cancel_circuit, order_circuit, resize_circuit
 from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
@@ -87,6 +89,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.ChangeTopology: change_topology,
     ask.ChangeLinks: change_links,
     ask.ReadTopology: read_topology,
+    ReadGround: read_ground,
     book.OrderTransfer: order_transfer,
     book.CancelTransfer: cancel_transfer,
     book.LookAtCalendar: look_at_calendar,
@@ -102,6 +105,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.ChangePoints: change_points,
     ask.ReadReadings: read_readings,
     ask.ReadWay: read_way,
+    ask.ReadCats: read_cats,
     ask.Tick: tick,
 }
 

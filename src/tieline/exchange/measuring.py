@@ -199,7 +199,7 @@ def read_way(view: View, command: ReadWay, now_ms: int, ids: Ids) -> Decision:
     """The way between two points: what was measured, what is known from it, what light allows, what is estimated."""
     readings = view.readings
     readings.turn(now_ms)
-    one, other = (_known(view, each) for each in (command.source, command.target))
+    one, other = (known_end(view, each) for each in (command.source, command.target))
     places = places_of(view)
     here, there = places.get(one), places.get(other)
     is_placed = here is not None and there is not None
@@ -241,7 +241,8 @@ def _end(view: View, point: str) -> str:
     return point if point in view.network.points else view.network.site_of.get(point, point)
 
 
-def _known(view: View, point: str) -> str:
+def known_end(view: View, point: str) -> str:
+    """What readings call a point that is known here. Raises TielineError `not_found`."""
     found = _end(view, point)
     if found not in view.sites and found not in view.network.points:
         raise no_such("site or reference point", point)

@@ -155,6 +155,17 @@ class Readings:
         found = [each.p50_us for each in (there, back) if each is not None]
         return max(found) if found else None
 
+    def loss_ppm(self, one: str, other: str) -> int | None:
+        """Lost packets of a million on the way and back, of the direction that lost more; None: unknown."""
+        found = [
+            reading.loss_ppm
+            for source, target in ((one, other), (other, one))
+            if (reading := self.newest(source, target, Method.UDP)) is not None
+            and reading.evidence in SEEN
+            and self.is_fresh(reading)
+        ]
+        return max(found) if found else None
+
     def rate_bps(self, one: str, other: str) -> int | None:
         """The measured rate between two ends, of the slower direction that was measured; None: unknown."""
         found = [

@@ -162,6 +162,8 @@ class View:
         self.supply.flag_site(site)
         self.supply.touch(site.id)
         self.touch("site", site.id, site)
+        if site.has_left:
+            self.readings.forget(site.id)
 
     @property
     def roots(self) -> tuple[PinnedRoot, ...]:
@@ -557,6 +559,12 @@ def _network_changed(view: View, event: NetworkEvent, now_ms: int) -> None:
             view.spend(event.usage.project, replace(event.usage, charge_micro_cny=event.charged_micro_cny))
 
 
+def _points_changed(view: View, event: fact.PointsChanged, now_ms: int) -> None:
+    _network_changed(view, event, now_ms)
+    for name in (*(point.name for point in event.put), *event.removed):
+        view.readings.forget(name)  # what was measured may have been another place
+
+
 APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ExchangeCreated: _exchange_created,
     fact.TokenCreated: _token_created,
@@ -588,4 +596,5 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ProjectChanged: _project_changed,
     fact.ShellOpened: _shell_opened,
     **dict.fromkeys(get_args(NetworkEvent), _network_changed),
+    fact.PointsChanged: _points_changed,
 }

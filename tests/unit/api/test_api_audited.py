@@ -32,6 +32,7 @@ NO_ENTRY = {  # what is no change of the exchange's state, and so has no entry i
     "store_blob": "bytes under their own hash; what uses them is logged",
     "store_run_log": "the run's own output",
     "beat": "last value only",
+    "take_readings": "last value only",
 }
 # what only peers call is shown where two exchanges run something for each other: tests/unit/peers/test_use_remote.py
 ELSEWHERE = {name for name, roles in ROLES.items() if roles == (Role.PEER,)}
@@ -122,6 +123,7 @@ def test_every_operation_that_changes_something_is_in_the_log_with_who_what_wher
     owen = world.as_("owen", Role.OPERATOR)
     does("change_topology", posted(owen, "/v1/network/topology", TOPOLOGY))
     does("change_links", posted(owen, "/v1/network/links", {"down": ["east-west"]}))
+    does("change_points", posted(owen, "/v1/points", {"put": [{"name": "shanghai"}]}))
 
     # roots that are believed without a peer
     does("add_root", posted(admin, "/v1/roots", {"prefix": "cn.far", "public": Key(b"f" * 32).public}))

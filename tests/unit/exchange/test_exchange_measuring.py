@@ -1,0 +1,224 @@
+"""What sites measure: kept when it can be, refuted with counted reasons when not, and what is answered from it."""
+
+import msgspec
+import pytest
+from exchange_world import ADMIN, ALICE, World
+
+from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings
+from tieline.exchange.readings import FRESH_MS, FRESH_RATE_MS, MOST_OF_A_SITE, Readings
+from tieline.model.error import TielineError
+from tieline.model.event import PointsChanged
+from tieline.model.evidence import Evidence
+from tieline.model.party import Actor, Role
+from tieline.model.reading import Method, Point, Reading, ReadingBatch
+from tieline.network.physics import Frame
+from tieline.network.probing import SPAN_MS
+
+OPERATOR = Actor(name="olga", roles=(Role.OPERATOR,))
+SHANGHAI = Point(name="shanghai", address="192.0.2.1:443", latitude_udeg=31_230_000, longitude_udeg=121_470_000)
+
+
+class Measured(World):
+    """Two sites with doors, and a reference point."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.seqs = 0
+        self.a, self.b = self.join("lab7", "a", core_count=8), self.join("lab8", "b", core_count=8)
+        self.do(ChangePoints(actor=OPERATOR, put=(SHANGHAI,)))
+
+    def reading(self, source, target, p50_us=1_000, method=Method.UDP, **more):
+        now_ms = self.clock.now_ms()
+        values = {"count": 10, "sent": 10, "min_us": p50_us - 1, "p50_us": p50_us, "p99_us": p50_us + 9}
+        if method is Method.RATE:
+            values = {"count": 1, "sent": 1, "moved_bytes": 10**6}
+        values |= {"begun_ms": now_ms - 500, "ended_ms": now_ms, **more}
+        return Reading(source=source, target=target, method=method, **values)
+
+    def bring(self, by, *readings, **more):
+        self.seqs += 1
+        batch = {"site": by, "seq": self.seqs, "at_ms": self.clock.now_ms(), "readings": readings, **more}
+        return self.do(TakeReadings(site=by, batch=ReadingBatch(**batch)))
+
+    def rtt(self, one, other):
+        return self.view.distances.rtt_us(one, other)
+
+    def plan(self, site):
+        return self.do(PlanProbes(site=site))
+
+
+@pytest.fixture
+def world():
+    return Measured()
+
+
+def refused(code, act):
+    with pytest.raises(TielineError) as caught:
+        act()
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+def test_a_round_trip_is_known_as_the_slower_end_saw_it_and_unknown_once_it_is_old(world):
+    assert world.rtt("shanghai", world.a) is None
+    taken = world.bring(world.a, world.reading(world.a, "shanghai", 700), world.reading(world.a, world.b, 900))
+    assert (taken.kept, taken.unchanged, taken.refuted) == (2, 0, ())
+    assert world.rtt("shanghai", world.a) == 700
+    assert world.rtt(world.a, world.b) == world.rtt(world.b, world.a) == 900
+    world.bring(world.b, world.reading(world.b, world.a, 1_400))
+    assert world.rtt(world.a, world.b) == 1_400, "nobody looks nearer than the other end saw"
+    assert world.rtt(world.a, world.a) == 0
+    world.pass_ms(FRESH_MS, world.a, world.b)
+    assert world.rtt(world.a, world.b) == 1_400
+    world.pass_ms(2_000, world.a, world.b)
+    assert world.rtt(world.a, world.b) is None
+    page = world.do(ReadReadings(actor=ALICE, source=world.a))
+    assert [each.is_fresh for each in page.readings] == [False, False]
+    assert page.readings[0].age_us == (FRESH_MS + 2_000) * 1_000
+
+
+def test_the_newest_that_was_answered_counts_relays_and_what_nobody_measured_do_not(world):
+    world.bring(
+        world.a, world.reading(world.a, world.b, 900, Method.TCP), world.reading(world.a, world.b, 5, Method.RELAY)
+    )
+    assert world.rtt(world.a, world.b) == 900
+    world.clock.advance(1_000)
+    lost = {"count": 0, "min_us": 0, "p50_us": 0, "p99_us": 0}
+    world.bring(world.a, world.reading(world.a, world.b, **lost))
+    assert world.rtt(world.a, world.b) == 900, "UDP is blocked; TCP is answered"
+    assert world.view.readings.loss_ppm(world.a, world.b) == 1_000_000
+    world.bring(world.a, world.reading(world.a, "shanghai", 5, evidence=Evidence.SIMULATED))
+    assert world.rtt(world.a, "shanghai") is None
+
+
+def test_rates_are_measured_ones_where_there_are_any_else_what_is_declared_and_the_language_knows_the_difference(world):
+    distances = world.view.distances
+    assert (distances.read_bps(world.a, world.b), distances.rate_bps(world.a, world.b)) == (None, 10**10)
+    world.bring(world.a, world.reading(world.a, world.b, method=Method.RATE, rate_bps=3 * 10**8))
+    world.bring(world.b, world.reading(world.b, world.a, method=Method.RATE, rate_bps=2 * 10**8))
+    assert distances.read_bps(world.a, world.b) == distances.rate_bps(world.b, world.a) == 2 * 10**8
+    world.view.readings.turn(world.clock.now_ms() + FRESH_RATE_MS + 1)
+    assert distances.read_bps(world.a, world.b) is None
+
+
+def test_hostile_readings_are_refuted_one_by_one_counted_and_shown(world):
+    ahead = world.clock.now_ms() + 60_000
+    taken = world.bring(
+        world.a,
+        world.reading(world.b, "shanghai", 5),
+        world.reading(world.a, "nowhere", 5),
+        world.reading(world.a, world.b, ended_ms=ahead),
+        world.reading(world.a, world.b, ended_ms=ahead + 1),
+        world.reading(world.a, "shanghai", 800),
+    )
+    assert taken.kept == 1
+    assert {reason.code: reason.count for reason in taken.refuted} == {
+        "reading_not_own": 1,
+        "reading_target": 1,
+        "reading_ahead": 2,
+    }
+    page = world.do(ReadReadings(actor=ALICE))
+    assert [each.reading.target for each in page.readings] == ["shanghai"]
+    assert len(page.refuted) == 4
+    assert page.refuted[0].site == world.a
+    assert page.counts[0].site == world.a
+    assert sum(reason.count for reason in page.counts[0].reasons) == 4
+    assert world.bring(world.a, world.reading(world.a, "shanghai", 800)).unchanged == 1
+
+
+def test_batches_of_others_old_ones_and_those_of_who_is_not_admitted_are_refused_whole(world):
+    reading = world.reading(world.a, "shanghai")
+    assert "the session is" in refused("forbidden", lambda: world.bring(world.b, reading, site=world.a))
+    refused("unauthenticated", lambda: world.bring(world.a, reading, at_ms=world.clock.now_ms() - 400_000))
+    world.bring(world.a, reading)
+    refused("conflict", lambda: world.bring(world.a, reading, seq=world.seqs))
+    waiting = world.join("lab9", "c", token="")
+    assert "not admitted" in refused("forbidden", lambda: world.bring(waiting))
+    refused("forbidden", lambda: world.plan(waiting))
+    world.open(world.a)
+    world.seqs = 0
+    assert world.bring(world.a, reading).unchanged == 1, "a new session counts anew and sends again what it has"
+
+
+def test_a_plan_names_doors_and_points_within_the_share_and_is_given_once_in_a_span(world):
+    plan = world.plan(world.a)
+    assert {(probe.target, probe.method) for probe in plan.probes} == {("shanghai", Method.TCP)}
+    assert not world.plan(world.a).probes
+    spec = {"tier": "edge", "region": "shanghai", "door": "http://127.0.0.1:7443"}
+    world.register("lab8", "site/b", spec, rev=2, prev=world.view.catalogue.head(world.b).sha256)
+    world.clock.advance(2 * SPAN_MS)
+    doors = [probe for probe in world.plan(world.a).probes if probe.target == world.b]
+    assert {probe.method for probe in doors} == {Method.UDP, Method.TCP, Method.RATE}
+    assert {(probe.address, probe.public) for probe in doors} == {(spec["door"], world.view.sites[world.b].public)}
+    assert all(probe.target != world.b for probe in world.plan(world.b).probes)
+
+
+def test_points_are_changed_by_operators_whole_and_survive_in_the_log(world):
+    refused("forbidden", lambda: world.do(ChangePoints(actor=ALICE, put=(SHANGHAI,))))
+    before = len(world.events)
+    assert world.do(ChangePoints(actor=ADMIN, put=(SHANGHAI,))).points == (SHANGHAI,)
+    assert len(world.events) == before, "a change of nothing is none"
+    for address in ("host", ":443", "host:0", "host:65536", "host:٤٤", "host:99999999999999999999"):
+        moved = msgspec.structs.replace(SHANGHAI, address=address)
+        assert "host:port" in refused(
+            "invalid_request", lambda moved=moved: world.do(ChangePoints(actor=ADMIN, put=(moved,)))
+        )
+    half = Point(name="half", latitude_udeg=1)
+    refused("invalid_request", lambda: world.do(ChangePoints(actor=ADMIN, put=(Point(name="ok"), half))))
+    refused("not_found", lambda: world.do(ChangePoints(actor=ADMIN, remove=("nobody",))))
+    assert list(world.view.network.points) == ["shanghai"]
+    world.bring(world.a, world.reading(world.a, "shanghai", 700))
+    gone = world.do(
+        ChangePoints(actor=OPERATOR, remove=("shanghai",), put=(Point(name="beijing", address="[::1]:80"),))
+    )
+    assert [point.name for point in gone.points] == ["beijing"]
+    assert isinstance(world.events[-1], PointsChanged)
+    assert world.rtt("shanghai", world.a) is None
+    assert not tuple(world.view.readings)
+
+
+def test_a_way_says_what_is_measured_what_light_allows_and_what_is_only_estimated(world):
+    for at in range(6):
+        world.clock.advance(1_000)
+        world.bring(world.a, world.reading(world.a, "shanghai", 2_000 + at))
+        world.bring(world.b, world.reading(world.b, "shanghai", 3_000 + at))
+    way = world.do(ReadWay(actor=ALICE, source=world.a, target=world.b))
+    assert (way.rtt_us, way.rtt_evidence, way.readings) == (None, Evidence.UNKNOWN, ())
+    assert 0 < way.estimate_us < 100_000
+    assert 0 < way.estimate_error_ppm <= 1_500_000
+    known = world.do(ReadWay(actor=ALICE, source="shanghai", target=world.a))
+    assert (known.rtt_us, known.rtt_evidence, len(known.readings)) == (2_005, Evidence.MEASURED, 1)
+    assert known.light_us is None, "nobody says where the site stands"
+    refused("not_found", lambda: world.do(ReadWay(actor=ALICE, source="atlantis", target=world.a)))
+
+
+def test_cats_metrics_leave_out_what_is_not_known(world):
+    bare = world.do(ReadCats(actor=ALICE))
+    assert {metric.metric_type for metric in bare.instances[0].metrics} == {
+        "cores_total",
+        "cores_free",
+        "price",
+        "computing_comb",
+    }
+    world.bring(world.a, world.reading(world.a, "shanghai", 1_000))
+    near, far = world.do(ReadCats(actor=ALICE, point="shanghai")).instances
+    scores = {metric.metric_type: metric.value for metric in near.metrics if metric.level}
+    assert scores == {"computing_comb": 10, "communication_comb": 10, "norm_fi": 10}
+    assert "norm_fi" not in {metric.metric_type for metric in far.metrics}, "unknown never counts as good"
+    refused("not_found", lambda: world.do(ReadCats(actor=ALICE, point="atlantis")))
+
+
+def test_what_one_source_says_is_bounded_and_the_oldest_goes():
+    readings, targets = Readings(), [f"t{at}" for at in range(MOST_OF_A_SITE + 5)]
+    frame = Frame("s", 10_000_000, dict.fromkeys(targets))
+    many = [
+        Reading(
+            source="s", target=name, method=Method.UDP, count=1, sent=1, min_us=1, p50_us=1, p99_us=1,
+            begun_ms=at, ended_ms=9_000_000 + at,
+        )
+        for at, name in enumerate(targets)
+    ]  # fmt: skip
+    assert readings.take("s", 1, 1, many, frame) == (len(many), 0)
+    assert len(readings.of("s")) == MOST_OF_A_SITE
+    assert readings.newest("s", "t4", Method.UDP) is None
+    assert readings.newest("s", "t5", Method.UDP) is not None
