@@ -36,6 +36,7 @@ NAMES = (
     "te_optimality",
     "te_speed",
     "replan",
+    "network_gain",
     "calendar_admission",
     "coordinates",
 )  # fmt: skip
