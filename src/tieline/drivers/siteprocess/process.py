@@ -33,7 +33,7 @@ from tieline.model.error import TielineError
 from tieline.model.protocol import Accepted, Ask, Beaten, Ended, Orders, Outcome, Reports, Summon, Welcome
 from tieline.ports import Clock, Engine
 from tieline.registry import Key, sealing_public
-from tieline.site import Held, SiteState, next_ms, recover, step
+from tieline.site import Held, Phase, SiteState, next_ms, recover, step
 from tieline.site import instruction as told
 from tieline.site import stimulus as seen
 from tieline.site.found import Machine
@@ -152,7 +152,7 @@ class SiteProcess:
         self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
         await self.keeper.look()
         self.probing = Probing(self.client, identity, self.key, self.clock, is_open)
-        self.shells = Shells(self.client, identity, self.clock, self.attempts.get, may_exec=config.may_exec)
+        self.shells = Shells(self.client, identity, self.clock, self._running, may_exec=config.may_exec)
         held = len(self.state.runs)
         log.info("site ready", extra={"site": identity.site, "count": held, "url": identity.url})
 
@@ -285,6 +285,10 @@ class SiteProcess:
         if attempt is None:
             attempt = self.attempts[held.run] = Attempt(self.ground, held)
         return attempt
+
+    def _running(self, run: str) -> Attempt | None:
+        held = self.state.runs.get(run)
+        return self.attempts.get(run) if held is not None and held.phase is Phase.RUNNING else None
 
     def _note(self, held: Held) -> None:
         """Journal what a crash must not forget, though a power cut may: the folder tells it again."""

@@ -26,7 +26,6 @@ from tieline.model.error import TielineError
 from tieline.model.relay import MESSAGE_BYTES, SUMMONS, Channel, Notice, Purpose, Summons
 from tieline.ports import Clock
 from tieline.registry import stated
-from tieline.site.state import Phase
 
 if TYPE_CHECKING:
     import aiohttp
@@ -41,7 +40,7 @@ encode = msgspec.json.encode
 
 
 class Shells:
-    """``attempt_of`` finds a run that is here; ``may_exec`` is the owner's word."""
+    """``attempt_of`` finds a run that runs here now; ``may_exec`` is the owner's word."""
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class Shells:
         if not self.may_exec:
             raise TielineError("forbidden", f"the owner of `{self.identity.site}` lets nobody run commands beside runs")
         attempt = self.attempt_of(told.run)
-        if attempt is None or attempt.held.phase is not Phase.RUNNING or told.node >= len(attempt.nodes):
+        if attempt is None or told.node >= len(attempt.nodes):
             raise TielineError("conflict", f"`{told.run}` does not run here now")
         return beside(
             attempt.engine,
