@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from tieline.network.graph import Floats, Graph, Ints, Trees, trees_of
+from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, trees_of
 
 MOST_LABELS: Final = 50_000
 
@@ -49,7 +49,7 @@ class Guide:
         """The cheapest path of at most ``most_us`` that costs less than ``limit``. ``to``: `priced` of ``price``."""
         row = int(self.delay.row[target])
         cost_left, us_left = to.distance[row], self.delay.distance[row]
-        most_us = most_us * (1 + 1e-12)
+        most_us = most_us * (1 + 1e-12) + FAINT * self.graph.node_count  # arcs of no delay weigh a trifle in the trees
         if source == target or not us_left[source] <= most_us:
             return Found((), np.inf)
         heads, delay = self.graph.head, self.graph.delay_us

@@ -2,7 +2,9 @@
 
 What survives stays as it is, so nobody else's traffic moves. What was lost is routed anew into what is left: first over
 the paths that its demand has already, then over the shortest paths of the residual network, the largest losses first,
-in turns. An arc's weight grows as it fills, so that a turn spreads what the one before crowded.
+in turns. An arc's weight grows as it fills, so that a turn spreads what the one before crowded. What is left then, such
+as the far ends of paths that lost their middle, goes to whoever lacks something. On small crowded networks that is not
+enough, because somebody has to move: `shifted` is the second answer, some tens of milliseconds later.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from numpy.typing import NDArray
 
 from tieline.network.columns import Columns
 from tieline.network.graph import Floats, Graph, Ints, counted, trees_of
-from tieline.network.master import Solved
+from tieline.network.master import LEEWAY, Programme, Solved, repaired, solved
 from tieline.network.traffic import Flows, Traffic
 
 TURNS: Final = 4
+MOST_USES: Final = 40_000  # of arcs by paths, up to which survivors are moved too: tens of milliseconds
+GIVEN: Final = 3  # turns in which what is left over is given away
 LEAST: Final = 1e-3  # of the largest capacity: an arc with less left is full
 MOST_LACKING: Final = 20_000  # demands that are looked at, the largest losses first
 
@@ -43,8 +47,65 @@ def refilled(flows: Flows, graph: Graph, *, turns: int = TURNS, ranks: Ints | No
             columns, alone = _regained(graph, flows.traffic, columns, alone, np.where(order == rank, had, 0.0), turns)
             others = np.concatenate([np.where(mine, 0.0, rate), np.zeros(len(columns) - len(rate))])
             rate = alone + _shrunk(columns, others, graph.capacity_bps - columns.by_arc() @ alone)
+    columns, rate = _given_away(graph, flows.traffic, columns, rate, order)
     prices = Solved(rate, flows.solved.arc_price, flows.solved.demand_price)
     return Flows(graph, flows.traffic, columns, rate, prices, flows.bound, 0)
+
+
+def shifted(flows: Flows, *, most_uses: int = MOST_USES) -> Flows:
+    """What a refill left, over the same paths, by moving survivors too: one small programme, solved exactly.
+
+    For networks where too much stays lost otherwise; going there may need two steps (`update.steps_between`). Demands
+    of value 0 keep what they have. Where the paths use arcs more than ``most_uses`` times nothing is moved.
+    """
+    traffic, columns = flows.traffic, flows.columns
+    if not len(columns) or len(columns.arcs) > most_uses:
+        return flows
+    free = np.minimum.reduceat(flows.graph.capacity_bps[columns.arcs], columns.start[:-1])
+    usable = np.flatnonzero(free > 0)
+    if not len(usable):
+        return flows
+    kept = np.where(traffic.value > 0, 0.0, flows.carried_bps())
+    programme = Programme(
+        columns.by_arc()[:, usable],
+        columns.by_demand(traffic.count)[:, usable],
+        flows.graph.capacity_bps,
+        traffic.asked_bps,
+        traffic.value[columns.demand[usable]],
+        kept,
+    )
+    rate = np.zeros(len(columns))
+    rate[usable] = repaired(programme, solved(programme, 1e-4).rate)
+    made = flows._replace(rate_bps=rate)
+    is_kept = bool(np.all(made.carried_bps() >= kept * (1.0 - LEEWAY) - 1e-9))
+    return made if is_kept and made.worth > flows.worth else flows
+
+
+def _given_away(graph: Graph, traffic: Traffic, columns: Columns, rate: Floats, order: Ints) -> tuple[Columns, Floats]:
+    """What the cut left behind, such as the far ends of paths that lost their middle, to whoever still lacks something;
+    by rank, the shortest paths first, since they take least of it."""
+    rate = rate.copy()
+    left = np.maximum(graph.capacity_bps - columns.by_arc() @ rate, 0.0)
+    lacks = np.maximum(traffic.asked_bps - _carried(traffic, columns, rate), 0.0)
+    floor = LEAST * float(graph.capacity_bps.max(initial=0.0))
+    known = 0
+    for _ in range(GIVEN):
+        hops = np.diff(columns.start)
+        spare = np.minimum.reduceat(left[columns.arcs], columns.start[:-1]) if len(columns) else np.zeros(0)
+        usable = np.flatnonzero((spare > floor) & (lacks[columns.demand] > floor * LEAST))
+        usable = usable[usable >= known]
+        inline = usable[np.lexsort((usable, hops[usable], order[columns.demand[usable]]))][:MOST_LACKING]
+        lacks = _taken(columns, rate, left, lacks, inline)
+        known = len(columns)
+        short = np.flatnonzero(lacks > floor * LEAST).astype(np.int32)
+        free = graph.holding(np.where(left > floor, left, 0.0))
+        if not len(short) or not free.is_up.any():
+            break
+        _add(columns, free, graph.delay_us + 1.0, traffic, short)
+        if len(columns) == known:
+            break
+        rate = np.concatenate([rate, np.zeros(len(columns) - known)])
+    return columns, rate
 
 
 def _regained(
@@ -106,13 +167,18 @@ def _shrunk(columns: Columns, rate: Floats, room: Floats) -> Floats:
 
 def _fill(columns: Columns, rate: Floats, left: Floats, lost: Floats, paths: NDArray[np.int64]) -> Floats:
     """Give what is left to these paths, the largest losses first; changes ``rate`` and ``left``."""
-    lost = lost.copy()
     usable = paths[lost[columns.demand[paths]] > 0]
     if not len(usable):
         return lost
     spare = np.minimum.reduceat(left[columns.arcs], columns.start[:-1])[usable]
     usable = usable[spare > 0]
-    for path in usable[np.argsort(-lost[columns.demand[usable]], kind="stable")].tolist():
+    return _taken(columns, rate, left, lost, usable[np.argsort(-lost[columns.demand[usable]], kind="stable")])
+
+
+def _taken(columns: Columns, rate: Floats, left: Floats, lost: Floats, inline: NDArray[np.int64]) -> Floats:
+    """Give what is left to these paths in their order; changes ``rate`` and ``left``, answers with what is lost yet."""
+    lost = lost.copy()
+    for path in inline.tolist():
         demand = columns.demand[path]
         if lost[demand] <= 0:
             continue

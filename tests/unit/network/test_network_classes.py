@@ -157,3 +157,11 @@ def test_a_protected_circuit_is_pinned_and_a_cut_takes_from_the_last_class_first
     assert now.shares[0].carried_bps.tolist() == [4.0]
     assert now.shares[1].carried_bps.tolist() == [pytest.approx(6.0)]
     assert now.shares[2].carried_bps.sum() == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_path_without_delay_is_quick_enough_for_any_bound():
+    # Three links side by side, the first and last without delay: both may carry what may take no time at all.
+    graph = graph_of("ab", [(0, 1, 1.0, 0.0), (0, 1, 1.0, 1.0), (0, 1, 1.0, 0.0)])
+    traffic = Traffic(np.array([0], np.int32), np.array([1], np.int32), np.array([2.0]), np.ones(1))
+    flows = routed(graph, traffic._replace(most_us=np.zeros(1)), enough=1e-6)
+    assert (flows.worth, flows.bound) == (pytest.approx(2.0), pytest.approx(2.0))
