@@ -33,6 +33,8 @@ SHARE_PPM: Final = 5_000
 ACCESS_BPS: Final = 100_000_000  # of whose links nothing is known
 CORE_BPS: Final = 1_000_000_000
 MOST_PROBES: Final = 64  # in one plan
+FEW: Final = 16  # sites, up to which each looks again soon for something to measure
+SOON_MS: Final = 5_000
 NEAR: Final = 16  # sites that are measured often
 NEAR_MS: Final = 300_000
 FAR_MS: Final = 1_500_000
@@ -144,7 +146,6 @@ def planned(
     again_ms = max(1_000, (ledger.span + 1) * SPAN_MS - now_ms + _offset_ms(site))
     if site in ledger.asked or site not in sites:
         return ProbePlan(at_ms=now_ms, again_ms=again_ms)
-    ledger.asked[site] = None
     first = {side.name: at for at, side in enumerate(_after(site, sides))}
     due = sorted(
         _due(site, sides, ended_ms, nearest, ledger.span, now_ms),
@@ -163,6 +164,10 @@ def planned(
                 has_turn = False
             else:
                 room_bytes -= each.size_bytes
+    if probes:
+        ledger.asked[site] = None
+    elif len(sites) <= FEW:
+        again_ms = min(again_ms, SOON_MS)
     return ProbePlan(at_ms=now_ms, again_ms=again_ms, probes=tuple(probes))
 
 
