@@ -34,8 +34,10 @@ class Moody:
         size = len(self.content)
         start, end = 0, size
         if span and self.is_ranged and size:
+            if int(span.removeprefix("bytes=").partition("-")[0]) >= size:
+                return web.Response(status=416)
             first, _, last = span.removeprefix("bytes=").partition("-")
-            start, end = int(first), min(size, int(last) + 1)
+            start, end = int(first), min(size, int(last or size) + 1)
         headers = {"ETag": self.tag} if self.tag else {}
         is_part = bool(span) and self.is_ranged and size > 0
         if is_part:

@@ -163,11 +163,20 @@ class HttpClient:
                 if fresh:
                     yield fresh
 
-    async def head(self, path: str) -> Mapping[str, str]:
-        """The headers that a GET would be answered with."""
+    async def size_of(self, path: str) -> int:
+        """How many bytes a GET would give. Asked by a range of one byte: unlike a HEAD, a refusal says why."""
         await self._freshen()
-        async with self._opened("HEAD", path, params=None, headers={}, total_s=self.total_s, read_s=None) as response:
-            return response.headers
+        headers = {"Range": "bytes=0-0"}
+        async with self._opened(
+            "GET", path, params=None, headers=headers, total_s=self.total_s, read_s=None
+        ) as response:
+            if response.status != PARTIAL:
+                stated = response.headers.get("Content-Length", "")
+            else:
+                stated = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if not stated.isdecimal():
+                raise TielineError("check_failed", f"GET {path}: the answer does not say how many bytes there are")
+            return int(stated)
 
     # -- server-sent events -------------------------------------------------------------------------------------------
 

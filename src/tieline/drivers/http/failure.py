@@ -19,6 +19,7 @@ BY_STATUS = {
     410: "not_found",
     413: "too_large",
     415: "unsupported_media",
+    416: "range_not_satisfiable",
     422: "invalid_request",
     426: "version_not_supported",
     429: "rate_limited",

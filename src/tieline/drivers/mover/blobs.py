@@ -28,11 +28,7 @@ class BlobSource:
     async def about(self) -> About:
         """As `Source`."""
         if not self._size_bytes:
-            stated = await self._client.head(f"/v1/blobs/{self._sha256}")
-            length = stated.get("Content-Length", "")
-            if not length.isdigit():
-                raise TielineError("check_failed", f"the exchange does not say how many bytes `{self.name}` has")
-            self._size_bytes = int(length)
+            self._size_bytes = await self._client.size_of(f"/v1/blobs/{self._sha256}")
         return About(self._size_bytes, tag=self._sha256, sha256=self._sha256)
 
     async def read(self, about: About, start: int, end: int, lane: Lane) -> AsyncGenerator[bytes, None]:

@@ -333,7 +333,7 @@ class _Work:
         expected = self.terms.sha256 or self.about.sha256
         if expected and digest != expected:
             await self.target.drop()
-            raise TielineError("check_failed", f"what arrived is sha256 {digest}, not {expected}; nothing is kept")
+            raise TielineError("check_failed", f"other bytes arrived: sha256 {digest}, not {expected}; nothing is kept")
         now = await self._asked()
         if (now.size_bytes, now.tag) != (self.about.size_bytes, self.about.tag):
             await self.target.drop()
