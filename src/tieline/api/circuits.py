@@ -89,13 +89,13 @@ async def list_circuits(call: Call, query: CircuitsQuery) -> CircuitPage:
 
 
 @operation("GET", "/v1/circuits/{circuit}", tag="network")
-async def read_circuit(call: Call, circuit: str) -> Circuit:
+async def read_circuit(call: Call, circuit: str) -> CircuitView:
     """One circuit: its routes, its windows, its newest receipt, what it costs."""
     name = named(circuit)
     found = await call.platform.read(call.platform.store.circuit, name)
     if found is None or not sees_booking(call.platform.view, call.actor, found):
         raise no_such("circuit", name)
-    return found
+    return CircuitView(circuit=found)
 
 
 @operation(
@@ -115,12 +115,12 @@ async def resize_circuit(call: Call, circuit: str, body: ResizeBody) -> CircuitV
 
 
 @operation("POST", "/v1/circuits/{circuit}/cancel", tag="network", is_change=True)
-async def cancel_circuit(call: Call, circuit: str) -> Circuit:
+async def cancel_circuit(call: Call, circuit: str) -> CircuitView:
     """Give its rate back. The time that was proven by then stays charged, and nothing else is."""
     name = named(circuit)
     call.note(circuit=name)
     ended: Circuit = await call.platform.ask(call.command(CancelCircuit, circuit=name))
-    return ended
+    return CircuitView(circuit=ended)
 
 
 @operation(

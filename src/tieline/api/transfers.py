@@ -81,7 +81,7 @@ async def list_transfers(call: Call, query: TransfersQuery) -> TransferPage:
 
 
 @operation("GET", "/v1/transfers/{transfer}", tag="network")
-async def read_transfer(call: Call, transfer: str) -> Transfer:
+async def read_transfer(call: Call, transfer: str) -> TransferView:
     """One transfer: where and when it moves, what arrived, what it costs, and what is short."""
     name, view = named(transfer), call.platform.view
     found = await call.platform.read(call.platform.store.transfer, name)
@@ -89,16 +89,16 @@ async def read_transfer(call: Call, transfer: str) -> Transfer:
         sees_booking(view, call.actor, found) or (call.actor.has(Role.SITE) and call.actor.name in ends_of(view, found))
     ):
         raise no_such("transfer", name)
-    return found
+    return TransferView(transfer=found)
 
 
 @operation("POST", "/v1/transfers/{transfer}/cancel", tag="network", is_change=True)
-async def cancel_transfer(call: Call, transfer: str) -> Transfer:
+async def cancel_transfer(call: Call, transfer: str) -> TransferView:
     """Give its room back. What arrived by then stays charged, and nothing else is."""
     name = named(transfer)
     call.note(transfer=name)
     ended: Transfer = await call.platform.ask(call.command(CancelTransfer, transfer=name))
-    return ended
+    return TransferView(transfer=ended)
 
 
 @operation(

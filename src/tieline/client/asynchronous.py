@@ -17,6 +17,24 @@ from tieline.drivers.http import HttpClient, ServerEvent
 from tieline.drivers.http.resume import resumed
 from tieline.model import api
 from tieline.model.bill import Bill
+from tieline.model.booking_api import (
+    CalendarView,
+    CircuitBody,
+    CircuitPage,
+    CircuitView,
+    NightBody,
+    NightView,
+    ReceiptBody,
+    ReceiptPage,
+    ReceiptView,
+    ResizeBody,
+    TariffBody,
+    TransferBody,
+    TransferPage,
+    TransferView,
+)
+from tieline.model.circle import AccessPoint, Circle, CircleBody, CoverageBody, CoverageView, Measure
+from tieline.model.circuit import Circuit, Receipt
 from tieline.model.error import TielineError
 from tieline.model.job import JOB_ENDED, Job
 from tieline.model.network_api import LinksBody, NetworkChangedView, TopologyBody, TopologyView
@@ -24,8 +42,10 @@ from tieline.model.party import Role
 from tieline.model.plan import Answer, Plan, Quote
 from tieline.model.project import Member
 from tieline.model.rekeying import RekeyBody, RekeyView
+from tieline.model.tariff import Tariff
 from tieline.model.task import Mount, Task
 from tieline.model.topology import Topology
+from tieline.model.transfer import Transfer
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
@@ -255,6 +275,17 @@ class AsyncClient:
         """The topology as it was declared, and the links that are down."""
         return await self._get("/v1/network/topology", TopologyView)
 
+    async def circle(self, place: str, measure: Measure) -> Circle:
+        """The sites within a time of a place, outside and unknown, with the readings that say so."""
+        return await self._post("/v1/circles", Circle, CircleBody(place=place, measure=measure))
+
+    async def coverage(
+        self, measure: Measure, points: Sequence[AccessPoint] = (), *, target_ppm: int = 750_000
+    ) -> CoverageView:
+        """The weighted share of access points that have compute within the bound, by region."""
+        body = CoverageBody(measure=measure, points=tuple(points), target_ppm=target_ppm)
+        return await self._post("/v1/circles/coverage", CoverageView, body)
+
     async def change_topology(self, topology: Topology, *, why: str = "") -> NetworkChangedView:
         """Declare the network anew, whole; for network operators."""
         body = TopologyBody(topology=topology, why=why)
@@ -296,6 +327,71 @@ class AsyncClient:
         """Take no new jobs in a project, or take them again; for admins."""
         what = "close" if is_closed else "reopen"
         return await self._post(f"/v1/projects/{in_path(name)}/{what}", api.ProjectView)
+
+    # -- transfers, circuits ------------------------------------------------------------------------------------------
+
+    async def order_transfer(self, body: TransferBody, *, key: str = "") -> TransferView:
+        """Book room for bytes, or say what would be booked."""
+        return await self._post("/v1/transfers", TransferView, body, key=key)
+
+    async def transfers(self, state: str = "", user: str = "", before: str = "", limit: int = 100) -> TransferPage:
+        """Transfers, newest first: the caller's own, or for who runs the network everybody's."""
+        asked = {"state": state, "user": user, "before": before}
+        return await self._get("/v1/transfers", TransferPage, limit=limit, **asked)
+
+    async def transfer(self, name: str) -> Transfer:
+        """One transfer as it stands."""
+        return (await self._get(f"/v1/transfers/{in_path(name)}", TransferView)).transfer
+
+    async def cancel_transfer(self, name: str) -> Transfer:
+        """Give its room back."""
+        return (await self._post(f"/v1/transfers/{in_path(name)}/cancel", TransferView)).transfer
+
+    async def book_night(self, body: NightBody, *, key: str = "") -> NightView:
+        """Decide many transfers together."""
+        return await self._post("/v1/nights", NightView, body, key=key)
+
+    async def order_circuit(self, body: CircuitBody, *, key: str = "") -> CircuitView:
+        """Book a circuit, or say what would be booked."""
+        return await self._post("/v1/circuits", CircuitView, body, key=key)
+
+    async def circuits(self, state: str = "", user: str = "", before: str = "", limit: int = 100) -> CircuitPage:
+        """Circuits, newest first: the caller's own, or for who runs the network everybody's."""
+        asked = {"state": state, "user": user, "before": before}
+        return await self._get("/v1/circuits", CircuitPage, limit=limit, **asked)
+
+    async def circuit(self, name: str) -> Circuit:
+        """One circuit as it stands."""
+        return (await self._get(f"/v1/circuits/{in_path(name)}", CircuitView)).circuit
+
+    async def resize_circuit(self, name: str, rate_bps: int) -> CircuitView:
+        """Another rate on the same routes."""
+        return await self._post(f"/v1/circuits/{in_path(name)}/resize", CircuitView, ResizeBody(rate_bps=rate_bps))
+
+    async def cancel_circuit(self, name: str) -> Circuit:
+        """Give its rate back."""
+        return (await self._post(f"/v1/circuits/{in_path(name)}/cancel", CircuitView)).circuit
+
+    async def give_receipt(self, receipt: Receipt) -> ReceiptView:
+        """Say what was seen of a transfer or a circuit."""
+        return await self._post("/v1/receipts", ReceiptView, ReceiptBody(receipt=receipt))
+
+    async def receipts(self, subject: str, after: int = 0, limit: int = 100) -> tuple[Receipt, ...]:
+        """What was seen of one, oldest first."""
+        return (await self._get("/v1/receipts", ReceiptPage, subject=subject, after=after, limit=limit)).receipts
+
+    async def calendar(self, link: str = "", *, from_ms: int = 0, until_ms: int = 0, columns: int = 48) -> CalendarView:
+        """What is free and booked of each link, or of one."""
+        spans = {"from_ms": from_ms, "until_ms": until_ms, "columns": columns}
+        return await self._get("/v1/calendar", CalendarView, link=link, **spans)
+
+    async def tariff(self) -> Tariff:
+        """What bytes and rates cost now."""
+        return await self._get("/v1/tariff", Tariff)
+
+    async def change_tariff(self, body: TariffBody) -> Tariff:
+        """New prices for what is ordered from now on; for who runs the network."""
+        return await self._post("/v1/tariff", Tariff, body)
 
     # -- money, log ---------------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def test_a_transfer_is_booked_once_moved_and_billed(net):
     name = first["transfer"]["id"]
     for client in (net.alice, net.oscar, net.admin, net.gz.http, net.as_("audrey", Role.AUDITOR)):
         assert names(said(client.get("/v1/transfers")), "transfers") == [name]
-        assert said(client.get(f"/v1/transfers/{name}"))["price_micro_cny"] == 10_000
+        assert said(client.get(f"/v1/transfers/{name}"))["transfer"]["price_micro_cny"] == 10_000
     assert said(net.bob.get("/v1/transfers"))["transfers"] == []
     assert said(net.bob.get("/v1/transfers?user=alice"))["transfers"] == []
     refused(net.bob.get(f"/v1/transfers/{name}"), "not_found")
@@ -96,9 +96,9 @@ def test_a_circuit_is_booked_proven_resized_and_cancelled(net):
     assert said(net.oscar.post("/v1/receipts", json={"receipt": seen}))["state"] == "up"
     cut = said(net.oscar.post("/v1/network/links", json={"down": ["ew"]}))
     assert cut["moved_circuits"] == [name]
-    now = said(net.alice.get(f"/v1/circuits/{name}"))
+    now = said(net.alice.get(f"/v1/circuits/{name}"))["circuit"]
     assert (now["state"], now["route"]["links"]) == ("degraded", ["we"])
-    assert said(net.alice.post(f"/v1/circuits/{name}/cancel"))["state"] == "cancelled"
+    assert said(net.alice.post(f"/v1/circuits/{name}/cancel"))["circuit"]["state"] == "cancelled"
     refused(net.alice.post(f"/v1/circuits/{name}/cancel"), "not_found")
 
 

@@ -6,13 +6,19 @@ from typing import Any
 
 import msgspec
 
+from tieline.exchange import bookings as book
 from tieline.exchange import commands as ask
+from tieline.model.booking_api import CircuitView, NightView, ReceiptView, TransferView
+from tieline.model.circuit import Circuit
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import Job
+from tieline.model.network_api import NetworkChangedView
 from tieline.model.party import Site, Token
 from tieline.model.peer import Peer, PinnedRoot
 from tieline.model.plan import Quote
 from tieline.model.project import Project
+from tieline.model.tariff import Tariff
+from tieline.model.transfer import Transfer
 
 REPLIES: dict[type[ask.Command], Any] = {
     ask.CreateExchange: Token,
@@ -29,9 +35,29 @@ REPLIES: dict[type[ask.Command], Any] = {
     ask.ChangePeer: Peer,
     ask.ChangeRoot: PinnedRoot,
     ask.ChangeProject: Project,
+    ask.ChangeTopology: NetworkChangedView,
+    ask.ChangeLinks: NetworkChangedView,
+    book.OrderTransfer: TransferView,
+    book.CancelTransfer: Transfer,
+    book.BookNight: NightView,
+    book.OrderCircuit: CircuitView,
+    book.ResizeCircuit: CircuitView,
+    book.CancelCircuit: Circuit,
+    book.TakeReceipt: ReceiptView,
+    book.ChangeTariff: Tariff,
 }
 GROWING: frozenset[type] = frozenset(
-    {ask.CreateToken, ask.StoreRecord, ask.JoinSite, ask.SubmitJobs, ask.AskQuote, ask.AcceptQuote}
+    {
+        ask.CreateToken,
+        ask.StoreRecord,
+        ask.JoinSite,
+        ask.SubmitJobs,
+        ask.AskQuote,
+        ask.AcceptQuote,
+        book.OrderTransfer,
+        book.BookNight,
+        book.OrderCircuit,
+    }
 )  # new work: refused first, when the disk or the queue runs full, so that what was acknowledged can end
 
 
