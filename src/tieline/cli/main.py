@@ -41,6 +41,7 @@ COMMANDS: Table = {
     "id": ("tieline.cli.record:record", "id"),
     "project": ("tieline.cli.project:project", "project"),
     "network": ("tieline.cli.network:network", "network"),
+    "circle": ("tieline.cli.circle:circle", "circle"),
     "transfer": ("tieline.cli.transfer:transfer", "transfer"),
     "token": ("tieline.cli.token:token", "token"),
     "events": ("tieline.cli.events:events", "events"),

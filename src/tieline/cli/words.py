@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from tieline.cli.circle_words import CIRCLE_WORDS
 from tieline.cli.exec_words import EXEC_WORDS
 from tieline.cli.lab_words import LAB_WORDS
 from tieline.cli.move_words import MOVE_WORDS
@@ -524,4 +525,5 @@ WORDS: dict[str, tuple[str, str]] = {
     **NETWORK_WORDS,
     **MOVE_WORDS,
     **LAB_WORDS,
+    **CIRCLE_WORDS,
 }  # fmt: skip

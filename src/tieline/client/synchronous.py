@@ -123,6 +123,8 @@ class Client:
     # -- projects -----------------------------------------------------------------------------------------------------
 
     topology = _face(AsyncClient.topology)
+    circle = _face(AsyncClient.circle)
+    coverage = _face(AsyncClient.coverage)
     change_topology = _face(AsyncClient.change_topology)
     change_links = _face(AsyncClient.change_links)
     projects = _face(AsyncClient.projects)

@@ -108,14 +108,14 @@ class AccessPoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     node: Annotated[str, msgspec.Meta(max_length=200)] = ""  # of the topology, where it is attached to one
 
 
-AccessPoints = Annotated[tuple[AccessPoint, ...], msgspec.Meta(min_length=1, max_length=20_000)]
+AccessPoints = Annotated[tuple[AccessPoint, ...], msgspec.Meta(max_length=20_000)]
 
 
 class CoverageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of ``points`` has compute within the bound."""
+    """How much of ``points`` has compute within the bound; without points of the reference points."""
 
     measure: Measure
-    points: AccessPoints
+    points: AccessPoints = ()
     target_ppm: Share = POLICY_PPM
 
 
@@ -145,6 +145,7 @@ class PointStanding(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     latitude_udeg: int | None = None
     longitude_udeg: int | None = None
+    node: str = ""
     site: str = ""  # the nearest that was measured; empty: none was
     p50_us: int = 0  # round trip to it
     p99_us: int = 0

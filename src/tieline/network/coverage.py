@@ -145,6 +145,7 @@ def _judged(point: AccessPoint, members: list[Member], unmeasured: int) -> Point
         region=point.region,
         latitude_udeg=point.latitude_udeg,
         longitude_udeg=point.longitude_udeg,
+        node=point.node,
         unmeasured=unmeasured,
     )
     measured = [member for member in members if member.readings or member.standing is Standing.INSIDE]

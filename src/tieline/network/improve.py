@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from tieline.model.circle import AccessPoint, CoverageView, Standing
+from tieline.model.circle import CoverageView, Standing
 from tieline.model.error import TielineError
 from tieline.model.improvement import Assumptions, Candidate, CandidateKind, Chosen, Improvement
 from tieline.model.topology import Topology
@@ -67,7 +67,6 @@ def is_whole(group: Group, built: frozenset[int]) -> bool:
 
 def improved(
     seen: CoverageView,
-    points: Sequence[AccessPoint],
     candidates: Sequence[Candidate],
     *,
     target_ppm: int | None = None,
@@ -78,7 +77,7 @@ def improved(
 ) -> Improvement:
     """A plan that reaches ``target_ppm`` at least cost, or covers the most within a budget.
 
-    ``seen`` is the coverage of ``points`` now. Raises `invalid_request` for candidates that mean nothing or for both or
+    ``seen`` is the coverage now. Raises `invalid_request` for candidates that mean nothing or for both or
     neither of target and budget, `too_large` for too many, and `unplaceable` where all of them do not reach the target
     or none was found within ``nodes``.
     """
@@ -86,7 +85,7 @@ def improved(
         said = "a target or a budget says what the plan is for, and one of both is needed"
         raise TielineError("invalid_request", said, where="target_ppm")
     assumptions = assumptions or Assumptions()
-    cover = _cover(seen, points, candidates, topology, assumptions)
+    cover = _cover(seen, candidates, topology, assumptions)
     everything = cover.weight_of(range(len(candidates)))
     if target_ppm is not None:
         needed = -(-target_ppm * cover.weight // 1_000_000)
@@ -224,15 +223,13 @@ def _pruned(cover: Cover, chosen: tuple[int, ...], needed: int) -> tuple[int, ..
 
 def _cover(
     seen: CoverageView,
-    points: Sequence[AccessPoint],
     candidates: Sequence[Candidate],
     topology: Topology | None,
     assumptions: Assumptions,
 ) -> Cover:
     standings = [Standing.UNKNOWN if each.is_estimate else each.standing for each in seen.points]
-    assert [each.point for each in seen.points] == [point.point for point in points]
     ground = Ground(
-        points=points,
+        points=seen.points,
         standings=standings,
         round_trips_us=_round_trips(seen, candidates),
         sites=[site.site for site in seen.sites],
@@ -241,7 +238,7 @@ def _cover(
         assumptions=assumptions,
     )
     groups: dict[tuple[Way, ...], list[int]] = {}
-    for point, ways in zip(points, ways_of(candidates, ground), strict=True):
+    for point, ways in zip(seen.points, ways_of(candidates, ground), strict=True):
         if ways:
             groups.setdefault(ways, []).append(point.weight)
     return Cover(

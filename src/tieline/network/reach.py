@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
-from tieline.model.circle import AccessPoint, Bound, Measure, Standing
+from tieline.model.circle import Bound, Measure, PointStanding, Standing
 from tieline.model.error import TielineError
 from tieline.model.improvement import Assumptions, Candidate, CandidateKind
 from tieline.model.topology import Place, Topology
@@ -28,7 +28,7 @@ Way = tuple[int, ...]  # numbers of candidates, ascending
 class Ground(NamedTuple):
     """What the candidates are judged by."""
 
-    points: Sequence[AccessPoint]
+    points: Sequence[PointStanding]
     standings: Sequence[Standing]  # of the points; an estimate is unknown
     round_trips_us: Mapping[tuple[str, str], int]  # measured, by point and site
     sites: Sequence[str]  # that have compute
@@ -72,7 +72,7 @@ def smallest(ways: Mapping[Way, None]) -> tuple[Way, ...]:
     return tuple(kept)
 
 
-def _expected_us(candidate: Candidate, point: AccessPoint, ground: Ground) -> int | None:
+def _expected_us(candidate: Candidate, point: PointStanding, ground: Ground) -> int | None:
     """The round trip that a candidate alone would give a point, in microseconds; None: nobody can say."""
     if candidate.kind is CandidateKind.LINK:
         return None
@@ -97,7 +97,7 @@ def _is_near(round_trip_us: int | None, ground: Ground) -> bool:
     return (round_trip_us + 1) // 2 <= ground.measure.within_us
 
 
-def _place(thing: AccessPoint | Candidate) -> Place | None:
+def _place(thing: PointStanding | Candidate) -> Place | None:
     if thing.latitude_udeg is None or thing.longitude_udeg is None:
         return None
     return Place(latitude_udeg=thing.latitude_udeg, longitude_udeg=thing.longitude_udeg)
@@ -148,7 +148,7 @@ def _check_upgrade(candidate: Candidate, ground: Ground, where: str) -> None:
             raise _refused(said, f"{where}.saves_us")
 
 
-def _check_reaches(candidate: Candidate, points: Mapping[str, AccessPoint], where: str) -> None:
+def _check_reaches(candidate: Candidate, points: Mapping[str, PointStanding], where: str) -> None:
     there = _place(candidate)
     for name, expected_us in candidate.reaches_us.items():
         if name not in points:

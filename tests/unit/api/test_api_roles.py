@@ -8,7 +8,15 @@ from tieline.api.roles import ROLES
 from tieline.model.party import Role
 
 PEOPLE = [role for role in Role if role not in (Role.SITE, Role.PEER)]
-QUESTIONS = ("find", "plan", "delegate_token", "read_log_buckets", "fetch_log_records")  # POST because of their bodies
+QUESTIONS = (
+    "find",
+    "plan",
+    "read_circle",
+    "read_coverage",
+    "delegate_token",
+    "read_log_buckets",
+    "fetch_log_records",
+)  # POST because of their bodies
 SAMPLE = {"sha256": "0" * 64, "token": "t-none", "quote": "q-none"}
 
 

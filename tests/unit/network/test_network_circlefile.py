@@ -119,7 +119,7 @@ def test_a_plan_reads_back_as_it_was_written():
     asked = points_of(CSV.replace(b"-0.5", b""), "f")
     read = candidates_of(CANDIDATES.replace(b"- {name: ring", b"#"), "f")
     seen = coverage_of(asked, [], [], measure(), NOW)
-    plan = improved(seen, asked, read.candidates, target_ppm=900_000, assumptions=read.assumptions)
+    plan = improved(seen, read.candidates, target_ppm=900_000, assumptions=read.assumptions)
     written = yaml.safe_dump(msgspec.to_builtins(plan), sort_keys=False, allow_unicode=True).encode()
     assert plan_of(written, "f") == plan
     assert sha256_of(asked) == sha256_of(tuple(asked)) != sha256_of(asked[:1])

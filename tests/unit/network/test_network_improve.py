@@ -80,20 +80,20 @@ def test_a_plan_says_what_it_costs_what_it_covers_and_what_each_part_is_for():
     seen = seen_of(asked, [reading(900, source="a", target="p0")])
     offered = [site("one", 9, reaches_us={"p1": 800, "p2": 800}), site("two", 5, reaches_us={"p1": 700}),
                site("far", 1, reaches_us={"p2": 1_001})]  # fmt: skip
-    plan = improved(seen, asked, offered, target_ppm=750_000)
+    plan = improved(seen, offered, target_ppm=750_000)
     assert [(each.name, each.loses_weight, each.loses_points) for each in plan.chosen] == [("two", 30, 1)]
     assert (plan.cost_micro_cny, plan.bound_micro_cny, plan.gap_ppm) == (5 * CNY, 5 * CNY, 0)
     assert (plan.before.share_ppm, plan.expected_ppm, plan.most_ppm) == (500_000, 800_000, 1_000_000)
     assert plan.measure_first == ("p1", "p2")
-    assert improved(seen, asked, offered, target_ppm=500_000).chosen == ()
-    wide = improved(seen, asked, offered, budget_micro_cny=9 * CNY)
+    assert improved(seen, offered, target_ppm=500_000).chosen == ()
+    wide = improved(seen, offered, budget_micro_cny=9 * CNY)
     assert ([each.name for each in wide.chosen], wide.expected_weight, wide.bound_weight) == (["one"], 100, 100)
 
 
 def test_a_target_beyond_everything_is_refused_with_the_most_that_there_is():
     asked = points(50, 50)
     with pytest.raises(TielineError, match=r"75\.00 % are asked, and with all 1 candidates 50\.00 % are") as refused:
-        improved(seen_of(asked), asked, [site("one", 1, reaches_us={"p0": 1})], target_ppm=750_000)
+        improved(seen_of(asked), [site("one", 1, reaches_us={"p0": 1})], target_ppm=750_000)
     assert refused.value.code == "unplaceable"
 
 
@@ -102,9 +102,9 @@ def test_an_expected_time_follows_from_places_with_a_detour_and_equipment():
     asked = [AccessPoint(point="p", **here)]
     near = site("near", 1, latitude_udeg=31_330_000, longitude_udeg=121_470_000)  # 11 km: 0.15 ms and equipment
     far = site("far", 1, latitude_udeg=31_830_000, longitude_udeg=121_470_000)  # 67 km: 0.92 ms and equipment
-    assert [each.name for each in improved(seen_of(asked), asked, [far, near], target_ppm=10**6).chosen] == ["near"]
+    assert [each.name for each in improved(seen_of(asked), [far, near], target_ppm=10**6).chosen] == ["near"]
     one_way = seen_of(asked, bound=Bound.ONE_WAY)
-    assert improved(one_way, asked, [far], target_ppm=10**6).cost_micro_cny == CNY
+    assert improved(one_way, [far], target_ppm=10**6).cost_micro_cny == CNY
 
 
 def test_an_upgrade_starts_from_what_was_measured_also_where_there_is_no_compute_yet():
@@ -116,10 +116,10 @@ def test_an_upgrade_starts_from_what_was_measured_also_where_there_is_no_compute
     def upgrade(name, site, saves_us):
         return Candidate(name=name, kind=CandidateKind.UPGRADE, cost_micro_cny=CNY, site=site, saves_us=saves_us)
 
-    plan = improved(seen, asked, [upgrade("faster", "a", 300), upgrade("cards", "idle", 0)], target_ppm=10**6)
+    plan = improved(seen, [upgrade("faster", "a", 300), upgrade("cards", "idle", 0)], target_ppm=10**6)
     assert [each.name for each in plan.chosen] == ["faster", "cards"]
     with pytest.raises(TielineError, match="saves 1300 us of the 1300 us to `p0`"):
-        improved(seen, asked, [upgrade("magic", "a", 1_300)], target_ppm=10**6)
+        improved(seen, [upgrade("magic", "a", 1_300)], target_ppm=10**6)
 
 
 def line(*delays_us, site_at="n0"):
@@ -140,7 +140,7 @@ def test_links_cover_together_what_none_of_them_covers_alone():
     topology = line(400, 400, 400, 400)
     asked = [AccessPoint(point="p", node="n4")]
     offered = [link("x", "n4", "n2", 100), link("y", "n2", "n0", 100), link("z", "n4", "n0", 900)]
-    plan = improved(seen_of(asked), asked, offered, target_ppm=10**6, topology=topology)
+    plan = improved(seen_of(asked), offered, target_ppm=10**6, topology=topology)
     assert [each.name for each in plan.chosen] == ["x", "y"]  # 200 us each way and 360 us of equipment
     assert [(each.loses_weight, plan.ways) for each in plan.chosen] == [(1, 1), (1, 1)]
 
@@ -150,13 +150,13 @@ def test_a_new_site_and_a_link_to_it_are_one_way_and_measured_doubt_beats_the_to
     asked = [AccessPoint(point="p", node="n4"), AccessPoint(point="q", node="n1")]
     offered = [link("x", "n4", "n2", 100), site("edge", 3, node="n1")]
     with pytest.raises(TielineError, match="all 2 candidates"):  # 400 + 100 us one way is too long
-        improved(seen_of(asked[:1]), asked[:1], offered, target_ppm=10**6, topology=topology)
+        improved(seen_of(asked[:1]), offered, target_ppm=10**6, topology=topology)
     offered = [link("x", "n4", "n2", 100), site("edge", 3, node="n2")]
-    plan = improved(seen_of(asked[:1]), asked[:1], offered, target_ppm=10**6, topology=topology)
+    plan = improved(seen_of(asked[:1]), offered, target_ppm=10**6, topology=topology)
     assert [each.name for each in plan.chosen] == ["x", "edge"]
     near = line(100)  # by the topology q is 560 us away and inside, which nobody measured
     with pytest.raises(TielineError, match=r" 0\.00 % are covered"):
-        improved(seen_of(asked[1:]), asked[1:], [link("x", "n1", "n0", 50)], target_ppm=10**6, topology=near)
+        improved(seen_of(asked[1:]), [link("x", "n1", "n0", 50)], target_ppm=10**6, topology=near)
 
 
 @settings(max_examples=40, deadline=None)
@@ -192,9 +192,9 @@ def test_ways_over_links_are_those_that_trying_every_subset_finds(there, wanted)
     seen = seen_of(asked)
     if not fits or fits[0] == ():
         with pytest.raises(TielineError, match="are covered"):
-            improved(seen, asked, offered, target_ppm=10**6, topology=topology)
+            improved(seen, offered, target_ppm=10**6, topology=topology)
         return
-    plan = improved(seen, asked, offered, target_ppm=10**6, topology=topology)
+    plan = improved(seen, offered, target_ppm=10**6, topology=topology)
     assert plan.cost_micro_cny == min(len(chosen) for chosen in fits) * CNY
 
 
@@ -222,7 +222,7 @@ FAST = Topology(
 def test_a_candidate_that_cannot_be_is_refused_with_numbers(candidate, said):
     asked = [AccessPoint(point="p", latitude_udeg=31_230_000, longitude_udeg=121_470_000)]
     with pytest.raises(TielineError, match=said) as refused:
-        improved(seen_of(asked), asked, [candidate], target_ppm=1, topology=FAST)
+        improved(seen_of(asked), [candidate], target_ppm=1, topology=FAST)
     assert refused.value.code == "invalid_request"
     assert refused.value.where.startswith("candidates[0]")
 
@@ -231,15 +231,15 @@ def test_one_thing_twice_a_link_without_topology_and_two_aims_are_refused():
     asked = points(1)
     for offered, said in (([site("x", 1), site("x", 2)], "twice"), ([link("x", "a", "b", 1)], "no topology")):
         with pytest.raises(TielineError, match=said):
-            improved(seen_of(asked), asked, offered, target_ppm=1)
+            improved(seen_of(asked), offered, target_ppm=1)
     with pytest.raises(TielineError, match="one of both"):
-        improved(seen_of(asked), asked, [], target_ppm=1, budget_micro_cny=1)
+        improved(seen_of(asked), [], target_ppm=1, budget_micro_cny=1)
 
 
 def test_too_many_partial_paths_are_refused(monkeypatch):
     monkeypatch.setattr("tieline.network.reach.MOST_LABELS", 3)
     asked = [AccessPoint(point="p", node="n4")]
     with pytest.raises(TielineError, match="partial paths") as refused:
-        improved(seen_of(asked), asked, [link("x", "n4", "n2", 10), link("y", "n2", "n0", 10)], target_ppm=1,
+        improved(seen_of(asked), [link("x", "n4", "n2", 10), link("y", "n2", "n0", 10)], target_ppm=1,
                  topology=line(1, 1, 1, 1, site_at="n9"))  # fmt: skip
     assert refused.value.code == "too_large"
