@@ -134,6 +134,24 @@ class Client:
     change_members = _face(AsyncClient.change_members)
     close_project = _face(AsyncClient.close_project)
 
+    # -- transfers, circuits ------------------------------------------------------------------------------------------
+
+    order_transfer = _face(AsyncClient.order_transfer)
+    transfers = _face(AsyncClient.transfers)
+    transfer = _face(AsyncClient.transfer)
+    cancel_transfer = _face(AsyncClient.cancel_transfer)
+    book_night = _face(AsyncClient.book_night)
+    order_circuit = _face(AsyncClient.order_circuit)
+    circuits = _face(AsyncClient.circuits)
+    circuit = _face(AsyncClient.circuit)
+    resize_circuit = _face(AsyncClient.resize_circuit)
+    cancel_circuit = _face(AsyncClient.cancel_circuit)
+    give_receipt = _face(AsyncClient.give_receipt)
+    receipts = _face(AsyncClient.receipts)
+    calendar = _face(AsyncClient.calendar)
+    tariff = _face(AsyncClient.tariff)
+    change_tariff = _face(AsyncClient.change_tariff)
+
     # -- money, log, sites, tokens, blobs -----------------------------------------------------------------------------
 
     usage = _face(AsyncClient.usage)
