@@ -39,6 +39,9 @@ NAMES = (
     "network_gain",
     "calendar_admission",
     "coordinates",
+    "provision",
+    "reroute",
+    "isolation",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long

@@ -4,7 +4,7 @@
 
     keeper ---- unix socket `control` in the laboratory's folder: a JSON line asked, a JSON line answered
       |  \\---- thread: netlink            |
-      |   \\--- link watch: a raw netlink socket in every router's network
+      |   \\--- eyes: whether each port has light, looked at every 5 ms
       \\------- fibre: a process of its own, ends with the keeper
 
 When a port loses its light, circuits leave their way for their spare one at once, and then the routes of all other
@@ -13,10 +13,13 @@ packets are reckoned anew. When the keeper ends, the kernel takes everything awa
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -28,6 +31,7 @@ from typing import Any, Final
 import msgspec
 
 from tieline.drivers.circuits.kernel.driver import KernelCircuits
+from tieline.drivers.circuits.kernel.fabric import Port
 from tieline.drivers.circuits.kernel.namespaces import inside, leave
 from tieline.drivers.lab.build import Laboratory, built
 from tieline.drivers.lab.fibre import carry
@@ -38,7 +42,29 @@ from tieline.model.topology import Topology
 
 MOST_EVENTS: Final = 1_000
 MOST_CALLERS: Final = 32
-RTMGRP_LINK: Final = 1
+LOOK_S: Final = 0.005
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GLINK: Final = 0x0000_000A
+
+
+class Eye:
+    """Looks whether one port has light, by `ethtool`: its cable is ours, no bridge or modem lies between."""
+
+    def __init__(self, laboratory: Laboratory, port: Port) -> None:
+        with inside(laboratory.fabric.routers[port.node].network):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            name = socket.if_indextoname(port.index)
+        self._asked = array.array("I", [ETHTOOL_GLINK, 0])
+        self._request = struct.pack("16sP8x", name.encode(), self._asked.buffer_info()[0])
+
+    def sees_light(self) -> bool:
+        """Whether it has light now."""
+        fcntl.ioctl(self._socket, SIOCETHTOOL, self._request)
+        return bool(self._asked[1])
+
+    def close(self) -> None:
+        """Look no more."""
+        self._socket.close()
 
 
 class Keeper:
@@ -48,7 +74,8 @@ class Keeper:
         self.laboratory = laboratory
         self.fibre = fibre
         self.circuits = KernelCircuits(laboratory.fabric)
-        self.down: tuple[str, ...] = ()
+        self.dark: tuple[str, ...] = ()  # links on which a port has no light now
+        self.down: tuple[str, ...] = ()  # those that all routes keep away from
         self.events: deque[Happened] = deque(maxlen=MOST_EVENTS)
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
@@ -163,22 +190,19 @@ class Keeper:
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
-    def watch(self) -> list[socket.socket]:
-        """Be told by every router when a port gets or loses its light."""
-        watches = []
-        loop = asyncio.get_running_loop()
-        for router in self.laboratory.fabric.routers.values():
-            with inside(router.network):
-                heard = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-            heard.bind((0, RTMGRP_LINK))
-            loop.add_reader(heard, self._heard, heard)
-            watches.append(heard)
-        return watches
-
-    def _heard(self, watch: socket.socket) -> None:
-        with suppress(OSError):  # an overrun says that something was missed: all ports are looked at in any case
-            while watch.recv(65_536):
-                self._changed.set()
+    async def watch(self) -> None:
+        """Look at the light of every port, again and again: what a router tells of itself may be a second late."""
+        eyes = [(port.link, Eye(self.laboratory, port)) for port in self.laboratory.fabric.ports.values()]
+        try:
+            while True:
+                dark = tuple({link: None for link, eye in eyes if not eye.sees_light()})
+                if dark != self.dark:
+                    self.dark = dark
+                    self._changed.set()
+                await asyncio.sleep(LOOK_S)
+        finally:
+            for _, eye in eyes:
+                eye.close()
 
     async def mend(self) -> None:
         """Whenever light changed: circuits to their spare ways, then the routes of everything else."""
@@ -186,7 +210,7 @@ class Keeper:
             await self._changed.wait()
             self._changed.clear()
             begun = time.perf_counter_ns()
-            down = tuple({port.link: None for port in await self.circuits.counters() if not port.is_carrying})
+            down = self.dark
             moved = await self.circuits.run(lambda down=down: self.circuits.spare(down))  # type: ignore[misc]
             spared_us = (time.perf_counter_ns() - begun) // 1_000
             if down != self.down:
@@ -211,22 +235,18 @@ async def keep(laboratory: Laboratory, fibre: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.ended.set)
-    watches = keeper.watch()
-    mending = asyncio.create_task(keeper.mend())
+    working = asyncio.gather(keeper.watch(), keeper.mend())
     with suppress(FileNotFoundError):
         os.unlink(SOCKET)  # noqa: PTH108 - relative on purpose: the path may be longer than an address
     server = await asyncio.start_unix_server(keeper.serve, SOCKET, limit=MOST_LINE_BYTES)
     Path("ready").write_text(f"{os.getpid()}\n")  # noqa: ASYNC240 - a few bytes, once
     ending = asyncio.create_task(keeper.ended.wait())
-    await asyncio.wait((ending, mending), return_when=asyncio.FIRST_COMPLETED)
-    mending.cancel()
-    for each in watches:
-        loop.remove_reader(each)
-        each.close()
+    await asyncio.wait((ending, working), return_when=asyncio.FIRST_COMPLETED)
+    working.cancel()
     server.close()
+    with suppress(asyncio.CancelledError):
+        await working
     keeper.circuits.close()
-    if mending.done() and not mending.cancelled():
-        mending.result()
 
 
 def main(folder: Path) -> None:
