@@ -45,9 +45,8 @@ class CircuitsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ReceiptsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of what."""
+    """From where on."""
 
-    subject: Annotated[str, msgspec.Meta(pattern=OPTIONAL_NAME, description="a transfer or a circuit")]
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="go on after this number")] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
 
@@ -150,15 +149,16 @@ async def take_receipt(call: Call, body: ReceiptBody) -> ReceiptView:
     return taken
 
 
-@operation("GET", "/v1/receipts", tag="network")
-async def list_receipts(call: Call, query: ReceiptsQuery) -> ReceiptPage:
+@operation("GET", "/v1/receipts/{subject}", tag="network")
+async def list_receipts(call: Call, subject: str, query: ReceiptsQuery) -> ReceiptPage:
     """What was seen of one transfer or circuit, oldest first."""
     store, view = call.platform.store, call.platform.view
-    found: Transfer | Circuit | None = await call.platform.read(store.transfer, query.subject)
+    name = named(subject)
+    found: Transfer | Circuit | None = await call.platform.read(store.transfer, name)
     if found is None:
-        found = await call.platform.read(store.circuit, query.subject)
+        found = await call.platform.read(store.circuit, name)
     is_its = isinstance(found, Transfer) and call.actor.has(Role.SITE) and call.actor.name in ends_of(view, found)
     if found is None or not (is_its or sees_booking(view, call.actor, found)):
-        raise no_such("transfer or circuit", query.subject)
+        raise no_such("transfer or circuit", name)
     kept = await call.platform.read(store.receipts, found.id, after=query.after, limit=query.limit)
     return ReceiptPage(receipts=tuple(kept), next_after=kept[-1].seq if len(kept) == query.limit else 0)

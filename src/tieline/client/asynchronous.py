@@ -378,7 +378,8 @@ class AsyncClient:
 
     async def receipts(self, subject: str, after: int = 0, limit: int = 100) -> tuple[Receipt, ...]:
         """What was seen of one, oldest first."""
-        return (await self._get("/v1/receipts", ReceiptPage, subject=subject, after=after, limit=limit)).receipts
+        page = await self._get(f"/v1/receipts/{in_path(subject)}", ReceiptPage, after=after, limit=limit)
+        return page.receipts
 
     async def calendar(self, link: str = "", *, from_ms: int = 0, until_ms: int = 0, columns: int = 48) -> CalendarView:
         """What is free and booked of each link, or of one."""

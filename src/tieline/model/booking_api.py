@@ -4,7 +4,7 @@
 
     transfers   POST /v1/transfers   GET /v1/transfers   GET ../{transfer}   POST ../{transfer}/cancel   POST /v1/nights
     circuits    POST /v1/circuits    GET /v1/circuits    GET ../{circuit}    POST ../{circuit}/resize, /cancel
-    receipts    POST /v1/receipts    GET /v1/receipts
+    receipts    POST /v1/receipts    GET /v1/receipts/{subject}
     calendar    GET /v1/calendar     GET /v1/tariff      POST /v1/tariff
 """
 

@@ -65,8 +65,8 @@ def test_a_transfer_is_booked_once_moved_and_billed(net):
     refused(net.bob.post("/v1/receipts", json={"receipt": receipt}), "not_found")
     taken = said(net.gz.http.post("/v1/receipts", json={"receipt": receipt}))
     assert (taken["state"], taken["charged_micro_cny"]) == ("arrived", 10_000)
-    assert said(net.alice.get(f"/v1/receipts?subject={name}"))["receipts"][0]["moved_bytes"] == 10 * GB
-    refused(net.bob.get(f"/v1/receipts?subject={name}"), "not_found")
+    assert said(net.alice.get(f"/v1/receipts/{name}"))["receipts"][0]["moved_bytes"] == 10 * GB
+    refused(net.bob.get(f"/v1/receipts/{name}"), "not_found")
     (line,) = said(net.alice.get("/v1/usage"))["lines"]
     assert (line["run"], line["unit"], line["charge_micro_cny"]) == (name, "transfer", 10_000)
     (bill,) = said(net.alice.get("/v1/bills"))["bills"]
