@@ -27,6 +27,7 @@ SAID: Final = {
     "delay": ("delay_us", TIME_US, "us"),
     "latency": ("latency_us", TIME_US, "us"),
     "price": ("price_micro_cny", MONEY_MICRO_CNY, "CNY"),
+    "price_per_km": ("price_per_km_micro_cny", MONEY_MICRO_CNY, "CNY"),
     "price_per_gb": ("price_micro_cny_per_gb", MONEY_MICRO_CNY, "CNY"),
     "budget": ("budget_micro_cny", MONEY_MICRO_CNY, "CNY"),
 }

@@ -84,10 +84,17 @@ class Flows(NamedTuple):
 
 
 def routed(
-    graph: Graph, traffic: Traffic, *, start: Flows | None = None, rounds: int = ROUNDS, enough: float = ENOUGH
+    graph: Graph,
+    traffic: Traffic,
+    *,
+    start: Flows | None = None,
+    rounds: int = ROUNDS,
+    enough: float = ENOUGH,
+    slack: float = SLACK,
 ) -> Flows:
     """Paths and rates of most value. ``start``: an answer for the same nodes, arcs and demands (or the first of them),
-    at other rates or capacities; its paths and prices are where the search begins."""
+    at other rates or capacities; its paths and prices are where the search begins. ``slack``: how much more than its
+    cost a path must be worth to be new, relative to the largest value."""
     sources = np.unique(traffic.source)
     tight = _tight(graph, traffic)
     columns = Columns(graph) if start is None else start.columns.over(graph)
@@ -107,7 +114,7 @@ def routed(
         best = _better(columns, programme, at.rate, _grown(best, columns))
         costs = _costs(graph, traffic, at, sources, guide)
         bound = min(bound, _bound(tight, at.arc_price, costs.least))
-        fresh = _price(traffic, columns, at, costs)
+        fresh = _price(traffic, columns, at, costs, slack)
         if best @ programme.value >= (1.0 - enough) * bound or (not fresh and turn >= len(COARSE)):
             break
     assert at is not None
@@ -266,9 +273,9 @@ def _bound(tight: _Tight, price: Floats, least: Floats) -> float:
     return float(price @ tight.capacity + amount @ gain)
 
 
-def _price(traffic: Traffic, columns: Columns, at: Solved, costs: _Costs) -> int:
+def _price(traffic: Traffic, columns: Columns, at: Solved, costs: _Costs, slack: float) -> int:
     """Add the cheapest path of every demand for which it is worth it."""
-    most = traffic.value - SLACK * traffic.value.max(initial=0.0) - at.demand_price
+    most = traffic.value - slack * traffic.value.max(initial=0.0) - at.demand_price
     wanted = costs.by_tree[costs.least[costs.by_tree] < most[costs.by_tree]]
     fresh = columns.add(wanted, traffic.source[wanted], traffic.target[wanted], costs.trees)
     return fresh + sum(columns.add_path(demand, arcs) for demand, cost, arcs in costs.others if cost < most[demand])
