@@ -209,6 +209,7 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "seq": {"description": "The number of an entry.", "schema": {"type": "string", "pattern": "^[0-9]{1,16}$"}},
     "transfer": {"description": "A transfer's name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "circuit": {"description": "A circuit's name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+    "subject": {"description": "A transfer or circuit.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "run": {"description": "A run's short name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "sha256": {"description": "The sha256 of the bytes, in hex.", "schema": _DIGEST},
 }
