@@ -113,15 +113,14 @@ class _Moving:
         self, client: AsyncClient, transfer: str, addresses: tuple[str, ...], source: Source, target: Target
     ) -> Moved:
         from tieline.drivers.mover.booked import Booking
-        from tieline.model.booking_api import ReceiptBody, ReceiptView
 
         async def look() -> Transfer:
-            return await transfer_of(client, transfer)
+            return await client.transfer(transfer)
 
         async def send(receipt: Receipt) -> None:
-            await client.http.call("POST", "/v1/receipts", ReceiptView, body=ReceiptBody(receipt=receipt))
+            await client.give_receipt(receipt)
 
-        booking = Booking(look=look, send=send, addresses=addresses)
+        booking = Booking(look=look, send=send, addresses=addresses, is_whole=True)
         moved = await booking.carry(source, target, self.terms, self.line.show)
         unbound = sum(not each.is_bound for each in moved.paths)
         if unbound and (addresses or len(moved.paths) > 1):
@@ -169,24 +168,16 @@ class _Moving:
         return HttpTarget(end)
 
 
-async def transfer_of(client: AsyncClient, transfer: str) -> Transfer:
-    """A transfer as it stands."""
-    from tieline.client.asynchronous import in_path
-    from tieline.model.booking_api import TransferView
-
-    return (await client.http.call("GET", f"/v1/transfers/{in_path(transfer)}", TransferView)).transfer
-
-
 async def _followed(client: AsyncClient, transfer: str, line: Line) -> Transfer:
     from tieline.drivers.mover.progress import Meter
     from tieline.model.transfer import TRANSFER_ENDED
 
-    found = await transfer_of(client, transfer)
+    found = await client.transfer(transfer)
     meter = Meter(found.order.size_bytes, 0, time.monotonic())
     while found.state not in TRANSFER_ENDED:
         line.show(meter.look(time.monotonic(), found.moved_bytes, found.moved_bytes))
         await asyncio.sleep(FOLLOW_S)
-        found = await transfer_of(client, transfer)
+        found = await client.transfer(transfer)
     return found
 
 

@@ -34,10 +34,11 @@ class Booking:
     send: Callable[[Receipt], Awaitable[object]]
     addresses: Sequence[str] = ()  # of this machine, one for each path in order of first use
     marks: Sequence[int] = ()
+    is_whole: bool = False  # what is moved is all that was booked: the last receipt makes up for ones that were lost
     _seq: int = 0
     _sent_bytes: int = 0
     _since_ms: int = 0
-    _now_s: Callable[[], float] = field(default_factory=steady_clock)
+    _now_s: Callable[[], float] = field(default_factory=lambda: steady_clock())
 
     async def carry(
         self, source: Source, target: Target, terms: Terms, told: Callable[[Progress], None] = lambda _: None
@@ -69,7 +70,10 @@ class Booking:
             if newest and not (moving.done() and not moving.cancelled() and moving.exception() is None):
                 with contextlib.suppress(TielineError):
                     await self._report(first, newest[0].kept_bytes, lanes)
-        await self._report(first, moved.moved_bytes, lanes, moved)
+        total = moved.moved_bytes
+        if self.is_whole:  # a try that was killed had no time to say what it brought
+            total = max(total, moved.size_bytes - first.moved_bytes)
+        await self._report(first, total, lanes, moved)
         return moved
 
     async def _watch(self, first: Transfer, lanes: Sequence[Lane], newest: Sequence[Progress]) -> None:

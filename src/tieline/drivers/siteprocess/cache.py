@@ -17,6 +17,7 @@ from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.mover import Terms, move
 from tieline.drivers.mover.blobs import BlobSource
 from tieline.drivers.mover.files import FileTarget
+from tieline.drivers.siteprocess.delivery import delivered
 from tieline.model.error import TielineError
 
 log = logging.getLogger("tieline.site")
@@ -39,9 +40,10 @@ class Cache:
         self._evict()
 
     @contextlib.asynccontextmanager
-    async def blob(self, digest: str, size_bytes: int = 0) -> AsyncIterator[Path]:
+    async def blob(self, digest: str, size_bytes: int = 0, job: str = "") -> AsyncIterator[Path]:
         """The blob as a file, for as long as the block lasts. ``size_bytes`` 0: not known.
 
+        Where a transfer is booked that brings bytes to ``job`` here, its times and rates are kept.
         Raises TielineError: `check_failed` for other bytes than promised, `storage_full`, or what the exchange said.
         """
         self._used[digest] = self._used.get(digest, 0) + 1
@@ -52,7 +54,7 @@ class Cache:
                 if path.exists():
                     os.utime(path)
                 else:
-                    await self._fetch(digest, size_bytes)
+                    await self._fetch(digest, size_bytes, job)
             yield path
         finally:
             self._used[digest] -= 1
@@ -61,11 +63,11 @@ class Cache:
                 self._locks.pop(digest, None)
                 self._evict()
 
-    async def _fetch(self, digest: str, size_bytes: int) -> None:
+    async def _fetch(self, digest: str, size_bytes: int, job: str) -> None:
         backoff = Backoff(first_s=0.2, most_s=10.0)
         while True:
             try:
-                await self._download(digest, size_bytes)
+                await self._download(digest, size_bytes, job)
             except TielineError as error:
                 if not error.transient or error.code == "storage_full":
                     raise
@@ -74,10 +76,12 @@ class Cache:
             else:
                 return
 
-    async def _download(self, digest: str, size_bytes: int) -> None:
+    async def _download(self, digest: str, size_bytes: int, job: str) -> None:
         target = FileTarget(str(self.folder / digest), is_replacing=True, reserve_bytes=RESERVE_BYTES)
         terms = Terms(sha256=digest, limit_bytes=size_bytes or self.limit_bytes)
-        await move(BlobSource(self.client, digest, size_bytes), target, terms)
+        source = BlobSource(self.client, digest, size_bytes)
+        if not job or not await delivered(self.client, job, source, target, terms):
+            await move(source, target, terms)
 
     def _evict(self) -> None:
         """Let go of what was used longest ago, until the rest fits."""

@@ -40,12 +40,12 @@ async def stage(offer: Offer, folders: Sequence[str], cache: Cache, limit_bytes:
     for folder in folders:
         await asyncio.to_thread(_clear, f"{folder}/work")
     if task.workdir is not None:
-        await _lay(task.workdir, ".", folders, cache, limit_bytes)
+        await _lay(task.workdir, ".", offer.job, folders, cache, limit_bytes)
     for mount in task.mounts:
-        await _lay(mount, mount.path, folders, cache, limit_bytes)
+        await _lay(mount, mount.path, offer.job, folders, cache, limit_bytes)
     if offer.checkpoint and task.checkpoint is not None:
         newest = Mount(path=task.checkpoint.path, sha256=offer.checkpoint, is_archive=True)
-        await _lay(newest, newest.path, folders, cache, limit_bytes)
+        await _lay(newest, newest.path, offer.job, folders, cache, limit_bytes)
 
 
 def _clear(work: str) -> None:
@@ -53,8 +53,8 @@ def _clear(work: str) -> None:
     Path(work).mkdir(parents=True, mode=0o700)
 
 
-async def _lay(mount: Mount, path: str, folders: Sequence[str], cache: Cache, limit_bytes: int) -> None:
-    async with cache.blob(mount.sha256, mount.size_bytes) as blob:
+async def _lay(mount: Mount, path: str, job: str, folders: Sequence[str], cache: Cache, limit_bytes: int) -> None:
+    async with cache.blob(mount.sha256, mount.size_bytes, job) as blob:
         for folder in folders:
             lay = lay_archive if mount.is_archive else lay_file
             target = mount.path if path == "." and not mount.is_archive else path
