@@ -14,7 +14,7 @@ from tieline.cli.face import usage as mistake
 if TYPE_CHECKING:
     from tieline.cli.receipts import Verified
     from tieline.client.asynchronous import AsyncClient
-    from tieline.model.bill import Bill
+    from tieline.model.bill import Bill, BillLine
     from tieline.model.job import Usage
 
 
@@ -50,9 +50,9 @@ def usage(face: Face, job: str, project: str, limit: int, as_json: bool) -> None
             line.user,
             line.pool,
             words.term("unit", line.unit),
-            f"{line.unit_seconds:,}",
+            _amount(line),
             show_duration(line.duration_ms * 1000),
-            show_money(line.price_micro_cny_per_unit_hour),
+            _price(line),
             show_money(line.charge_micro_cny),
             words.term("evidence", line.evidence),
         )
@@ -106,6 +106,21 @@ def bill(
         note(words.say("no_bills"))
 
 
+def _amount(line: Usage | BillLine) -> str:
+    """Unit-seconds; of a transfer the bytes that arrived."""
+    from tieline.model.quantity import show_size
+
+    return f"{line.unit_seconds:,}" if line.carried is None else show_size(line.carried.moved_bytes)
+
+
+def _price(line: Usage | BillLine) -> str:
+    """For a unit-hour; of a transfer for the whole as it was booked."""
+    from tieline.model.quantity import show_money
+
+    carried = line.carried
+    return show_money(line.price_micro_cny_per_unit_hour if carried is None else carried.price_micro_cny)
+
+
 def _show(bill: Bill) -> None:
     from tieline.model.quantity import show_money
 
@@ -114,8 +129,8 @@ def _show(bill: Bill) -> None:
         (
             line.run,
             line.owner if bill.side == "user" else line.user,
-            f"{line.unit_seconds:,} {words.term('unit', line.unit)}-s",
-            show_money(line.price_micro_cny_per_unit_hour),
+            _amount(line) + ("" if line.carried else f" {words.term('unit', line.unit)}-s"),
+            _price(line),
             show_money(line.charge_micro_cny),
             words.term("evidence", line.evidence),
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tieline.cli import table, words
+from tieline.cli.calendar import tariff
 from tieline.cli.face import (
     Decorator,
     Face,
@@ -353,5 +354,5 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part // whole if whole else 0} %"
 
 
-for _each in (import_, show, check, plan, cut, restore):
+for _each in (import_, show, check, plan, cut, restore, tariff):
     network.add_command(_each)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 
+from tieline.cli.booking_words import BOOKING_WORDS
 from tieline.cli.circle_words import CIRCLE_WORDS
 from tieline.cli.exec_words import EXEC_WORDS
 from tieline.cli.lab_words import LAB_WORDS
 from tieline.cli.move_words import MOVE_WORDS
 from tieline.cli.network_words import NETWORK_WORDS
+from tieline.cli.reading_words import READING_WORDS
 from tieline.cli.terms import TERMS
 
 _chosen = [""]
@@ -523,6 +525,8 @@ WORDS: dict[str, tuple[str, str]] = {
     **TERMS,
     **EXEC_WORDS,
     **NETWORK_WORDS,
+    **BOOKING_WORDS,
+    **READING_WORDS,
     **MOVE_WORDS,
     **LAB_WORDS,
     **CIRCLE_WORDS,
