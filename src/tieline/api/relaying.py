@@ -220,6 +220,7 @@ class Relay:
         limits, owner = self.platform.limits, stream.owner
         self._turn_day()
         if self.today[owner] + size > limits.relay_day_bytes:
+            self.today[owner] = limits.relay_day_bytes  # what is left is too little to go on with
             raise TielineError(
                 "rate_limited", f"the {limits.relay_day_bytes:,} bytes of `{owner}` for today are used up"
             )

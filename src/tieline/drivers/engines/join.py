@@ -22,7 +22,7 @@ import termios
 from typing import Any
 
 NS_GET_PARENT = 0xB702  # <linux/nsfs.h>: the user name space above
-PR_SET_SECCOMP, SECCOMP_FILTER = 22, 2
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, SECCOMP_FILTER = 1, 22, 2
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 CAPABILITY_VERSION = 0x20080522
 CAPABILITIES = 64
@@ -111,6 +111,7 @@ def watched(child: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, end)
+    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)  # the site process: nobody else hears what is said here
     for descriptor in (0, 1, 2):  # the ends are the child's alone: they close when it has ended
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, descriptor)

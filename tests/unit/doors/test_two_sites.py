@@ -1,0 +1,227 @@
+"""Two real site processes and an exchange on loopback: one opened its door, the other listens to nobody."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
+from api_world import World
+
+from tieline.client.asynchronous import AsyncClient
+from tieline.client.shell import opened_shell
+from tieline.drivers.clock import SystemClock
+from tieline.drivers.siteprocess import join
+from tieline.model.error import TielineError
+from tieline.model.limits import Limits
+from tieline.model.party import Role
+from tieline.model.relay import Channel, RelayPage, ShellBody
+
+WAIT_S = 90.0
+MARK = 100_000 + os.getpid()  # seconds, and a sign
+POOLS = "pools: [{name: NAME-cores, cores: 2, memory: 1GB, price: 0, sandbox: optional}]\nengines: [process]\n"
+
+
+class Place:
+    """One site: its folder and, while it runs, its process."""
+
+    def __init__(self, world, name, more):
+        self.world, self.name = world, name
+        self.folder = world.folder.parent / name
+        answer = world.admin.post("/v1/tokens", json={"name": name, "roles": ["join"], "owner": f"cn.demo.{name}"})
+        assert answer.status_code == 201, answer.text
+        file = world.folder.parent / f"{name}.yaml"
+        file.write_text(POOLS.replace("NAME", name) + more)
+        self.id = join(answer.json()["secret"], self.folder, config=file, name=name).site
+        self.process = None
+
+    def start(self):
+        with open(f"{self.folder}.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tieline.drivers.siteprocess", str(self.folder)], stdout=log, stderr=log
+            )  # fmt: skip
+        return self
+
+    def kill(self, number=signal.SIGKILL):
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+            self.process = None
+
+    def door(self):
+        answer = self.world.admin.get(f"/v1/records/{self.id.replace('/', '~')}")
+        return answer.json()["record"]["spec"].get("door", "") if answer.status_code == 200 else ""
+
+    def listening(self):
+        """Its sockets that anybody can reach."""
+        pid = self.process.pid
+        own = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
+        found = []
+        for kind in ("tcp", "tcp6", "udp", "udp6"):
+            for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]:
+                fields = line.split()
+                is_open = fields[3] == "0A" or (kind.startswith("udp") and fields[2].endswith(":0000"))
+                if is_open and f"socket:[{fields[9]}]" in own:
+                    found.append((kind, int(fields[1].rpartition(":")[2], 16)))
+        return found
+
+
+def until(holds, why):
+    deadline = time.monotonic() + WAIT_S
+    while not (found := holds()):
+        assert time.monotonic() < deadline, why
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def world(tmp_path):
+    folder = tmp_path / "world"
+    folder.mkdir()
+    limits = Limits(requests_per_s=1_000_000, requests_burst=1_000_000, relay_day_bytes=3_000_000)
+    running = World(folder, clock=SystemClock(), tick_ms=50, limits=limits).start()
+    yield running
+    running.stop()
+
+
+def test_a_site_measures_the_way_to_a_door_and_runs_are_reached_without_one(world):
+    places = []
+    try:
+        near = Place(world, "near", "door: {listen: 127.0.0.1:0}\n")
+        far = Place(world, "far", "")
+        places += [near, far]
+        near.start()
+        url = until(near.door, "the door is stated in the site's record")
+        port = int(url.rpartition(":")[2])
+        assert sorted(near.listening()) == [("tcp", port), ("udp", port)]
+        far.start()
+
+        def readings():
+            page = world.admin.get("/v1/readings", params={"source": far.id, "target": near.id}).json()
+            found = {each["reading"]["method"]: each["reading"] for each in page["readings"]}
+            return found if {"udp", "tcp"} <= set(found) else None
+
+        found = until(readings, "the site without a door measures the other")
+        for method in ("udp", "tcp"):
+            reading = found[method]
+            assert 0 < reading["count"] <= reading["sent"], reading
+            assert 0 < reading["min_us"] <= reading["p50_us"] <= reading["p99_us"], reading
+        assert far.listening() == []  # it measured, and still nobody can reach it
+        assert far.door() == ""
+
+        (near.folder / "door-closed").touch()  # the owner closes it
+        until(lambda: not near.door(), "the record states no door any more")
+        assert near.listening() == []
+        (near.folder / "door-closed").unlink()
+        until(near.door, "it is open again")
+
+        shells(world, far)
+    finally:
+        for place in places:
+            place.kill()
+            end_runs(place.folder)
+
+
+def shells(world, far):
+    """A run at the site that listens to nobody is reached through the relay."""
+    alice = world.as_("alice", Role.USER)
+    task = {"name": "t", "run": "echo up; exec sleep 600", "resources": [{"core_count": 1}], "owners": ["cn.demo.far"]}
+    answer = alice.post("/v1/jobs", json={"tasks": [task]})
+    assert answer.status_code == 201, answer.text
+    job = answer.json()["jobs"][0]["id"]
+    until(lambda: alice.get(f"/v1/jobs/{job.replace('/', '~')}").json()["job"]["state"] == "running", "it runs")
+
+    async def story():
+        async with (
+            AsyncClient(world.url, alice.headers["authorization"].partition(" ")[2]) as client,
+            AsyncClient(world.url, world.token("bob", Role.USER)) as stranger,
+        ):
+            async with opened_shell(
+                client, job, ShellBody(command=("/bin/sh", "-c", "cat; echo no >&2; exit 3"))
+            ) as it:
+                await it.write(b"typed")
+                await it.end_input()
+                said = {}
+                async for channel, data in it.output():
+                    said[channel] = said.get(channel, b"") + data
+                assert (said, it.exit_code) == ({Channel.OUTPUT: b"typed", Channel.ERRORS: b"no\n"}, 3)
+            with pytest.raises(TielineError) as caught:  # of somebody else there is no such job
+                async with opened_shell(stranger, job, ShellBody()):
+                    pass
+            assert caught.value.code == "not_found"
+            with pytest.raises(TielineError) as caught:
+                async with opened_shell(client, job, ShellBody(node=1)):
+                    pass
+            assert caught.value.code == "invalid_request"
+            page = await client.http.call("GET", "/v1/relay", RelayPage)
+            assert [each.party for each in page.parties] == ["alice"]  # one's own
+            assert 5 <= page.parties[0].bytes < 1_000
+
+            async with opened_shell(
+                client, job, ShellBody(command=("/bin/sh", "-c", f"echo there; exec sleep {MARK}"))
+            ) as it:
+                output = it.output()
+                assert (await anext(output))[1] == b"there\n"
+                assert are_there()
+                far.kill()  # kill -9 of one end: the other hears of it, and the run goes on
+                with pytest.raises(TielineError) as caught:
+                    await asyncio.wait_for(anext(output), WAIT_S)
+                assert caught.value.code == "site_unreachable"
+                await asyncio.to_thread(until, lambda: not are_there(), "what ran beside ended with its site")
+            with pytest.raises(TielineError) as caught:
+                async with opened_shell(client, job, ShellBody()):
+                    pass
+            assert caught.value.code == "site_unreachable"
+            far.start()
+            await asyncio.to_thread(until, lambda: reached(world, alice, job), "the run is reached again")
+
+            async with opened_shell(client, job, ShellBody(command=("/bin/cat", "/dev/zero"))) as it:
+                with pytest.raises(TielineError) as caught:  # what the owner's sites may use the relay for in a day
+                    await size_of(it)
+            assert caught.value.code == "site_unreachable"
+            with pytest.raises(TielineError) as caught:
+                async with opened_shell(client, job, ShellBody()):
+                    pass
+            assert caught.value.code == "rate_limited"
+
+    asyncio.run(story())
+    events = [
+        each for each in world.admin.get("/v1/events?limit=1000").json()["events"] if each["kind"] == "shell_opened"
+    ]
+    assert {each["actor"] for each in events} == {"alice"}
+    assert events[0]["subject"] == job
+
+
+def are_there():
+    """Whether what was started beside the run lives, inside whatever sandbox."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes() == f"sleep\0{MARK}\0".encode())
+    return any(found)
+
+
+async def size_of(it):
+    return sum([len(data) async for _, data in it.output()])
+
+
+def reached(world, alice, job):
+    answer = alice.post(f"/v1/jobs/{job.replace('/', '~')}/shells", json={"command": ["true"]})
+    return answer.status_code == 201
+
+
+def end_runs(folder):
+    for path in folder.rglob("identity"):
+        match = re.search(r'"pid":(\d+)', path.read_text(errors="replace"))
+        if match:
+            try:
+                os.killpg(int(match[1]), signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
