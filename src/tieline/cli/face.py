@@ -95,6 +95,10 @@ class Verbs(click.Group):
         """`--help`, in the reader's language."""
         return spoken(super().get_help_option(ctx))
 
+    def get_short_help_str(self, _limit: int = 45) -> str:
+        """Its line in the list of its group."""
+        return words.say(f"do_{self.help}")
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """In the order in which they are written."""
         return list(self.commands)
