@@ -546,10 +546,6 @@ def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> Non
     view.put_project(event.project)
 
 
-def _shell_opened(view: View, event: fact.ShellOpened, now_ms: int) -> None:
-    """The log says it; nothing else does."""
-
-
 def _network_changed(view: View, event: NetworkEvent, now_ms: int) -> None:
     for table, key, value in view.network.apply(event):
         view.touch(table, key, value)
@@ -594,7 +590,7 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.ReportsTaken: _reports_taken,
     fact.UsageAnswered: _usage_answered,
     fact.ProjectChanged: _project_changed,
-    fact.ShellOpened: _shell_opened,
+    fact.ShellOpened: lambda *_: None,  # the log says it; nothing else does
     **dict.fromkeys(get_args(NetworkEvent), _network_changed),
     fact.PointsChanged: _points_changed,
 }
