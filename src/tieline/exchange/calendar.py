@@ -39,7 +39,7 @@ def read_calendar(view: View, command: ReadCalendar, now_ms: int, ids: Ids) -> D
     numbers = [calendar.wires.link[command.link]] if command.link else list(range(len(links)))
     grid = calendar.grid
     from_ms = max(command.from_ms, now_ms)
-    until_ms = command.until_ms or from_ms + command.columns * grid.slot_ms
+    until_ms = command.until_ms or (from_ms // grid.slot_ms + command.columns) * grid.slot_ms
     if until_ms <= from_ms:
         raise TielineError("invalid_request", "it ends before it begins", where="until_ms")
     low, high = grid.touched(from_ms, until_ms)
