@@ -13,6 +13,7 @@ import click
 
 from tieline.cli import table, words
 from tieline.cli.calendar import tariff
+from tieline.cli.design import design
 from tieline.cli.face import (
     Decorator,
     Face,
@@ -354,5 +355,5 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part // whole if whole else 0} %"
 
 
-for _each in (import_, show, check, plan, cut, restore, tariff):
+for _each in (import_, show, check, plan, design, cut, restore, tariff):
     network.add_command(_each)

@@ -73,7 +73,7 @@ def items_of(question: Question, built: Built) -> tuple[Item, ...]:
     for each, level, of in zip(question.candidates, built.chosen, question.levels, strict=True):
         if not level:
             continue
-        if not each.capacity_bps:
+        if each.price_micro_cny and not each.capacity_bps:
             made.append(_item("link", "line", each.name, 1, each.price_micro_cny))
         for module, count in zip(question.request.modules, of[level].modules, strict=True):
             if count:
