@@ -30,7 +30,7 @@ from tieline.cli.face import (
 
 if TYPE_CHECKING:
     from tieline.model.circle import AccessPoint, Circle, Coverage, CoverageView, Measure, Member, PointStanding
-    from tieline.model.improvement import CandidateFile, Improvement
+    from tieline.model.improvement import CandidateFile, Improvement, PlanCheck
     from tieline.model.topology import Topology
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ def circle(ctx: click.Context, place: str, readings: str, as_json: bool, **state
     if ctx.invoked_subcommand is not None:
         return
     if not place:
-        raise usage("--of PLACE")
+        raise usage(words.say("circle_needs_place"))
     measure = _measure(**stated)
     found = _circle_here(place, measure, readings) if readings else _circle_there(ctx.obj, place, measure)
     if as_json:
@@ -137,10 +137,10 @@ def improve(
         target_ppm, budget_micro_cny = _aim(target, budget)
     seen = _coverage(face, points, measure, target_ppm or FULL_PPM, readings)
     over = _topology(face, topology, file, is_offline=bool(readings))
-    plan = _planned(seen, file, over, target_ppm, budget_micro_cny, nodes)
     if said is not None:
-        _show_differences(said, plan, as_json=as_json)
+        _show_check(_checked(said, seen, file, over, nodes), as_json=as_json)
         return
+    plan = _planned(seen, file, over, target_ppm, budget_micro_cny, nodes)
     if out:
         Path(out).write_text(_as_yaml(plan), encoding="utf-8")
     if as_json:
@@ -149,7 +149,8 @@ def improve(
         _show_plan(plan)
     if out:
         note(words.say("circle_plan_written", path=out))
-        hint(f"tieline circle improve --points {points or 'FILE'} --candidates {candidates} --check {out}")
+        from_here = f" --points {points}" * bool(points) + f" --readings {readings}" * bool(readings)
+        hint(f"tieline circle improve{from_here} --candidates {candidates} --check {out}")
 
 
 for _each in (coverage, improve):
@@ -201,7 +202,7 @@ def _aim(target: str, budget: str) -> tuple[int | None, int | None]:
     from tieline.model.quantity import money_micro_cny
 
     if target and budget:
-        raise usage("--to | --budget")
+        raise usage(words.say("circle_one_aim"))
     if not budget:
         return _ppm(target or "75%"), None
     try:
@@ -240,7 +241,7 @@ def _coverage(face: Face, points: str, measure: Measure, target_ppm: int, readin
     if not readings:
         return face.call(lambda client: client.coverage(measure, asked, target_ppm=target_ppm))
     if not asked:
-        raise usage("--readings: --points FILE")
+        raise usage(words.say("circle_needs_points"))
     from tieline.network.circlefile import readings_of
     from tieline.network.coverage import coverage_of
 
@@ -274,10 +275,6 @@ def _planned(
     budget_micro_cny: int | None,
     nodes: int,
 ) -> Improvement:
-    import msgspec
-
-    from tieline.model.circle import AccessPoint
-    from tieline.network.circlefile import sha256_of
     from tieline.network.improve import improved
 
     plan = improved(
@@ -289,6 +286,16 @@ def _planned(
         assumptions=file.assumptions,
         nodes=nodes,
     )
+    return _with_inputs(plan, seen, file)
+
+
+def _with_inputs(plan: Improvement, seen: CoverageView, file: CandidateFile) -> Improvement:
+    """The same with the digests of what it was made from."""
+    import msgspec
+
+    from tieline.model.circle import AccessPoint
+    from tieline.network.circlefile import sha256_of
+
     fields = AccessPoint.__struct_fields__
     points = [{name: getattr(point, name) for name in fields} for point in seen.points]
     return msgspec.structs.replace(
@@ -297,6 +304,29 @@ def _planned(
         candidates_sha256=sha256_of(file),
         readings_sha256=sha256_of(seen.readings),
     )
+
+
+def _checked(
+    said: Improvement, seen: CoverageView, file: CandidateFile, topology: Topology | None, nodes: int
+) -> PlanCheck:
+    """A plan against the files and readings of now; where these are the same, against the whole computation."""
+    import msgspec
+
+    from tieline.network.improve import recounted
+
+    check = recounted(said, seen, file.candidates, topology=topology, assumptions=file.assumptions)
+    inputs = ("points_sha256", "candidates_sha256", "readings_sha256")
+    now = _with_inputs(said, seen, file)
+    changed = tuple(name.partition("_")[0] for name in inputs if getattr(now, name) != getattr(said, name))
+    problems = list(check.problems)
+    if not changed and not problems:
+        found = _planned(seen, file, topology, said.target_ppm, said.budget_micro_cny, nodes)
+        problems += [
+            f"{name}: the plan says {getattr(said, name)}, it is {getattr(found, name)}"[:400]
+            for name in found.__struct_fields__
+            if name != "as_of_ms" and getattr(said, name) != getattr(found, name)
+        ]
+    return msgspec.structs.replace(check, problems=tuple(problems), changed=changed)
 
 
 # -- what is shown ----------------------------------------------------------------------------------------------------
@@ -479,18 +509,18 @@ def _as_yaml(plan: Improvement) -> str:
     return head + str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120))
 
 
-def _show_differences(said: Improvement, found: Improvement, *, as_json: bool) -> None:
-    """What a plan says against the same computation now; a difference is a failure."""
-    wrong = [
-        {"field": name, "said": getattr(said, name), "found": getattr(found, name)}
-        for name in found.__struct_fields__
-        if getattr(said, name) != getattr(found, name)
-    ]
+def _show_check(check: PlanCheck, *, as_json: bool) -> None:
+    """What was found; a problem is a failure."""
     if as_json:
-        show_json(wrong)
-    for each in wrong if not as_json else ():
-        note(words.say("circle_check_differs", **{name: str(value)[:200] for name, value in each.items()}))
-    if wrong:
-        raise as_tieline("check_failed", f"{len(wrong)} fields of the plan differ from what its files give now")
+        show_json(check)
+    else:
+        for name in check.changed:
+            note(words.say(f"circle_changed_{name}"))
+        shares = {"measured": _percent(check.measured_ppm), "expected": _percent(check.expected_ppm)}
+        note(words.say("circle_check", **shares))
+        for problem in check.problems:
+            note("  " + problem)
+    if check.problems:
+        raise as_tieline("check_failed", f"the plan does not hold: {len(check.problems)} problems")
     if not as_json:
-        note(words.say("circle_check_same"))
+        note(words.say("circle_check_same" if not check.changed else "circle_check_holds"))

@@ -104,3 +104,13 @@ class Improvement(msgspec.Struct, frozen=True, kw_only=True):
     points_sha256: str = ""  # of the points, candidates and readings that it was made from
     candidates_sha256: str = ""
     readings_sha256: str = ""
+
+
+class PlanCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan counted again: by the files and readings of now, without the solver. Any problem means that it fails."""
+
+    problems: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()  # inputs that are not those that it was made from
+    measured_ppm: int = 0  # covered now
+    expected_ppm: int = 0  # with what the plan builds
+    cost_micro_cny: int = 0

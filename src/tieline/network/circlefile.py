@@ -108,8 +108,8 @@ def _table(content: bytes, source: str) -> list[Any]:
         text = sized(content).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise refused(f"`{source}` is not UTF-8: {error}", source) from None
-    head = text.splitlines()[0] if text.strip() else ""
-    if "," not in head and head.strip() != "point":
+    head = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    if not any(cell.strip() in COLUMNS for cell in head.split(",")):
         rows = plain(content, source)
         rows = rows.get("points") if isinstance(rows, dict) else rows
         if not isinstance(rows, list):

@@ -24,7 +24,8 @@ import numpy as np
 
 from tieline.model.circle import CoverageView, Standing
 from tieline.model.error import TielineError
-from tieline.model.improvement import Assumptions, Candidate, CandidateKind, Chosen, Improvement
+from tieline.model.improvement import Assumptions, Candidate, CandidateKind, Chosen, Improvement, PlanCheck
+from tieline.model.quantity import show_money
 from tieline.model.topology import Topology
 from tieline.network.circle import Heard, member_of
 from tieline.network.reach import MOST_WAY_LINKS, Ground, Way, ways_of
@@ -116,6 +117,47 @@ def improved(
         most_links=MOST_WAY_LINKS,
         measure_first=_measure_first(seen),
         assumptions=assumptions,
+    )
+
+
+def recounted(
+    plan: Improvement,
+    seen: CoverageView,
+    candidates: Sequence[Candidate],
+    *,
+    topology: Topology | None = None,
+    assumptions: Assumptions | None = None,
+) -> PlanCheck:
+    """What a plan costs and is expected to cover by the candidates and readings of now, by counting alone."""
+    cover = _cover(seen, candidates, topology, assumptions or Assumptions())
+    numbers = {candidate.name: number for number, candidate in enumerate(candidates)}
+    chosen, problems = [], []
+    for each in plan.chosen:
+        number = numbers.get(each.name)
+        if number is None:
+            problems.append(f"`{each.name}` is no candidate any more")
+        elif number in chosen:
+            problems.append(f"`{each.name}` is there twice")
+        else:
+            chosen.append(number)
+            if cover.costs[number] != each.cost_micro_cny:
+                now, then = show_money(cover.costs[number]), show_money(each.cost_micro_cny)
+                problems.append(f"`{each.name}` costs {now} CNY, the plan says {then} CNY")
+    cost, weight = cover.cost_of(chosen), cover.weight_of(chosen)
+    if cost != plan.cost_micro_cny:
+        problems.append(f"all of it costs {show_money(cost)} CNY, the plan says {show_money(plan.cost_micro_cny)} CNY")
+    expected_ppm = weight * 1_000_000 // cover.weight
+    if plan.target_ppm is not None and weight * 1_000_000 < plan.target_ppm * cover.weight:
+        target = percent(plan.target_ppm)
+        problems.append(f"{percent(expected_ppm)} % are expected, and {target} % is the target")
+    if plan.budget_micro_cny is not None and cost > plan.budget_micro_cny:
+        budget = show_money(plan.budget_micro_cny)
+        problems.append(f"all of it costs {show_money(cost)} CNY, and {budget} CNY is the budget")
+    return PlanCheck(
+        problems=tuple(problems),
+        measured_ppm=seen.whole.share_ppm,
+        expected_ppm=expected_ppm,
+        cost_micro_cny=cost,
     )
 
 
