@@ -97,7 +97,7 @@ class Network:
         if self._calendar is None:
             from tieline.network.calendar import Calendar
 
-            self._calendar = Calendar(topology, now_ms)
+            self._calendar = Calendar(topology, now_ms, slot_ms=topology.slot_s * 1_000)
             for transfer in self.transfers.values():
                 self._calendar.put_transfer(transfer)
             for circuit in self.circuits.values():
@@ -107,6 +107,8 @@ class Network:
 
     def put_topology(self, topology: Topology) -> None:
         """Take a topology; links that it does not have are forgotten."""
+        if self.topology is not None and self.topology.slot_s != topology.slot_s:
+            self._calendar = None  # nothing is booked now: made anew when it is asked for, by the other slots
         self.topology = topology
         self.site_of = {node.name: node.site for node in topology.nodes if node.site}
         names = {link.name for link in topology.links}

@@ -35,6 +35,7 @@ def change_topology(view: View, command: ChangeTopology, now_ms: int, ids: Ids) 
     if topology == network.topology:
         return Decision((), _changed(topology, down, ()))
     _check_ends(network, topology)
+    _check_slots(network, topology)
     why = command.why or f"declared by {command.actor.name}"
     events = healed_events(view, now_ms, _standing(topology, down))
     return Decision((TopologyChanged(topology=topology, why=why), *events), _changed(topology, down, events))
@@ -97,6 +98,17 @@ def _check_ends(network: Network, topology: Topology) -> None:
             f"{len(lost)} ends of live bookings are no places of the new topology: {shown}{more}",
             where="topology",
             hints=("tieline circuit cancel CIRCUIT", "tieline transfer cancel TRANSFER"),
+        )
+
+
+def _check_slots(network: Network, topology: Topology) -> None:
+    """Refuse other slots while something is booked by those of now."""
+    live = len(network.circuits) + len(network.transfers)
+    if live and network.topology is not None and network.topology.slot_s != topology.slot_s:
+        raise TielineError(
+            "conflict",
+            f"{live} live bookings are by slots of {network.topology.slot_s} s; {topology.slot_s} s were declared",
+            where="topology.slot_s",
         )
 
 

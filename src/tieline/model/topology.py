@@ -77,6 +77,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     name: Name
     nodes: Annotated[tuple[Node, ...], msgspec.Meta(max_length=20_000)] = ()
     links: Annotated[tuple[Link, ...], msgspec.Meta(max_length=100_000)] = ()
+    slot_s: Annotated[int, msgspec.Meta(ge=5, le=3_600)] = 300  # of the calendar of its links
 
 
 class TrafficDemand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
