@@ -37,6 +37,7 @@ NAMES = (
     "te_speed",
     "replan",
     "network_gain",
+    "gang_10k",
     "calendar_admission",
     "coordinates",
     "provision",

@@ -1,0 +1,181 @@
+"""Joint: whether every two of some sites can have a rate at once, in what nobody else has booked from now to then.
+
+Each pair alone has what the links give that still carry the rate: shortest ways over those. Sites are joined one by
+one with all before, each pair over its quickest way with room; a pair that finds none makes the set impossible. That is
+a heuristic: another order might fit, so a set that is refused is not proven impossible. What is accepted fits: no link
+is given more than it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tieline.network.calendar import Calendar
+from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, trees_of
+from tieline.network.slots import Longs
+from tieline.network.ways import Path
+
+MOST_KNOWN: Final = 8  # rates whose ways are kept
+MOST_ROUTES: Final = 256  # ways that are looked for beside the quickest one of a pair, all sets together
+
+Flags = NDArray[np.bool_]
+
+
+class Joined(NamedTuple):
+    """Sites that are joined, what they leave, and the arcs of each pair; the way back goes over the same links."""
+
+    sites: tuple[str, ...]
+    free_bps: Longs
+    paths: dict[tuple[str, str], Path]
+
+
+class Joint:
+    """What is free for pairs of sites from ``from_ms`` until ``until_ms`` (0: for ever) over a calendar."""
+
+    def __init__(self, calendar: Calendar, from_ms: int, until_ms: int = 0, *, most_routes: int = MOST_ROUTES) -> None:
+        self._node = calendar.wires.node
+        self._graph = calendar.wires.graph
+        grid = calendar.grid
+        low, high = grid.touched(max(from_ms, grid.begin_ms), until_ms or grid.until_ms)
+        last = high - grid.first if until_ms and until_ms <= grid.until_ms else grid.slots + 1
+        free = calendar.free[:, low - grid.first : max(last, low - grid.first + 1)].min(axis=1)
+        # A pair takes the same of both directions, so the smaller of them counts.
+        self.free_bps: Longs = np.minimum(free, free[np.arange(len(free)) ^ 1])
+        self.routes = most_routes
+        self._known: dict[int, Roads] = {}
+        self._ways: dict[tuple[int, int, int], Path | None] = {}
+
+    def allowed(self, sites: Sequence[str], rate_bps: int, most_rtt_us: int = 0) -> Flags:
+        """Which two of ``sites`` have the rate and the round trip, each pair as if it were alone: n x n.
+
+        A site that the network does not have is joined with nobody. Two at one node are joined.
+        """
+        node = np.array([self._node.get(site, -1) for site in sites], np.int32)
+        is_here = np.flatnonzero(node >= 0)
+        found: Flags = np.zeros((len(sites), len(sites)), np.bool_)
+        if not len(is_here):
+            return found
+        trees = self._roads(node[is_here], rate_bps).trees
+        delay = trees.distance[trees.row[node[is_here]]][:, node[is_here]]
+        near = np.isfinite(delay) if not most_rtt_us else 2 * delay <= most_rtt_us
+        found[np.ix_(is_here, is_here)] = near
+        return found
+
+    def most_joined(self, sites: Sequence[str], rate_bps: int) -> Longs:
+        """With how many others each of ``sites`` can have the rate at once, by the links at its own node alone."""
+        graph = self._graph
+        usable = np.where(graph.is_up & (self.free_bps >= rate_bps), self.free_bps // max(1, rate_bps), 0)
+        at = np.zeros(graph.node_count, np.int64)
+        np.add.at(at, graph.tail, usable)
+        node = np.array([self._node.get(site, -1) for site in sites], np.int64)
+        found: Longs = np.where(node >= 0, at[np.maximum(node, 0)], 0)
+        return found
+
+    def first(self, site: str) -> Joined:
+        """One site, joined with nobody yet."""
+        return Joined((site,), self.free_bps, {})
+
+    def extended(self, held: Joined, site: str, rate_bps: int, most_rtt_us: int = 0) -> Joined | None:
+        """The same with one site more, joined with all of them; None where for some of them nothing is left."""
+        free, paths, target = held.free_bps.copy(), dict(held.paths), self._node[site]
+        delay_us = self._graph.delay_us
+        for other in held.sites:
+            source = self._node[other]
+            path = self._way(source, target, rate_bps)
+            if source != target and (path is None or (free[path] < rate_bps).any()):
+                if self.routes <= 0:
+                    return None
+                self.routes -= 1
+                path = self._roads(np.array([source], np.int32), rate_bps).beside(free, rate_bps, source, target)
+            if path is None or (most_rtt_us and 2 * float(delay_us[path].sum()) > most_rtt_us):
+                return None
+            paths[other, site] = path
+            free[path] -= rate_bps
+            free[path ^ 1] -= rate_bps
+        return Joined((*held.sites, site), free, paths)
+
+    def _way(self, source: int, target: int, rate_bps: int) -> Path | None:
+        """The quickest way of a pair that is alone; kept. None: none, or no more than one node."""
+        key = source, target, rate_bps
+        if key not in self._ways:
+            roads = self._roads(np.array([source], np.int32), rate_bps)
+            self._ways[key] = roads.walked(source, target)
+        return self._ways[key] if source != target else np.zeros(0, np.int32)
+
+    def _roads(self, nodes: Ints, rate_bps: int) -> Roads:
+        """The links that carry the rate, and the shortest ways over them from each of the nodes."""
+        known = self._known.get(rate_bps)
+        if known is not None and (known.trees.row[nodes] >= 0).all():
+            return known
+        sources = nodes if known is None else np.concatenate([nodes, known.trees.sources])
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        made = self._known[rate_bps] = roads_of(self._graph, self.free_bps, rate_bps, np.unique(sources))
+        return made
+
+
+class Roads(NamedTuple):
+    """The arcs that carry a rate (of parallel ones the quickest), as rows of a sparse matrix, and trees over them."""
+
+    trees: Trees
+    tail: list[int]  # of each arc of the network
+    arcs: Ints  # in the order of the matrix
+    head: Ints
+    begin: Ints  # of each node's row
+    delay_us: Floats
+    between: dict[int, int]  # node x count + node -> arc
+
+    def walked(self, source: int, target: int) -> Path | None:
+        """The way of the tree of ``source``; None where it does not reach."""
+        row = self.trees.arc[int(self.trees.row[source])]
+        steps: list[int] = []
+        while target != source:
+            arc = int(row[target])
+            if arc < 0:
+                return None
+            steps.append(arc)
+            target = self.tail[arc]
+        return np.array(steps[::-1], dtype=np.int32)
+
+    def beside(self, free_bps: Longs, rate_bps: int, source: int, target: int) -> Path | None:
+        """The shortest way over what is left; None where there is none."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        count = len(self.begin) - 1
+        weight = np.where(free_bps[self.arcs] >= rate_bps, self.delay_us, np.inf)
+        matrix = csr_array((weight, self.head, self.begin), shape=(count, count))
+        _, before = dijkstra(matrix, indices=source, return_predecessors=True)
+        steps: list[int] = []
+        while target != source:
+            last = int(before[target])
+            if last < 0:
+                return None
+            steps.append(self.between[last * count + target])
+            target = last
+        return np.array(steps[::-1], dtype=np.int32)
+
+
+def roads_of(graph: Graph, free_bps: Longs, rate_bps: int, sources: Ints) -> Roads:
+    """The roads of a rate, with trees from ``sources``."""
+    can = graph.is_up & (free_bps >= max(1, rate_bps))
+    usable = graph.holding(np.where(can, graph.capacity_bps, 0.0))
+    up = np.flatnonzero(can)
+    key = graph.tail[up].astype(np.int64) * graph.node_count + graph.head[up]
+    order = np.lexsort((graph.delay_us[up], key))
+    key, first = np.unique(key[order], return_index=True)
+    arcs = up[order[first]].astype(np.int32)
+    begin = np.searchsorted(graph.tail[arcs], np.arange(graph.node_count + 1)).astype(np.int32)
+    return Roads(
+        trees=trees_of(usable, graph.delay_us, sources),
+        tail=graph.tail.tolist(),
+        arcs=arcs,
+        head=graph.head[arcs].astype(np.int32),
+        begin=begin,
+        delay_us=np.maximum(graph.delay_us[arcs], FAINT),
+        between=dict(zip(key.tolist(), arcs.tolist(), strict=True)),
+    )

@@ -1,0 +1,171 @@
+"""Gangs: all or nothing, within what is asked between sites, and as cheap as trying everything, or within the gap."""
+
+from itertools import combinations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from place_world import NOW_MS, a_demand, a_pool
+
+from tieline.model.spec import DatasetSpec
+from tieline.model.task import DataUse
+from tieline.place import DataFact, Pools
+from tieline.place.gangs import Gang, NoGang, Span, gang
+from tieline.ports import ConstantDistances
+
+NODE = {"accelerator": "a100", "accelerator_count": 8}
+
+
+class Hose:
+    """Ways without a network: each site can be joined with so many others, some pairs not at all."""
+
+    def __init__(self, joins=None, apart=()):
+        self.joins, self.apart = joins or {}, {frozenset(each) for each in apart}
+
+    def _of(self, site):
+        return self.joins.get(site.rpartition("/")[2], 99)
+
+    def allowed(self, sites, span):
+        ends = [site.rpartition("/")[2] for site in sites]
+        return np.array([[frozenset((a, b)) not in self.apart for b in ends] for a in ends])
+
+    def most_joined(self, sites, span):
+        return np.array([self._of(site) for site in sites], np.int64)
+
+    def first(self, site):
+        return (site,)
+
+    def extended(self, held, site, span):
+        more = (*held, site)
+        return more if all(self._of(each) >= len(more) - 1 for each in more) else None
+
+
+def a_gang(nodes=10, **fields):
+    return a_demand(NODE, nodes=nodes, **fields)
+
+
+def found(demand, pools, between=None, span=None, **more):
+    pools = pools if isinstance(pools, Pools) else Pools(pools)
+    return gang(demand, pools, ConstantDistances(), between or Hose(), span or Span(8, 1), now_ms=NOW_MS, **more)
+
+
+def sites_of(answer):
+    return sorted({member.candidate.site.rpartition("/")[2] for member in answer.members})
+
+
+def small(name, nodes, price, **spec):
+    return a_pool(name, price=price, accelerator_count=8 * nodes, core_count=64 * nodes, memory_bytes=2**40, **spec)
+
+
+def test_a_gang_takes_the_cheapest_nodes_of_few_sites():
+    pools = [small("a", 6, 3), small("b", 6, 1), small("c", 6, 2)]
+    answer = found(a_gang(), pools)
+    assert isinstance(answer, Gang)
+    assert [(member.candidate.pool.rpartition("/")[2], member.nodes) for member in answer.members] == [
+        ("b", 6),
+        ("c", 4),
+    ]
+    assert answer.members[1].amount.accelerators == 32
+    assert answer.cost_micro_cny_per_hour == answer.bound_micro_cny_per_hour == 8 * (6 * 1 + 4 * 2) * 10**6
+    assert answer.gap == 0
+
+
+def test_no_more_sites_than_asked_even_if_they_are_cheaper():
+    pools = [*(small(f"s{at}", 2, 1) for at in range(9)), small("big", 10, 5)]
+    answer = found(a_gang(), pools, span=Span(3, 1))
+    assert isinstance(answer, Gang)
+    assert len(sites_of(answer)) <= 3
+    assert answer.cost_micro_cny_per_hour == 8 * (4 * 1 + 6 * 5) * 10**6
+
+
+def test_sites_that_are_apart_are_not_in_one_gang():
+    pools = [small("a", 6, 1), small("b", 6, 1), small("c", 6, 9)]
+    answer = found(a_gang(), pools, Hose(apart=[("a", "b")]))
+    assert isinstance(answer, Gang)
+    assert sites_of(answer) in (["a", "c"], ["b", "c"])
+
+
+def test_rates_that_do_not_fit_together_are_told():
+    pools = [small("a", 4, 1), small("b", 4, 1), small("c", 4, 1)]
+    answer = found(a_gang(), pools, Hose({"a": 1, "b": 1, "c": 1}))
+    assert isinstance(answer, NoGang)
+    assert [(reason.code, reason.count) for reason in answer.reasons] == [("gang_joint", 3)]
+
+
+def test_every_refusal_counts_every_pool_once():
+    few = [small("a", 1, 1), a_pool("cores", accelerator="", accelerator_count=0, accelerator_memory_bytes=0)]
+    cases = {
+        "gang_nodes": found(a_gang(), few),
+        "gang_sites": found(a_gang(), [small(f"s{at}", 2, 1) for at in range(6)], span=Span(3, 1)),
+        "gang_apart": found(a_gang(), [small("a", 6, 1), small("b", 6, 1)], Hose(apart=[("a", "b")])),
+    }
+    for code, answer in cases.items():
+        assert isinstance(answer, NoGang), code
+        assert answer.reasons[0].code == code
+        assert sum(reason.count for reason in answer.reasons) == answer.considered
+    nowhere = found(a_gang(), [])
+    assert isinstance(nowhere, NoGang)
+    assert [reason.code for reason in nowhere.reasons] == ["no_pools"]
+
+
+def test_owners_who_refuse_give_nothing():
+    pools = [small("a", 10, 1, policy="user == 'bob'"), small("b", 10, 5)]
+    answer = found(a_gang(), pools)
+    assert isinstance(answer, Gang)
+    assert sites_of(answer) == ["b"]
+
+
+def test_the_data_is_brought_to_every_site_and_counts():
+    pools = [small("home", 5, 4), small("far", 10, 4)]
+    fact = DataFact(owner="cn.lab", spec=DatasetSpec(size_bytes=10**15, sites=("cn.lab/site/home",)))
+    reading = a_gang(nodes=5, data=(DataUse(id="d"),), data_facts={"d": fact})
+    answer = found(reading, pools)
+    assert isinstance(answer, Gang)
+    assert sites_of(answer) == ["home"]
+
+
+def test_nothing_is_held_and_the_same_question_has_the_same_answer():
+    pools = Pools([small("a", 6, 3), small("b", 6, 1), small("c", 6, 2)])
+    assert found(a_gang(), pools) == found(a_gang(), pools)
+    assert pools.held("cn.lab/pool/b").accelerators == 0
+
+
+SITES = "abcdef"
+
+
+@settings(deadline=None)
+@given(
+    supply=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=6),
+    apart=st.lists(st.tuples(st.sampled_from(SITES), st.sampled_from(SITES)).filter(lambda ends: ends[0] != ends[1])),
+    joins=st.dictionaries(st.sampled_from(SITES), st.integers(0, 3)),
+    wanted=st.integers(1, 16),
+    most=st.integers(1, 4),
+    looks=st.sampled_from((0, 3, 800)),
+)
+def test_the_answer_is_that_of_trying_everything_or_within_its_gap(supply, apart, joins, wanted, most, looks):
+    pools = [small(SITES[at], nodes, price) for at, (nodes, price) in enumerate(supply)]
+    hose = Hose(joins, apart)
+    best = None
+    for size in range(1, most + 1):
+        for chosen in combinations(range(len(supply)), size):
+            names = [SITES[at] for at in chosen]
+            if any(frozenset(pair) in hose.apart for pair in combinations(names, 2)):
+                continue
+            if any(hose.joins.get(name, 99) < size - 1 for name in names):
+                continue
+            left, cost = wanted, 0
+            for price, nodes in sorted((supply[at][1], supply[at][0]) for at in chosen):
+                cost += min(left, nodes) * price
+                left -= min(left, nodes)
+            if not left and (best is None or cost < best):
+                best = cost
+    answer = found(a_gang(nodes=wanted), pools, hose, Span(most, 1), most_looks=looks)
+    if isinstance(answer, NoGang):
+        assert best is None or looks < 800
+        return
+    assert best is not None
+    assert answer.bound_micro_cny_per_hour <= best * 8 * 10**6 <= answer.cost_micro_cny_per_hour
+    if looks == 800:
+        assert answer.cost_micro_cny_per_hour == best * 8 * 10**6
+    assert sum(member.nodes for member in answer.members) == wanted
+    assert len(sites_of(answer)) <= most
