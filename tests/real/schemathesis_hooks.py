@@ -12,6 +12,12 @@ MEANT = {  # fields whose values mean something only together, or by a table tha
     "rekey_owner": ("owner",),
     "change_topology": ("topology",),  # a network is sound or not as a whole
     "change_links": ("down", "up"),
+    "order_transfer": ("label",),  # one line that can be shown
+    "book_night": ("orders", "label"),
+    "order_circuit": ("label", "most_bps"),
+    "take_receipt": ("receipt.begun_ms", "receipt.ended_ms"),  # nothing is seen that has not happened
+    "read_calendar": ("from_ms", "until_ms"),
+    "change_tariff": ("tariff.hours",),
     "change_points": ("put", "remove"),
 }
 

@@ -121,7 +121,7 @@ async def book_night(call: Call, body: NightBody) -> NightView:
     platform = call.platform
     for place, order in enumerate(body.orders):
         if not order.deadline_ms:
-            raise TielineError("invalid_request", "it has no deadline", where=f"orders[{place}].deadline_ms")
+            raise TielineError("invalid_request", f"order {place + 1} has no deadline", where="orders")
     calendar = await platform.ask(LookAtCalendar(actor=call.actor))
     now_ms = platform.clock.now_ms()
     size = size_of(calendar, body.orders, now_ms)

@@ -81,7 +81,7 @@ def change_tariff(view: View, command: ChangeTariff, now_ms: int, ids: Ids) -> D
     allow(command.actor, Role.ADMIN, Role.OPERATOR, what="change the tariff")
     for at, hours in enumerate(command.tariff.hours):
         if hours.begin_s == hours.end_s:
-            raise TielineError("invalid_request", "the hours end as they begin", where=f"tariff.hours[{at}]")
+            raise TielineError("invalid_request", f"hours {at + 1} end as they begin", where="tariff.hours")
     if command.tariff == view.network.tariff:
         return Decision((), command.tariff)
     why = command.why or f"told by {command.actor.name}"

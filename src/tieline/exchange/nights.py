@@ -59,7 +59,7 @@ def book_night(view: View, command: BookNight, now_ms: int, ids: Ids) -> Decisio
     for place, order in enumerate(command.orders):
         check_label(order.label)
         if not order.deadline_ms:
-            raise TielineError("invalid_request", "it has no deadline", where=f"orders[{place}].deadline_ms")
+            raise TielineError("invalid_request", f"order {place + 1} has no deadline", where="orders")
         check_job(view, actor, order)
         blank = Transfer(
             id=ids.new("transfer"),

@@ -123,6 +123,19 @@ def test_every_operation_that_changes_something_is_in_the_log_with_who_what_wher
     owen = world.as_("owen", Role.OPERATOR)
     does("change_topology", posted(owen, "/v1/network/topology", TOPOLOGY))
     does("change_links", posted(owen, "/v1/network/links", {"down": ["east-west"]}))
+    owen.post("/v1/network/links", json={"up": ["east-west"]})
+    does("change_tariff", posted(owen, "/v1/tariff", {"tariff": {"deadline_micro_cny_per_gb": 20_000}}))
+    order = {"source": "east", "target": "west", "size_bytes": 10**9, "deadline_ms": world.clock.now_ms() + 3_600_000}
+    moving = does("order_transfer", posted(alice, "/v1/transfers", {"order": order})).json()["transfer"]["id"]
+    now_ms = world.clock.now_ms()
+    seen = {"subject": moving, "seq": 1, "begun_ms": now_ms, "ended_ms": now_ms, "moved_bytes": 10**8}
+    does("take_receipt", posted(owen, "/v1/receipts", {"receipt": seen}))
+    does("cancel_transfer", posted(alice, f"/v1/transfers/{moving}/cancel"))
+    does("book_night", posted(alice, "/v1/nights", {"orders": [order]}))
+    line = {"order": {"a": "east", "b": "west", "rate_bps": 10**9}}
+    circuit = does("order_circuit", posted(alice, "/v1/circuits", line)).json()["circuit"]["id"]
+    does("resize_circuit", posted(alice, f"/v1/circuits/{circuit}/resize", {"rate_bps": 10**8}))
+    does("cancel_circuit", posted(alice, f"/v1/circuits/{circuit}/cancel"))
     does("change_points", posted(owen, "/v1/points", {"put": [{"name": "shanghai"}]}))
 
     # roots that are believed without a peer
