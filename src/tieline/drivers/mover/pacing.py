@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tieline.model.error import TielineError
 from tieline.model.transfer import Segment
 
-BURST_S = 0.05
+BURST_S = 0.1
 PAUSE_S = 2.0  # a longer wait is a pause: the connection is let go
 LATE_PERMILLE = 50  # of the booked time, and not less than
 LATE_S = 2.0  # so long a path is used after its last segment, at that one's rate: a start is never at the very second
@@ -130,7 +130,8 @@ class Lane:
         """
         now = self.now_s()
         self.moved_bytes += size_bytes
-        done = self.schedule.done_s(max(self._paid_s, now - BURST_S), size_bytes)
+        begin = max(self._paid_s, now - BURST_S) if self._paid_s else now
+        done = self.schedule.done_s(begin, size_bytes)
         if done is None:
             self._paid_s = max(now, self.schedule.spans[-1].until_s if self.schedule.spans else now)
             raise LaneOverError
