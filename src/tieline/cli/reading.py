@@ -149,7 +149,8 @@ def add(face: Face, name: str, place: str, address: str, region: str, as_json: b
     latitude, longitude = _place(place) if place else (None, None)
     made = Point(name=name, address=address, latitude_udeg=latitude, longitude_udeg=longitude, region=region)
     _changed(face, PointsBody(put=(made,)), as_json)
-    hint(f"tieline find 'rtt({name}) < 1ms'", f"tieline circle --of {name} --within 1ms")
+    if not as_json:
+        hint(f"tieline find 'rtt({name}) < 1ms'", f"tieline circle --of {name} --within 1ms")
 
 
 @verb("ls", "point_ls")

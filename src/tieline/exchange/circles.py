@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tieline.exchange.commands import Command, Decision
+from tieline.exchange.measuring import places_of
 from tieline.exchange.view import View
 from tieline.model.circle import AccessPoint, SitePlace
 from tieline.model.error import TielineError
@@ -68,10 +69,7 @@ def _is_here(view: View, site: str) -> bool:
 
 def _places(view: View) -> dict[str, Place]:
     """Where reference points, nodes and the sites at nodes stand, as far as it is stated."""
-    found = {}
-    for point in view.network.points.values():
-        if point.latitude_udeg is not None and point.longitude_udeg is not None:
-            found[point.name] = Place(latitude_udeg=point.latitude_udeg, longitude_udeg=point.longitude_udeg)
+    found = places_of(view)
     topology = view.network.topology
     for node in topology.nodes if topology is not None else ():
         if node.place is not None:

@@ -98,10 +98,15 @@ def _frame(view: View, site: str, now_ms: int) -> Frame:
 
 
 def places_of(view: View) -> dict[str, Place]:
-    """Where reference points and the sites of the topology stand, as far as it is stated."""
+    """Where sites and reference points stand, as far as it is stated: by the topology, else by a site's own record."""
     network = view.network
+    places = {
+        name: Place(latitude_udeg=spec.latitude_udeg, longitude_udeg=spec.longitude_udeg)
+        for name, spec in view.supply.site_specs.items()
+        if spec.latitude_udeg is not None and spec.longitude_udeg is not None
+    }
     nodes = network.topology.nodes if network.topology is not None else ()
-    places = {node.site: node.place for node in nodes if node.site and node.place is not None}
+    places |= {node.site: node.place for node in nodes if node.site and node.place is not None}
     for point in network.points.values():
         if point.latitude_udeg is not None and point.longitude_udeg is not None:
             places[point.name] = Place(latitude_udeg=point.latitude_udeg, longitude_udeg=point.longitude_udeg)

@@ -95,7 +95,7 @@ OFFER: tuple[Attribute, ...] = (
     Attribute("prefix", "前缀", T, ("owner", "exchange"), "Delegation.prefix", "prefix that was given to it", "获得的前缀"),
     Attribute("may_register", "可登记", W, ("owner", "exchange"), "Delegation.kinds", "kinds that it may register", "可登记的种类"),
     Attribute("rtt", "时延", Type.DURATION, PLACED, "readings", "measured round trip between the point and the site", "测量点与算力节点间的实测往返时延", "point"),
-    Attribute("bandwidth", "带宽", Type.RATE, PLACED, "readings", "rate between the point and the site", "测量点与算力节点间的速率", "point"),
+    Attribute("bandwidth", "带宽", Type.RATE, PLACED, "readings", "measured rate between the point and the site", "测量点与算力节点间的实测速率", "point"),
     Attribute("has", "含有", F, ANY, "Spec.tags", "the tag is attached", "附有该标签", "tag"),
     Attribute("label", "标记", T, ANY, "Spec.labels", "value of the owner's label; unknown where it is not set", "提供主体标记的值；未设置为未知", "label"),
     Attribute("evidence", "证据", T, ANY, "Spec.evidence", "what the attribute rests on: measured, declared, emulated, simulated or unknown", "该属性的依据：实测、申报、仿真、推演、未知", "attribute"),

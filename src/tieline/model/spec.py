@@ -37,6 +37,8 @@ class SiteSpec(Spec, frozen=True, kw_only=True):
 
     tier: Annotated[str, msgspec.Meta(pattern=r"\A(hub|region|edge)\Z")] = "edge"
     region: OptionalWord = ""
+    latitude_udeg: Annotated[int, msgspec.Meta(ge=-90_000_000, le=90_000_000)] | None = None
+    longitude_udeg: Annotated[int, msgspec.Meta(ge=-180_000_000, le=180_000_000)] | None = None
     public: str = ""  # Ed25519 key of the site process, base64url
     sealing: str = ""  # X25519 key that secrets are sealed to, base64url
     door: str = ""  # URL of the authenticated echo and chunk port, where the owner opened one

@@ -82,6 +82,7 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
     title: str = ""
     tier: str = "edge"
     region: str = ""
+    place: tuple[int, int] | None = None  # latitude and longitude, millionths of a degree
     labels: dict[str, str] = {}
     engines: tuple[str, ...] = ("process", "container")
     readable: tuple[str, ...] = ()  # folders that sandboxed tasks see, read-only

@@ -53,6 +53,8 @@ def site_statement(
         labels=config.labels,
         tier=config.tier,
         region=config.region,
+        latitude_udeg=config.place[0] if config.place is not None else None,
+        longitude_udeg=config.place[1] if config.place is not None else None,
         public=public,
         sealing=sealing,
         door=door,

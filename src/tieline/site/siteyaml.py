@@ -7,6 +7,7 @@ did-you-mean, the JSON Schema and the reference table.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from tieline.model.accelerators import Named, named
@@ -48,6 +49,14 @@ def _listen(text: str) -> tuple[str, int]:
     return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
 
 
+def _place(text: str) -> tuple[int, int]:
+    """Degrees north and east, as millionths."""
+    match = re.fullmatch(r"(-?[0-9]{1,2}(?:\.[0-9]{1,9})?)\s*,\s*(-?[0-9]{1,3}(?:\.[0-9]{1,9})?)", text)
+    if match is None or abs(Decimal(match[1])) > 90 or abs(Decimal(match[2])) > 180:
+        raise ValueError(f"`{text[:40]}` is not `LATITUDE,LONGITUDE` in degrees")
+    return int(Decimal(match[1]) * 1_000_000), int(Decimal(match[2]) * 1_000_000)
+
+
 def _door_rate(text: str) -> int:
     bps = scaled(text, RATE_BPS, "")
     if not 10_000 <= bps <= 10**15:
@@ -70,6 +79,7 @@ COUNT = Whole(1, 100_000)
 PATH = Text("a path", 1_024, r"[^\x00-\x1f\x7f]+")
 FOLDER = Text("an absolute path", 1_024, r"/[^\x00-\x1f\x7f]*")
 LISTEN = Convert("a port such as `7443`, or `host:port`", _listen, {"type": ["integer", "string"]})
+PLACE = Convert("a place in degrees such as `31.23,121.47`", _place, {"type": "string"})
 DOOR_RATE = Convert("a rate with its unit, such as `100Mbit/s`", _door_rate, {"type": "string"})
 URL = Text("an address such as `https://cloud.example/pools.json`", 500, r"https?://[^\s@]+")
 
@@ -79,6 +89,7 @@ FIELDS: tuple[Field, ...] = (
     Field("title", LINE, "title for people, in any language"),
     Field("tier", TIER, "`hub`, `region` or `edge`; default `edge`"),
     Field("region", WORD, "where the site stands, as a word"),
+    Field("place", PLACE, "where it stands, in degrees north and east: what light allows is held against its readings"),
     Field("labels.*", LINE, "words of the owner's choice, for queries", key=LABEL_NAME, most=64),
     Field("engines[]", Choice("process", "container"), "engines that may run work; default: what works here", most=4),
     Field("readable[]", FOLDER, "folders that a sandboxed task sees too, read-only, such as a dataset", most=32),
@@ -172,6 +183,7 @@ def _config(section: Section, reading: Reading) -> SiteConfig:
         title=at(section, "title", ""),
         tier=at(section, "tier", "edge"),
         region=at(section, "region", ""),
+        place=at(section, "place"),
         labels=_words(section, "labels"),
         engines=_list(section, "engines") or SiteConfig().engines,
         pools=tuple(_pool(value, reading) for value in at(section, "pools", ()) if value.value),

@@ -189,6 +189,13 @@ def test_a_way_says_what_is_measured_what_light_allows_and_what_is_only_estimate
     known = world.do(ReadWay(actor=ALICE, source="shanghai", target=world.a))
     assert (known.rtt_us, known.rtt_evidence, len(known.readings)) == (2_005, Evidence.MEASURED, 1)
     assert known.light_us is None, "nobody says where the site stands"
+    beijing = {"tier": "edge", "latitude_udeg": 39_900_000, "longitude_udeg": 116_400_000}
+    world.register("lab7", "site/a", beijing, rev=2, prev=world.view.catalogue.head(world.a).sha256)
+    placed = world.do(ReadWay(actor=ALICE, source="shanghai", target=world.a))
+    assert (placed.apart_km, placed.light_us) == (1_067, 7_092)
+    assert placed.fibre_us > placed.light_us
+    late = world.bring(world.a, world.reading(world.a, "shanghai", 7_000))
+    assert [reason.code for reason in late.refuted] == ["reading_light"]
     refused("not_found", lambda: world.do(ReadWay(actor=ALICE, source="atlantis", target=world.a)))
 
 

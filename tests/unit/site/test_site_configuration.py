@@ -98,6 +98,8 @@ def test_nothing_written_means_the_defaults():
         ("nam: x", 1, "did you mean `name`"),
         ("name: x\nname: y", 2, "written twice"),
         ("name: Gz1", 1, "lower-case"),
+        ("place: Shanghai", 1, "`LATITUDE,LONGITUDE` in degrees"),
+        ("place: 91,0", 1, "`LATITUDE,LONGITUDE` in degrees"),
         ("tier: national", 1, "one of `hub`, `region`, `edge`"),
         ("readable: [data]", 1, "absolute path"),
         ("offline: 25", 1, "a share such as `25%`"),

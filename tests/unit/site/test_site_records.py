@@ -30,13 +30,14 @@ def head_of(record: Record) -> Head:
 
 
 def site(**fields: object) -> Statement:
-    config = parse_site(b"title: Lab 7\ntier: region\nregion: guangzhou\n")
+    config = parse_site(b"title: Lab 7\ntier: region\nregion: guangzhou\nplace: 23.13, -113.26\n")
     return site_statement(config, SITE, KEY.public, "A" * 43, {"cpu_single_bps": 5}, **fields)  # type: ignore[arg-type]
 
 
 def test_the_site_s_record_says_its_keys_its_place_and_what_was_measured():
     spec = msgspec.convert(site().spec, SiteSpec)
     assert (spec.public, spec.tier, spec.region) == (KEY.public, "region", "guangzhou")
+    assert (spec.latitude_udeg, spec.longitude_udeg) == (23_130_000, -113_260_000)
     assert spec.readings == {"cpu_single_bps": 5}
     assert spec.evidence == {"readings": "measured"}
 
