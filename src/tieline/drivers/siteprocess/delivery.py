@@ -59,7 +59,8 @@ async def _booked(client: HttpClient, job: str, size_bytes: int) -> Transfer | N
     latest_ms = (time.time() + MOST_WAIT_S) * 1_000
     for each in page.transfers:
         room = each.order.size_bytes - each.moved_bytes
-        is_live = each.state not in TRANSFER_ENDED and bool(each.segments)
+        # What was booked with a run is for a dataset that comes from another site, not for what the task brings along.
+        is_live = each.state not in TRANSFER_ENDED and bool(each.segments) and not each.run
         if each.order.job == job and is_live and room >= size_bytes and each.segments[-1].until_ms <= latest_ms:
             return each
     return None
