@@ -3,11 +3,12 @@
 ::
 
     placed --> a transfer for each dataset that is elsewhere, then the run is offered: its order has their segments
-    the run starts --> what no receipt has ended has served: it ends, and its room is free
+    the run runs --> the work reads its data at the times and rates that are booked; then the transfer has served
     the run is refused, lost, over --> its transfers are cancelled; the next run books its own
 
-A job with a deadline books transfers with one: they are not moved out of their time for anybody. All others are best
-effort.
+The site tells the work which transfers are its own, so that it can have its bytes moved so (`TIELINE_TRANSFERS`,
+`tieline transfer run --transfer`), which receipts then say. A job with a deadline books transfers with one: they are
+not moved out of their time for anybody. All others are best effort.
 """
 
 from __future__ import annotations
@@ -87,22 +88,23 @@ def transfers_of(network: Network, run: Run) -> tuple[Transfer, ...]:
 
 
 def brought_due(view: View, now_ms: int) -> list[Events]:
-    """Transfers whose run started, or is over: they end."""
+    """Transfers whose run is over, or has had the time that was booked for its data: they end."""
     events: list[Events] = []
     network = view.network
     for names in network.brings.values():
         for name in names:
             transfer = network.transfers[name]
-            state = _over(view, transfer) if transfer.run and len(events) < MOST_OVER else None
+            state = _over(view, transfer, now_ms) if transfer.run and len(events) < MOST_OVER else None
             if state is not None:
                 ended = replace(transfer, state=state, changed_ms=now_ms)
-                why = "its run started" if state is TransferState.ARRIVED else "its run is over"
+                why = "its time is over" if state is TransferState.ARRIVED else "its run is over"
                 events.append(TransferChanged(transfer=ended, why=why))
     return events
 
 
-def _over(view: View, transfer: Transfer) -> TransferState | None:
+def _over(view: View, transfer: Transfer, now_ms: int) -> TransferState | None:
     run = view.runs.get(transfer.run)
     if run is None:
         return TransferState.CANCELLED
-    return TransferState.ARRIVED if run.state is RunState.RUNNING else None
+    is_served = run.state is RunState.RUNNING and 0 < transfer.arrives_ms <= now_ms
+    return TransferState.ARRIVED if is_served else None

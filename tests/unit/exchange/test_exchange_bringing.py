@@ -136,10 +136,13 @@ def test_transfers_end_with_their_run(wide: World, how: str) -> None:
     assert all(each.run != run.id for each in live(wide))
 
 
-def test_a_run_that_started_has_its_data(wide: World) -> None:
+def test_a_run_that_runs_has_the_time_that_was_booked(wide: World) -> None:
     run = placed(wide)
     wide.start(run)
-    wide.do(Tick())
+    wide.pass_ms(20_000, NEAR, FAR)
+    (transfer,) = live(wide)
+    assert transfer.state is TransferState.MOVING
+    wide.pass_ms(transfer.arrives_ms - wide.clock.now_ms() + 4_000, NEAR, FAR)
     assert not live(wide)
     (*_, last) = (event.transfer for event in wide.events if isinstance(event, TransferChanged))
     assert (last.state, last.charged_micro_cny) == (TransferState.ARRIVED, 0)  # charged by receipts alone

@@ -12,6 +12,7 @@ from pathlib import Path
 from tieline.drivers.engines.environment import DEFAULT_PORT, SEARCH_PATH, promised_environment
 from tieline.drivers.siteprocess.results import checkpoint_folder
 from tieline.model.error import TielineError
+from tieline.model.protocol import Offer
 from tieline.ports import Launch
 from tieline.registry.sealed import opened_for
 from tieline.site import Held, Pool
@@ -80,7 +81,7 @@ def launches(
                 folder=where,
                 setup=task.setup,
                 script=task.run,
-                envs={**envs, "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
+                envs={**envs, **_brought(offer), "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
                 devices=held.devices_of(node),
                 vendor=pool.vendor if pool is not None else "",
                 core_count=offer.core_count // nodes,
@@ -96,6 +97,12 @@ def launches(
             )
         )
     return made
+
+
+def _brought(offer: Offer) -> dict[str, str]:
+    """The transfers that are booked for the run's data, so that the work can move its bytes so: a line for each."""
+    lines = [f"{each.id} {' '.join(each.order.label.split())}" for each in offer.transfers]
+    return {"TIELINE_TRANSFERS": "\n".join(lines)} if lines else {}
 
 
 def node_folders(folder: str, nodes: int) -> list[str]:
