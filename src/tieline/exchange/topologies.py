@@ -21,6 +21,10 @@ from tieline.model.transfer import TransferState
 from tieline.ports import Ids
 
 MOST_NAMED = 5  # bookings or links that a sentence lists
+MOST_NODES = (
+    2_000  # of an exchange's own topology: its calendar keeps a week of every link three times, 48 KB a direction
+)
+MOST_LINKS = 2_000
 
 
 def change_topology(view: View, command: ChangeTopology, now_ms: int, ids: Ids) -> Decision:
@@ -28,6 +32,7 @@ def change_topology(view: View, command: ChangeTopology, now_ms: int, ids: Ids) 
     from tieline.network.survey import checked
 
     allow(command.actor, Role.ADMIN, Role.OPERATOR, what="change the topology")
+    _check_size(command.topology)
     topology = checked(command.topology, "topology")
     network = view.network
     names = {link.name for link in topology.links}
@@ -66,6 +71,13 @@ def _known(network: Network) -> Topology:
     if network.topology is None:
         raise TielineError("not_found", "no topology is known here yet", hints=("tieline network import FILE",))
     return network.topology
+
+
+def _check_size(topology: Topology) -> None:
+    nodes, links = len(topology.nodes), len(topology.links)
+    if nodes > MOST_NODES or links > MOST_LINKS:
+        what = f"{nodes:,} nodes and {links:,} links are over the {MOST_NODES:,} and {MOST_LINKS:,} of an exchange"
+        raise TielineError("too_large", what, where="topology")
 
 
 def _check_links(topology: Topology, command: ChangeLinks) -> None:

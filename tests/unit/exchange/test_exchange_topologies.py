@@ -71,6 +71,14 @@ def test_a_place_where_something_that_is_booked_ends_cannot_be_lost():
     assert world.do(ReadTopology(actor=ALICE)).topology == MESH
 
 
+def test_a_topology_that_an_exchange_cannot_keep_is_refused_with_its_size():
+    world = network()
+    links = tuple(Link(name=f"l{at}", a="a", b="b", capacity_bps=1) for at in range(2_001))
+    with pytest.raises(TielineError) as refusal:
+        world.do(ChangeTopology(actor=OPERATOR, topology=replace(MESH, links=links)))
+    assert (refusal.value.code, "4 nodes and 2,001 links" in refusal.value.message) == ("too_large", True)
+
+
 def test_links_that_are_no_more_are_not_down_any_more():
     world = network()
     world.do(ChangeLinks(actor=ADMIN, down=("ab", "bc")))
