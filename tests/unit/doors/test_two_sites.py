@@ -169,7 +169,7 @@ def shells(world, far):
             ) as it:
                 output = it.output()
                 assert (await anext(output))[1] == b"there\n"
-                assert are_there()
+                await asyncio.to_thread(until, are_there, "it runs beside")
                 far.kill()  # kill -9 of one end: the other hears of it, and the run goes on
                 with pytest.raises(TielineError) as caught:
                     await asyncio.wait_for(anext(output), WAIT_S)
