@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tieline.exchange.commands import ChangePoints, Decision, PlanProbes, ReadReadings, ReadWay, TakeReadings
 from tieline.exchange.permission import allow, no_such
+from tieline.exchange.readings import Declared
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import PointsChanged
@@ -20,7 +23,7 @@ from tieline.model.measuring import (
 from tieline.model.party import Role, Site
 from tieline.model.reading import Reading
 from tieline.model.reason import Reason
-from tieline.model.topology import Place
+from tieline.model.topology import Place, Topology
 from tieline.network.physics import DETOUR, Frame, distance_m, fibre_us, light_us
 from tieline.network.probing import Side, links_of, planned
 from tieline.ports import Ids
@@ -73,7 +76,7 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
         readings.ended_ms,
         readings.near,
         readings.ledger,
-        links_of(view.network.standing()),
+        _declared(view).links,
         now_ms,
     )
     return Decision((), plan)
@@ -94,7 +97,7 @@ def _frame(view: View, site: str, now_ms: int) -> Frame:
     """What the readings of a site are judged by."""
     network = view.network
     targets = {**dict.fromkeys(view.sites), **dict.fromkeys(network.points)}
-    return Frame(site, now_ms, targets, places_of(view), _access_bps(view))
+    return Frame(site, now_ms, targets, places_of(view), _declared(view).access_bps)
 
 
 def places_of(view: View) -> dict[str, Place]:
@@ -105,22 +108,32 @@ def places_of(view: View) -> dict[str, Place]:
         for name, spec in view.supply.site_specs.items()
         if spec.latitude_udeg is not None and spec.longitude_udeg is not None
     }
-    nodes = network.topology.nodes if network.topology is not None else ()
-    places |= {node.site: node.place for node in nodes if node.site and node.place is not None}
+    places |= _declared(view).places
     for point in network.points.values():
         if point.latitude_udeg is not None and point.longitude_udeg is not None:
             places[point.name] = Place(latitude_udeg=point.latitude_udeg, longitude_udeg=point.longitude_udeg)
     return places
 
 
-def _access_bps(view: View) -> dict[str, int]:
-    """All links of each site together, where the topology states them."""
-    topology = view.network.topology
-    if topology is None:
-        return {}
-    site_of = {node.name: node.site for node in topology.nodes if node.site}
+def _declared(view: View) -> Declared:
+    """What the topology says of sites, as it carries now."""
+    network, readings = view.network, view.readings
+    if readings.declared.version != network.version:
+        topology = network.standing()
+        nodes = topology.nodes if topology is not None else ()
+        readings.declared = Declared(
+            network.version,
+            links_of(topology),
+            _access_bps(network.topology, network.site_of),
+            {node.site: node.place for node in nodes if node.site and node.place is not None},
+        )
+    return readings.declared
+
+
+def _access_bps(topology: Topology | None, site_of: Mapping[str, str]) -> dict[str, int]:
+    """All links of each site together."""
     most: dict[str, int] = {}
-    for link in topology.links:
+    for link in topology.links if topology is not None else ():
         for end in (link.a, link.b):
             if end in site_of:
                 widest = max(link.capacity_bps, link.capacity_back_bps or 0)

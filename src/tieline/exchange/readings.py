@@ -8,15 +8,16 @@ what is known comes from whoever wants to be chosen, hence the caution. A way th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tieline.model.evidence import Evidence
 from tieline.model.reading import Method, Reading
 from tieline.model.reason import Reason
+from tieline.model.topology import Place
 from tieline.network.coordinates import Coordinates
 from tieline.network.physics import Frame, refuted
-from tieline.network.probing import Ledger
+from tieline.network.probing import Ledger, Links
 
 FRESH_MS: Final = 3_600_000  # how long a round trip or a loss counts as known
 FRESH_RATE_MS: Final = 86_400_000
@@ -36,6 +37,15 @@ class Refuted(NamedTuple):
     reason: Reason
 
 
+class Declared(NamedTuple):
+    """What the topology of one version says of sites: kept, because each batch is held against it."""
+
+    version: int
+    links: Links  # the slowest, whose share bounds what is measured
+    access_bps: Mapping[str, int]  # of a site, all links together
+    places: Mapping[str, Place]
+
+
 class Readings:
     """Everything that was measured lately. ``now_ms`` is the newest time that it was told."""
 
@@ -43,6 +53,7 @@ class Readings:
         self.now_ms = 0
         self.coordinates = Coordinates()
         self.ledger = Ledger()
+        self.declared = Declared(-1, Links(), {}, {})
         self.refuted: deque[Refuted] = deque(maxlen=MOST_REFUTED)
         self.counts: dict[str, dict[str, int]] = {}  # site -> code -> how often it was refuted since the start
         self.is_emulated = False  # something that is held was measured in a laboratory

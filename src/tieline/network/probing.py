@@ -17,7 +17,7 @@ other in turn. What was never measured comes first, there those that seem near b
 in terms of how often it should be measured, the near ones more often. One of two sites with doors measures at a time,
 each in its turn, so that either can refute the other.
 
-Cost: sorts the targets of one site; some 3 ms for 300 sites.
+Cost: sorts the targets of one site; some 2 ms for 300 sites.
 """
 
 from __future__ import annotations
@@ -147,16 +147,16 @@ def planned(
     if site in ledger.asked or site not in sites:
         return ProbePlan(at_ms=now_ms, again_ms=again_ms)
     first = {side.name: at for at, side in enumerate(_after(site, sides))}
-    due = sorted(
-        _due(site, sides, ended_ms, nearest, ledger.span, now_ms),
-        key=lambda each: (-each.urgency, first[each.side.name]),
-    )
     room_bytes = links.budget_bytes(CORE) // 2 // len(sites)
     has_turn = _has_turn(sites.index(site), len(sites), ledger.span, links.budget_bytes(CORE) // 2)
+    due = sorted(
+        _due(site, sides, ended_ms, nearest, ledger.span, now_ms, has_turn),
+        key=lambda each: (-each.urgency, first[each.side.name]),
+    )
     probes: list[Probe] = []
     for each in due:
         is_heavy = each.size_bytes > ECHO_BYTES
-        if len(probes) == MOST_PROBES or (not has_turn if is_heavy else each.size_bytes > room_bytes):
+        if len(probes) == MOST_PROBES or (is_heavy and not has_turn) or (not is_heavy and each.size_bytes > room_bytes):
             continue
         if ledger.take(links, (CORE, site, each.side.name), each.size_bytes):
             probes.append(_probe(each))
@@ -187,15 +187,25 @@ def _has_turn(rank: int, count: int, span: int, room_bytes: int) -> bool:
     return (rank - span * width) % count < width
 
 
-def _due(site: str, sides: Sequence[Side], ended_ms: Ended, nearest: Nearest, span: int, now_ms: int) -> Iterator[_Due]:
-    """Everything that should be measured now, with how urgent it is; 1 is due."""
-    near = nearest(site, [side.name for side in sides if not side.is_point and side.name != site], NEAR)
+def _due(
+    site: str,
+    sides: Sequence[Side],
+    ended_ms: Ended,
+    nearest: Nearest,
+    span: int,
+    now_ms: int,
+    has_turn: bool,
+) -> Iterator[_Due]:
+    """Everything that should be measured now, with how urgent it is; 1 is due. Without a turn nothing that is heavy."""
+    near = dict.fromkeys(nearest(site, [side.name for side in sides if side.public and side.name != site], NEAR))
     has_door = any(side.name == site for side in sides)
     for side in sides:
         if side.name == site:
             continue
         for method, every_ms, size_bytes in _wanted(side, side.name in near):
             is_light = size_bytes <= ECHO_BYTES
+            if not is_light and not has_turn:
+                continue
             is_mutual = has_door and not side.is_point
             if is_light and is_mutual and ((site < side.name) + span) % 2:
                 continue  # the other end measures now
