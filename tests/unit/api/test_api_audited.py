@@ -109,7 +109,8 @@ def test_every_operation_that_changes_something_is_in_the_log_with_who_what_wher
     does("report", lambda: gz.report({"report": "accepted", "run": run["id"], "epoch": run["epoch"]}))
     gz.report({"report": "started", "run": run["id"], "epoch": run["epoch"]})
     with gz.http.stream("GET", "/v1/site/stream", params={"after": gz.welcome.cursor}) as orders:
-        next(orders.iter_raw())
+        reading = orders.iter_raw()  # held: letting go of it would close the stream
+        assert next(reading)
         does("open_shell", posted(alice, f"/v1/jobs/{job}/shells", {"command": ["true"]}))
     does("stop_job", posted(alice, f"/v1/jobs/{job}/stop"))
     quote = does("ask_quote", posted(alice, "/v1/quotes", {"task": HELLO["tasks"][0], "duration_s": 60})).json()["id"]
