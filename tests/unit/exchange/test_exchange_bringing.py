@@ -1,17 +1,29 @@
 """Data is brought by transfers that are booked with the run, ride on its order, and end with it."""
 
+from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
+from random import Random
+
 import pytest
 from exchange_world import ADMIN, ALICE, PREFIX, World, task
 
-from tieline.exchange.commands import PlanTasks, StopJob, Tick
+from tieline.exchange.bookings import OrderTransfer
+from tieline.exchange.commands import ChangeLinks, PlanTasks, StopJob, SubmitJobs, Tick
+from tieline.exchange.decide import decide
 from tieline.exchange.orders import offer_of
 from tieline.exchange.placing import schedule
+from tieline.exchange.projection import ROW, load, rows
+from tieline.exchange.view import View
+from tieline.model.error import TielineError
 from tieline.model.event import RunOffered, TariffChanged, TopologyChanged, TransferChanged
 from tieline.model.job import Run
+from tieline.model.protocol import Refused
+from tieline.model.reason import Reason
 from tieline.model.tariff import Tariff
 from tieline.model.task import DataUse, Task
 from tieline.model.topology import Link, Node, Topology
-from tieline.model.transfer import Transfer, TransferState
+from tieline.model.transfer import Transfer, TransferOrder, TransferState
 
 GBIT = 10**9
 GB = 10**9
@@ -95,9 +107,6 @@ def test_runs_of_one_pass_see_what_each_other_booked(wide: World) -> None:
 
 
 def wide_decided(world: World, name: str):
-    from tieline.exchange.commands import SubmitJobs
-    from tieline.exchange.decide import decide
-
     command = SubmitJobs(actor=ALICE, tasks=(reading(name),))
     return decide(world.view, command, world.clock.now_ms(), world.ids).events
 
@@ -126,9 +135,6 @@ def test_transfers_end_with_their_run(wide: World, how: str) -> None:
         wide.accept(run)
         wide.end(run, state="failed", code=1)
     else:
-        from tieline.model.protocol import Refused
-        from tieline.model.reason import Reason
-
         wide.report(NEAR, Refused(run=run.id, epoch=run.epoch, reason=Reason(code="policy_refuses")))
     wide.do(Tick())
     over = [e.transfer for e in wide.events if isinstance(e, TransferChanged) and e.transfer.id == transfer.id]
@@ -165,3 +171,121 @@ def test_without_a_topology_nothing_is_booked(world: World) -> None:
     assert not live(world)
     (plan,) = world.do(PlanTasks(actor=ADMIN, tasks=(reading("u"),)))
     assert plan.candidates[0].transfers[0].rate_bps == 10 * GBIT
+
+
+SITES = ("home", "near", "far", "edge")
+TURNS = 60
+
+
+class Busy:
+    """Jobs that read data over a small network whose links are cut and mended, and the bookings of others."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice, self.world = Random(seed), World()
+        self.seen: Counter[str] = Counter()
+        for at, name in enumerate(SITES):
+            price = 1_000_000 * (at + 1)
+            self.world.join("lab7", name, price_micro_cny_per_accelerator_hour=price, **SMALL)
+        for at in range(3):
+            sites = [f"{PREFIX}.lab7/site/{name}" for name in self.dice.sample(SITES, 1 + at % 2)]
+            self.world.register("lab7", f"dataset/d{at}", {"sites": sites, "size_bytes": (at + 1) * 20 * GB})
+        nodes = tuple(Node(name=name, site=f"{PREFIX}.lab7/site/{name}") for name in SITES)
+        ends = [*pairwise(SITES), ("home", "edge")]
+        links = tuple(Link(name=f"{a}-{b}", a=a, b=b, capacity_bps=GBIT * self.dice.choice((1, 2, 5))) for a, b in ends)
+        topology = Topology(name="t", nodes=nodes, links=links)
+        self.links = [link.name for link in links]
+        self.world.take([TopologyChanged(topology=topology, why="")], self.world.clock.now_ms())
+
+    def turn(self) -> None:
+        """One thing that happens, some time, and what has to hold."""
+        what = self.dice.choice(("submit", "submit", "start", "start", "end", "refuse", "cut", "mend", "other", "stop"))
+        if getattr(self, f"_{what}")():
+            self.seen[what] += 1
+        self.world.pass_ms(self.dice.choice((500, 4_000, 30_000)), *(f"{PREFIX}.lab7/site/{name}" for name in SITES))
+        self.world.do(Tick())  # a run that the last tick lost had its transfers until now
+        self.check()
+
+    def check(self) -> None:
+        view = self.world.view
+        network = view.network
+        for transfer in network.transfers.values():
+            if transfer.run:
+                assert transfer.run in view.runs
+                assert view.runs[transfer.run].job == transfer.order.job
+                assert view.runs[transfer.run].site == transfer.order.target
+        brings = [name for names in network.brings.values() for name in names]
+        assert sorted(brings) == sorted(each.id for each in network.transfers.values() if each.order.job)
+        calendar = network.calendar_at(self.world.clock.now_ms())
+        assert calendar is not None
+        assert set(calendar.transfers) == set(network.transfers)
+        assert calendar.is_kept()
+
+    def _run(self, *states: str) -> Run | None:
+        runs = [run for run in self.world.view.runs.values() if run.state.value in states]
+        return self.dice.choice(runs) if runs else None
+
+    def _submit(self) -> bool:
+        data = DataUse(id=f"{PREFIX}.lab7/dataset/d{self.dice.randrange(3)}", path="d")
+        deadline_s = self.dice.choice((0, 0, 7_200))
+        self.world.submit(
+            task(cores=self.dice.choice((1, 2)), data=(data,), deadline_s=deadline_s, max_duration_s=3_600)
+        )
+        return True
+
+    def _start(self) -> bool:
+        run = self._run("offered")
+        return run is not None and self.world.start(run).is_ok
+
+    def _end(self) -> bool:
+        run = self._run("running", "accepted")
+        return run is not None and self.world.end(run, state=self.dice.choice(("succeeded", "failed"))).is_ok
+
+    def _refuse(self) -> bool:
+        run = self._run("offered")
+        refused = Refused(run=run.id, epoch=run.epoch, reason=Reason(code="policy_refuses")) if run else None
+        return run is not None and self.world.report(run.site, refused).is_ok
+
+    def _stop(self) -> bool:
+        run = self._run("offered", "running")
+        if run is not None:
+            self.world.do(StopJob(actor=ALICE, job=run.job))
+        return run is not None
+
+    def _cut(self) -> bool:
+        self.world.do(ChangeLinks(actor=ADMIN, down=(self.dice.choice(self.links),)))
+        return True
+
+    def _mend(self) -> bool:
+        down = tuple(self.world.view.network.down)
+        if down:
+            self.world.do(ChangeLinks(actor=ADMIN, up=(self.dice.choice(down),)))
+        return bool(down)
+
+    def _other(self) -> bool:
+        a, b = self.dice.sample(SITES, 2)
+        order = TransferOrder(source=a, target=b, size_bytes=self.dice.randint(1, 50) * GB)
+        with suppress(TielineError):
+            self.world.do(OrderTransfer(actor=ALICE, order=order))
+            return True
+        return False
+
+
+def test_whatever_happens_no_link_is_oversold_and_no_transfer_outlives_its_run() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(4):
+        busy = Busy(seed)
+        for _ in range(TURNS):
+            busy.turn()
+        seen += busy.seen
+        again = View(busy.world.keys)
+        for event in busy.world.events:
+            again.apply(event, busy.world.clock.now_ms())
+        assert again.network.transfers == busy.world.view.network.transfers
+        assert again.network.brings == busy.world.view.network.brings
+        tables: dict[str, dict[str, object]] = {name: {} for name in ROW}
+        for table, key, row in rows(busy.world.view):
+            tables[table][key] = row
+        loaded = View(busy.world.keys)
+        load(loaded, {name: list(kept.values()) for name, kept in tables.items()}, busy.world.clock.now_ms())  # type: ignore[misc]
+        assert loaded.network.transfers == busy.world.view.network.transfers
+    assert min(seen[what] for what in ("submit", "start", "end", "refuse", "cut", "mend", "other", "stop")) > 5
