@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import stat
 import time
 
@@ -14,7 +15,7 @@ from moody_server import bytes_of, moody, run
 from tieline.drivers.mover import Lane, Schedule, Terms, address_of, lanes_of, move
 from tieline.drivers.mover.files import FileSource, FileTarget
 from tieline.drivers.mover.pacing import Span
-from tieline.drivers.mover.web import HttpSource, HttpTarget
+from tieline.drivers.mover.web import SO_MARK, HttpSource, HttpTarget, _marked
 from tieline.model.error import TielineError
 from tieline.model.transfer import Segment
 
@@ -366,6 +367,42 @@ class Ticking(FileTarget):
     async def put(self, index, chunk, sha256):
         await super().put(index, chunk, sha256)
         self.clock.now += 0.2
+
+
+def test_a_peer_that_takes_nothing_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("tieline.drivers.mover.web.STALL_S", 0.3)
+    (tmp_path / "from").write_bytes(bytes(2**25))  # more than any buffer on the way holds
+
+    async def work():
+        async def deaf(reader, writer):
+            open_ones.append(writer)
+
+        open_ones = []
+        server = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1_000)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        try:
+            await move(FileSource(str(tmp_path / "from")), HttpTarget(address_of(url)), Terms())
+        finally:
+            for writer in open_ones:
+                writer.close()
+            server.close()
+
+    with pytest.raises(TielineError, match="took nothing"):
+        run(asyncio.wait_for(work(), 60))
+
+
+def test_packets_are_marked_or_it_is_said_that_they_cannot_be():
+    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 9))
+    if os.geteuid():
+        with pytest.raises(TielineError, match="cannot be marked"):
+            _marked(info, 7)
+        return
+    try:
+        made = _marked(info, 7)
+    except TielineError:
+        pytest.skip("needs root to mark packets")
+    assert made.getsockopt(socket.SOL_SOCKET, SO_MARK) == 7
+    made.close()
 
 
 def booked(path, begin_ms, length_ms, rate_bps):

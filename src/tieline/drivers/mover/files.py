@@ -15,14 +15,16 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from tieline.drivers.mover.ends import About, Division, Job
 from tieline.drivers.mover.journal import Journal
 from tieline.drivers.mover.pacing import Lane
 from tieline.model.error import TielineError
 
+T = TypeVar("T")
 PIECE_BYTES = 2**18
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -49,7 +51,7 @@ class FileSource:
         """As `Source`."""
         while start < end:
             try:
-                piece = await asyncio.to_thread(os.pread, self._descriptor, min(PIECE_BYTES, end - start), start)
+                piece = await settled(os.pread, self._descriptor, min(PIECE_BYTES, end - start), start)
             except OSError as error:
                 raise TielineError("check_failed", f"`{self.name}` cannot be read: {error.strerror}") from None
             if not piece:
@@ -88,14 +90,14 @@ class FileTarget:
     async def open(self, job: Job) -> Mapping[int, str]:
         """As `Target`."""
         try:
-            return await asyncio.to_thread(self._open, job)
+            return await settled(self._open, job)
         except OSError as error:
             raise failed(self.name, error) from None
 
     async def put(self, index: int, chunk: bytes, sha256: str) -> None:
         """As `Target`."""
         try:
-            await asyncio.to_thread(self._put, index, chunk)
+            await settled(self._put, index, chunk)
         except OSError as error:
             raise failed(self.name, error) from None
         assert self._journal is not None
@@ -104,16 +106,14 @@ class FileTarget:
     async def read(self, index: int) -> bytes:
         """As `Target`."""
         start, end = self._division.span(index)
-        return await asyncio.to_thread(os.pread, self._descriptor, end - start, start)
+        return await settled(os.pread, self._descriptor, end - start, start)
 
     async def finish(self, sha256: str) -> None:
         """As `Target`."""
         try:
-            await asyncio.to_thread(self._finish)
+            await settled(self._finish)
         except OSError as error:
             raise failed(self.name, error) from None
-        assert self._journal is not None
-        self._journal.remove()
 
     async def drop(self) -> None:
         """As `Target`."""
@@ -210,6 +210,8 @@ class FileTarget:
             os.fsync(folder)
         finally:
             os.close(folder)
+        assert self._journal is not None
+        self._journal.remove()
 
     def _clear_others(self, stem: str, key: str) -> None:
         """What tries of other bytes left behind at this place, unless one of them is at work."""
@@ -220,6 +222,19 @@ class FileTarget:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.with_suffix(".part").unlink(missing_ok=True)
                 path.unlink()
+
+
+async def settled(work: Callable[..., T], *args: object) -> T:
+    """``work`` in a thread. Whoever is cancelled waits for its end: a descriptor is never closed under it."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        while not doing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({doing})
+        doing.exception()  # seen: nobody waits for it any more
+        raise
 
 
 def failed(name: str, error: OSError) -> TielineError:

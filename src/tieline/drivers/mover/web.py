@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tieline import __version__
+from tieline.drivers.http.client import is_loopback
 from tieline.drivers.http.failure import refused
 from tieline.drivers.mover.address import Address
 from tieline.drivers.mover.ends import About, Division, Job
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 READ_BYTES = 2**18
 MOST_REDIRECTS = 5
+PIECE_BYTES = 2**16
+STALL_S = 30.0  # so long the other side may take nothing of a body
+ANSWER_S = 600.0  # and so long it may think about the whole
 SO_MARK = 36  # asm-generic/socket.h; Python's socket has no name for it
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
@@ -35,9 +39,10 @@ CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 class Web:
     """Sessions, one for each way out of this machine."""
 
-    def __init__(self, name: str, bearer: str = "") -> None:
-        self.name = name
+    def __init__(self, address: Address, bearer: str = "") -> None:
+        self.name = address.name
         self.bearer = bearer
+        self._is_loopback = is_loopback(address.url)
         self._sessions: dict[tuple[str, int], aiohttp.ClientSession] = {}
 
     def session(self, lane: Lane) -> aiohttp.ClientSession:
@@ -60,7 +65,7 @@ class Web:
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=not lane.is_bound,  # a proxy would take another way
+                trust_env=not (lane.is_bound or self._is_loopback),  # a proxy would take another way
                 read_bufsize=READ_BYTES,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             )
@@ -74,6 +79,8 @@ class Web:
         what = f"{method} `{self.name}`"
         try:
             async with self.session(lane).request(method, url, **options) as answer:
+                if url.startswith("https:") and answer.url.scheme != "https":
+                    raise TielineError("check_failed", f"{what}: redirected to an address without TLS")
                 if answer.status >= 300:
                     raise refused(answer.status, await _start_of(answer), what)
                 yield answer
@@ -97,7 +104,7 @@ class HttpSource:
     def __init__(self, address: Address, bearer: str = "") -> None:
         self.name = address.name
         self._url = address.url
-        self._web = Web(address.name, bearer)
+        self._web = Web(address, bearer)
         self._is_trusted = bool(bearer)
         self._first = Lane()
         self._rest: _Rest | None = None
@@ -213,7 +220,7 @@ class HttpTarget:
     def __init__(self, address: Address, bearer: str = "") -> None:
         self.name = address.name
         self._url = address.url
-        self._web = Web(address.name, bearer)
+        self._web = Web(address, bearer)
         self._lane = Lane()
         self._body = OrderedBody()
 
@@ -261,17 +268,23 @@ class OrderedBody:
     def __init__(self) -> None:
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
         self._sending: asyncio.Task[None] | None = None
+        self._taken_s = 0.0  # when the other side last took something
 
     def begin(self, division: Division, send: Any) -> None:
         """Start ``send(chunks, division)``."""
         self._sending = asyncio.create_task(send(self._fed(), division))
 
     async def put(self, chunk: bytes | None) -> None:
-        """Feed one chunk. Raises what the request raised."""
+        """Feed one chunk. Raises what the request raised, and `timeout` once nothing is taken for `STALL_S`."""
         assert self._sending is not None
+        loop = asyncio.get_running_loop()
+        self._taken_s = loop.time()
         putting = asyncio.ensure_future(self._chunks.put(chunk))
+        waiting = {putting, self._sending}
         try:
-            await asyncio.wait({putting, self._sending}, return_when=asyncio.FIRST_COMPLETED)
+            while not (await asyncio.wait(waiting, timeout=STALL_S / 8, return_when=asyncio.FIRST_COMPLETED))[0]:
+                if loop.time() - self._taken_s > STALL_S:
+                    raise TielineError("timeout", f"the other side took nothing for {STALL_S:g} s")
         finally:
             putting.cancel()
             await asyncio.gather(putting, return_exceptions=True)
@@ -283,7 +296,10 @@ class OrderedBody:
         """No more is to come; wait for the answer. Raises what the request raised."""
         await self.put(None)
         assert self._sending is not None
-        await self._sending
+        done, _ = await asyncio.wait({self._sending}, timeout=ANSWER_S)
+        if not done:
+            raise TielineError("timeout", f"the other side has everything and did not answer for {ANSWER_S:g} s")
+        self._sending.result()
 
     async def cut(self) -> None:
         """Break the request off, unless it is done."""
@@ -292,8 +308,11 @@ class OrderedBody:
             await asyncio.gather(self._sending, return_exceptions=True)
 
     async def _fed(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
         while (chunk := await self._chunks.get()) is not None:
-            yield chunk
+            for start in range(0, len(chunk), PIECE_BYTES):
+                yield chunk[start : start + PIECE_BYTES]
+                self._taken_s = loop.time()
 
 
 def _tag(answer: aiohttp.ClientResponse) -> str:
