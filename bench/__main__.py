@@ -40,6 +40,7 @@ NAMES = (
     "gang_10k",
     "calendar_admission",
     "coordinates",
+    "circle_accuracy",
     "provision",
     "reroute",
     "isolation",

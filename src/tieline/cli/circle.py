@@ -341,6 +341,12 @@ def _percent(ppm: int) -> str:
     return f"{ppm // 10_000}.{ppm % 10_000 // 100:02d} %"
 
 
+def _named(names: tuple[str, ...]) -> str:
+    """The first few, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" … +{more}" if more > 0 else "")
+
+
 def _times(known: Member | PointStanding) -> tuple[str, str]:
     """Both directions, with `~` where they are half of the round trip."""
     from tieline.model.quantity import show_duration
@@ -377,6 +383,8 @@ def _show_circle(found: Circle) -> None:
         note("  " + words.say("circle_estimates", count=estimates))
     if any(each.one_way == "half" for each in members):
         note("  " + words.say("circle_half"))
+    if found.measure_next:
+        note("  " + words.say("circle_next", sites=_named(found.measure_next)))
     if any(each.evidence == "emulated" for each in members):
         note("  " + words.say("circle_emulated"))
 
@@ -488,9 +496,7 @@ def _show_plan(plan: Improvement) -> None:
         note("  " + (words.say("circle_plan_gap", gap=_percent(plan.gap_ppm)) if plan.gap_ppm else words.say(proven)))
         note("  " + words.say("circle_plan_expected"))
     if plan.measure_first:
-        named = ", ".join(plan.measure_first[:MOST_NAMED])
-        more = len(plan.measure_first) - MOST_NAMED
-        note("  " + words.say("circle_plan_first", points=named + (f" … +{more}" if more > 0 else "")))
+        note("  " + words.say("circle_plan_first", points=_named(plan.measure_first)))
 
 
 def _as_yaml(plan: Improvement) -> str:

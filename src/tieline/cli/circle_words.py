@@ -28,6 +28,7 @@ CIRCLE_WORDS: dict[str, tuple[str, str]] = {
     "circle_one_way": ("one way, the slower direction", "单向（较慢方向）"),
     "circle_sum": ("{place}, {within} {bound} ({quantile}): {inside} inside, {outside} outside, {unknown} unknown", "{place}，{within} {bound}（{quantile}）：圈内 {inside}，圈外 {outside}，未知 {unknown}"),
     "circle_estimates": ("{count} of them inside by estimate only: one way is half of the round trip, which nobody measured", "其中 {count} 个仅为估算：单向取往返的一半，并非实测"),
+    "circle_next": ("measure next, probably the nearest: {sites}", "请接着测量（估计最近）：{sites}"),
     "circle_half": ("~ one way is an estimate: half of the round trip", "~ 单向为估算值：往返的一半"),
     "circle_emulated": ("some of it was measured in a laboratory: emulated", "部分为实验室测得：仿真"),
     "circle_is_inside": ("inside", "圈内"),

@@ -95,6 +95,7 @@ class Circle(msgspec.Struct, frozen=True, kw_only=True):
     inside: tuple[Member, ...] = ()  # the nearest first
     outside: tuple[Member, ...] = ()
     unknown: tuple[Member, ...] = ()
+    measure_next: tuple[str, ...] = ()  # unknown sites that are probably the nearest; an estimate chose them
 
 
 class AccessPoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

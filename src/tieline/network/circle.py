@@ -26,10 +26,12 @@ from tieline.model.evidence import Evidence
 from tieline.model.reading import Method, OneWay, Reading
 from tieline.model.reason import Reason
 from tieline.model.topology import Place
+from tieline.network.nearby import ranked
 from tieline.network.physics import light_us as light_one_way_us
 
 replace = msgspec.structs.replace
 LEAST_SAMPLES: Final = 3  # fewer say nothing of a distribution
+MOST_NEXT: Final = 10  # sites that are named to be measured next
 MOST_AHEAD_MS: Final = 60_000  # by which the clock of who measured may be ahead
 DIRECT: Final = (Method.UDP, Method.TCP)  # the better first
 TAKEN: Final = (Evidence.MEASURED, Evidence.EMULATED)  # the stronger first; nothing else decides
@@ -68,14 +70,28 @@ def circle_of(
     """
     check_measure(measure)
     members = [member_of(names, site, measure, heard, places, as_of_ms) for site in sorted(set(sites))]
+    unknown = _ranked(members, Standing.UNKNOWN)
     return Circle(
         place=names[0],
         measure=measure,
         as_of_ms=as_of_ms,
         inside=_ranked(members, Standing.INSIDE),
         outside=_ranked(members, Standing.OUTSIDE),
-        unknown=_ranked(members, Standing.UNKNOWN),
+        unknown=unknown,
+        measure_next=_next(members, unknown, heard),
     )
+
+
+def _next(members: Sequence[Member], unknown: Sequence[Member], heard: Heard) -> tuple[str, ...]:
+    """Which of the unknown sites to measure first, by how the sites see each other."""
+    seen_us = {member.site: member.p50_us for member in members if member.readings}
+    open_sites = [member.site for member in unknown if not member.readings]
+
+    def between(one: str, other: str) -> int | None:
+        times = [each.p50_us for each in heard.of((one,), other) if each.method in DIRECT and each.count]
+        return min(times, default=None)
+
+    return tuple(ranked(seen_us, open_sites, between)[:MOST_NEXT])
 
 
 def check_measure(measure: Measure) -> None:
