@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tieline.cli import words
+from tieline.drivers.circuits.kernel.traffic import FRAME_BYTES, TCP_HEADERS_BYTES
 from tieline.model.circuit import Circuit, CircuitOrder, CircuitState, Receipt, Route
 from tieline.model.error import TielineError
 from tieline.model.quantity import show_duration, show_rate
 from tieline.model.topology import Line
 from tieline.model.transfer import Transfer, TransferState
+from tieline.network.lease import ENCAPSULATION_BYTES
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 LIVE: Final = (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED, CircuitState.DOWN)
 MOVING: Final = (TransferState.BOOKED, TransferState.MOVING, TransferState.SHORT)
 MOST: Final = 1_000  # circuits or transfers of one state that are followed
-BACK_BPS: Final = 1_000_000  # what the answers of a transfer may have of each port
+IDLE_BPS: Final = 64_000  # held for the answers of a transfer, and for a way that waits; more where there is room
+LEAD_MS: Final = 60_000
+LATE_MS: Final = 5_000
+PACKET_BYTES: Final = 1_400
 EVERY_S: Final = 30.0  # between two proofs of a circuit that stands
 PAUSE_S: Final = 0.2
 
@@ -178,23 +183,28 @@ def _laid(circuit: Circuit | None) -> object:
 
 
 def ways_of(transfer: Transfer, ends: Mapping[str, tuple[str, str]], now_ms: int) -> dict[str, Circuit]:
-    """The paths that carry a transfer now, each as a one-way circuit `TRANSFER.N` of the rate that is booked on it."""
+    """The paths of a transfer, each as a one-way circuit `TRANSFER.N` that holds what is booked on it now.
+
+    It lies there a while before the bytes come, so that its ends have addresses, and a moment longer for those that are
+    late; then it may have what others leave. What is booked counts bytes, what is held counts frames with all headers.
+    """
     found = {}
-    paths = list(dict.fromkeys(segment.path for segment in transfer.segments))
-    for number, path in enumerate(paths, 1):
-        now = [each for each in transfer.segments if each.path == path and each.from_ms <= now_ms < each.until_ms]
-        if not now:
+    for number, path in enumerate(dict.fromkeys(segment.path for segment in transfer.segments), 1):
+        its = [each for each in transfer.segments if each.path == path]
+        begin_ms, end_ms = min(each.from_ms for each in its), max(each.until_ms for each in its)
+        if not begin_ms - LEAD_MS <= now_ms < end_ms + LATE_MS or any(link not in ends for link in path):
             continue
-        is_known = all(link in ends for link in path)
-        if not is_known:
-            continue
-        first = ends[path[0]]
-        nodes = [first[0] if now[0].is_forward[0] else first[1]]
-        for link, is_forward in zip(path, now[0].is_forward, strict=True):
-            nodes.append(ends[link][1] if is_forward else ends[link][0])
-        rate = sum(each.rate_bps for each in now)
-        order = CircuitOrder(a=nodes[0], b=nodes[-1], rate_bps=rate)
+        nodes = [ends[path[0]][0 if its[0].is_forward[0] else 1]]
+        nodes += [ends[link][1 if forth else 0] for link, forth in zip(path, its[0].is_forward, strict=True)]
+        booked = sum(each.rate_bps for each in its if each.from_ms <= now_ms < each.until_ms)
+        most = wire_bps(max(each.rate_bps for each in its))
+        order = CircuitOrder(a=nodes[0], b=nodes[-1], rate_bps=wire_bps(booked) or IDLE_BPS, most_bps=most)
         route = Route(nodes=tuple(nodes), links=path, delay_us=0)
         name = f"{transfer.id}.{number}"
-        found[name] = Circuit(id=name, order=order, user=transfer.user, route=route, back_bps=min(rate, BACK_BPS))
+        found[name] = Circuit(id=name, order=order, user=transfer.user, route=route, back_bps=IDLE_BPS)
     return found
+
+
+def wire_bps(rate_bps: int) -> int:
+    """What frames take on a wire for bytes at ``rate_bps``: packets of 1,400 bytes, wrapped, with TCP inside."""
+    return rate_bps * (PACKET_BYTES + ENCAPSULATION_BYTES + FRAME_BYTES) // (PACKET_BYTES - TCP_HEADERS_BYTES)

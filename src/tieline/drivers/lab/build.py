@@ -126,6 +126,7 @@ def built(topology: Topology) -> Laboratory:
         host.route("fd00::/16", host_index, gateway)
         near, far = manager.join(f"s{number}", host, "manager", ACCESS_MTU)
         host.address(far, f"fd03::{number:x}", 128)
+        manager.address(near, MANAGER, 128)  # on every port: none answers for an address of another
         manager.route(f"fd03::{number:x}/128", near)
         host.route(f"{MANAGER}/128", far)
         behind[node] = Behind(index=index, host=host, host_index=host_index, gateway=gateway, gateway_ipv4=gateway_ipv4)
