@@ -18,17 +18,17 @@ import numpy as np
 
 from tieline.model.reason import Reason, Value
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
-from tieline.network.calendar import Calendar
+from tieline.network.calendar import Calendar, mask_of
 from tieline.network.fill import Filled, Room, filled, undone
 from tieline.network.slots import BITS_MS, Grid, Longs, Piece, cut_at, segments_of, taken
 from tieline.network.ways import Path
 
 TURNS: Final = 10
 FEW_LIVE: Final = 250  # up to so many live transfers all are laid anew, else those in the way
-MOST_MOVED: Final = 56
+MOST_MOVED: Final = 48
 FEWER: Final = 4  # paths of each then
 MOST_LAID: Final = 400  # parts that are laid before giving up, all turns together
-MOST_LAID_PARTLY: Final = 112
+MOST_LAID_PARTLY: Final = 96
 MOST_LOADED_HOPS: Final = 4.0
 
 PriceOf = Callable[[TransferOrder, Sequence[Segment]], int]  # -> micro CNY
@@ -156,31 +156,33 @@ def _beside(calendar: Calendar, now_ms: int, new: Part) -> Layout | None:
     """Those anew that hold most of what ``new`` could use; everybody else stays where he is."""
     grid = calendar.grid
     whole = grid.whole_from(now_ms)
-    is_way = np.zeros(calendar.wires.graph.arc_count, dtype=bool)
+    way = 0
     for path in new.paths:
-        is_way[path] = True
+        way |= mask_of(path)
     low, high = grid.touched(new.from_ms, new.due_ms)
+    low = max(low, whole)
     held = []
     for name, each in calendar.transfers.items():
         here = 0
-        for piece in each.pieces:
-            begin, end = max(low, whole, piece.low), min(high, piece.low + len(piece.rates))
-            if begin < end and is_way[piece.arcs].any():
+        for piece, mask in zip(each.pieces, each.masks, strict=True):
+            if mask & way and piece.low < high and piece.low + len(piece.rates) > low:
+                begin, end = max(low, piece.low), min(high, piece.low + len(piece.rates))
                 here += int(piece.rates[begin - piece.low : end - piece.low].sum())
         if here:
             held.append((-here, name))
     moving = [name for _, name in sorted(held)[:MOST_MOVED]]
-    last = Grid(whole, max(0, grid.last - whole), grid.slot_ms)
-    room = calendar.free.copy()
+    parts = [each._replace(paths=each.paths[:FEWER]) for each in (*parts_of(calendar, now_ms, moving), new)]
+    last = max(whole, *(_slot_after(calendar, part) for part in parts))
+    room = calendar.free[:, : last - grid.first].copy()
+    ahead = Grid(whole, last - whole, grid.slot_ms)
     for name in moving:
         for piece in calendar.transfers[name].pieces:
-            taken(room[:, whole - grid.first :], last, piece, -1)
-    alone = Room(room[:, :-1], grid.first, grid)
+            taken(room[:, whole - grid.first :], ahead, piece, -1)
+    alone = Room(room, grid.first, grid)
     done = _fill(alone, new, new.due_ms)
     undone(alone, done)
     if done.left_bytes:
         return None
-    parts = [each._replace(paths=each.paths[:FEWER]) for each in (*parts_of(calendar, now_ms, moving), new)]
     return laid(calendar, now_ms, parts, firm=room, is_partly=True)
 
 

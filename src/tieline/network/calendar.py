@@ -16,6 +16,7 @@ import numpy as np
 from tieline.model.circuit import CIRCUIT_ENDED, Circuit, Recurrence
 from tieline.model.topology import Topology, Window
 from tieline.model.transfer import TRANSFER_ENDED, Transfer
+from tieline.network.graph import Ints
 from tieline.network.slots import (
     SLOT_MS,
     SLOTS,
@@ -39,6 +40,7 @@ class Laid(NamedTuple):
     source: int
     target: int
     pieces: tuple[Piece, ...]
+    masks: tuple[int, ...]  # of the arcs of each piece, one bit each: who is in whose way is asked of all of them
 
 
 class Calendar:
@@ -116,13 +118,22 @@ class Calendar:
         ends = node.get(transfer.order.source, -1), node.get(transfer.order.target, -1)
         # What is over holds nothing, not even of the slot in which it ended.
         live = [segment for segment in transfer.segments if segment.until_ms > self.now_ms]
-        return Laid(transfer, *ends, tuple(pieces_of(self.wires, self.grid, live)))
+        pieces = tuple(pieces_of(self.wires, self.grid, live))
+        return Laid(transfer, *ends, pieces, tuple(mask_of(piece.arcs) for piece in pieces))
 
     def _hold(self, circuit: Circuit, sign: int) -> None:
         columns = columns_of(self.grid, circuit)
         for arcs in held_arcs(self.wires, circuit):
             for array in (self.firm, self.free):
                 array[np.ix_(arcs, columns)] -= sign * circuit.held_bps
+
+
+def mask_of(arcs: Ints) -> int:
+    """One bit for each arc."""
+    mask = 0
+    for arc in arcs.tolist():
+        mask |= 1 << arc
+    return mask
 
 
 def held_arcs(wires: Wires, circuit: Circuit) -> list[Longs]:

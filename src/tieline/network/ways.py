@@ -30,6 +30,7 @@ class Ways:
         self.few = few
         self._weight = np.where(graph.is_up, graph.delay_us + 1.0, np.inf)
         self._known: dict[tuple[int, int], tuple[Path, ...]] = {}
+        self._net: _Net | None = None
 
     def between(self, source: int, target: int) -> tuple[Path, ...]:
         """At most ``few`` paths, the shortest first; none where the target cannot be reached."""
@@ -41,10 +42,12 @@ class Ways:
         return known
 
     def _found(self, source: int, target: int) -> tuple[Path, ...]:
+        if self._net is None:
+            self._net = _Net(self.graph, self._weight)
         weight = self._weight.copy()
         found: dict[tuple[int, ...], Path] = {}
         for _ in range(TRIES):
-            path = shortest(self.graph, weight, source, target)
+            path = self._net.shortest(weight, source, target)
             if path is None:
                 break
             found.setdefault(tuple(path.tolist()), path)
@@ -52,6 +55,34 @@ class Ways:
                 break
             weight[path] *= DEARER
         return tuple(sorted(found.values(), key=lambda path: (float(self._weight[path].sum()), path.tolist())))
+
+
+class _Net:
+    """The arcs that carry anything as a sparse matrix that is made once: between two tries weights alone change."""
+
+    def __init__(self, graph: Graph, weight: Floats) -> None:
+        n = graph.node_count
+        up = np.flatnonzero(np.isfinite(weight))
+        key = graph.tail[up].astype(np.int64) * n + graph.head[up]
+        order = np.argsort(key, kind="stable")
+        self.graph, self.arcs = graph, up[order]
+        self.keys = key[order]
+        self.has_parallels = bool((self.keys[1:] == self.keys[:-1]).any())
+        self.head = graph.head[self.arcs].astype(np.int32)
+        self.begins = np.searchsorted(graph.tail[self.arcs], np.arange(n + 1)).astype(np.int32)
+        self.arc = dict(zip(self.keys.tolist(), self.arcs.tolist(), strict=True))
+
+    def shortest(self, weight: Floats, source: int, target: int) -> Path | None:
+        """As `shortest`, over weights of which none is finite where it was not before."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        if self.has_parallels:
+            return shortest(self.graph, weight, source, target)
+        n = self.graph.node_count
+        matrix: Any = csr_array((weight[self.arcs], self.head, self.begins), shape=(n, n))
+        _, before = dijkstra(matrix, indices=source, return_predecessors=True)
+        return _walked(before, self.arc, n, source, target) if source != target else None
 
 
 def shortest(graph: Graph, weight: Floats, source: int, target: int) -> Path | None:
