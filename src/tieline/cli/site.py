@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tieline.cli import table, words
+from tieline.cli.door import door
 from tieline.cli.face import Face, Verbs, as_json, confirmed, flag, hint, note, option, pass_face, show_json, verb, yes
 
 if TYPE_CHECKING:
@@ -214,5 +215,5 @@ def _pool(pool: PoolView) -> tuple[str, ...]:
     )
 
 
-for _each in (ls, show, join, accept, drain, undrain, leave, rekey):
+for _each in (ls, show, join, accept, drain, undrain, leave, rekey, door):
     site.add_command(_each)

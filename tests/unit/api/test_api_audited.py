@@ -27,6 +27,7 @@ NO_ENTRY = {  # what is no change of the exchange's state, and so has no entry i
     "find": "a question",
     "plan": "a question",
     "delegate_token": "a signed word, kept nowhere; whoever acts with it is logged with its name",
+    "ask_pass": "a signed word, kept nowhere; the door counts what it was used for",
     "read_log_buckets": "a question",
     "fetch_log_records": "a question",
     "store_blob": "bytes under their own hash; what uses them is logged",

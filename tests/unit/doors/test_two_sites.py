@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import os
 import re
 import signal
@@ -10,19 +12,26 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 from api_world import World
 
+from tieline.cli.main import tieline
 from tieline.client.asynchronous import AsyncClient
 from tieline.client.shell import opened_shell
 from tieline.drivers.clock import SystemClock
+from tieline.drivers.doors.visitor import Visitor
 from tieline.drivers.siteprocess import join
+from tieline.model.door import ChunkKept
 from tieline.model.error import TielineError
 from tieline.model.limits import Limits
 from tieline.model.party import Role
+from tieline.model.passing import PassView
 from tieline.model.relay import Channel, RelayPage, ShellBody
+from tieline.registry import Key
 
 WAIT_S = 90.0
 MARK = 100_000 + os.getpid()  # seconds, and a sign
@@ -116,17 +125,59 @@ def test_a_site_measures_the_way_to_a_door_and_runs_are_reached_without_one(worl
         assert far.listening() == []  # it measured, and still nobody can reach it
         assert far.door() == ""
 
-        (near.folder / "door-closed").touch()  # the owner closes it
+        asyncio.run(chunks(world, near, far))
+
+        said = door_of("close", near.folder)  # the owner closes it
+        assert (said["is_open"], said["site"]) == (False, near.id)
         until(lambda: not near.door(), "the record states no door any more")
         assert near.listening() == []
-        (near.folder / "door-closed").unlink()
+        assert door_of("open", near.folder)["is_open"]
         until(near.door, "it is open again")
+        assert door_of("show", near.folder)["stated"] == near.door()
+        done = CliRunner().invoke(tieline, ["site", "door", "open", str(far.folder)])
+        assert (done.exit_code, "names no door" in done.output) == (1, True), done.output
 
         shells(world, far)
     finally:
         for place in places:
             place.kill()
             end_runs(place.folder)
+
+
+def door_of(what, folder):
+    done = CliRunner().invoke(tieline, ["site", "door", what, str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output)
+
+
+async def chunks(world, near, far):
+    """Bytes go through the door under passes that the exchange gives, each for what its holder may."""
+    content = os.urandom(200_000)
+    name = hashlib.sha256(content).hexdigest()
+    path, key = f"/v1/chunks/{name}", Key(os.urandom(32))
+    alice = world.as_("alice", Role.USER)
+
+    def asked(caller, site=near.id, **body):
+        body = {"public": key.public, "rights": ["read"], "chunks": [name], **body}
+        return caller.post(f"/v1/sites/{site.replace('/', '~')}/passes", json=body)
+
+    assert asked(alice).status_code == 404  # there is no such blob for her
+    assert asked(alice, rights=["write"]).status_code == 403
+    assert asked(world.admin, rights=["echo"]).status_code == 403
+    assert asked(world.admin, far.id).status_code == 409  # it has no door
+    assert asked(world.admin, "cn.demo.near/site/none").status_code == 404
+    assert asked(world.admin, public="AAAA").status_code == 422
+    given = msgspec.json.decode(asked(world.admin, rights=["write", "read"]).content, type=PassView)
+    guest = Visitor(given.url, given.door_pass, given.public, key, "cn.demo#holder", SystemClock())
+    kept = await guest.client.call(
+        "PUT", path, ChunkKept, body=content, headers=guest.headers("PUT", path), key=None
+    )  # fmt: skip
+    assert kept.size_bytes == len(content)
+    assert await guest.client.raw("GET", path, headers=guest.headers("GET", path)) == content
+    await guest.close()
+    blob = alice.post("/v1/blobs", content=content, headers={"content-type": "application/octet-stream"})
+    assert blob.json()["sha256"] == name
+    assert asked(alice).status_code == 201  # what she brought herself she may read there too
 
 
 def shells(world, far):
