@@ -40,7 +40,7 @@ def design(ctx: click.Context, request: str, folder: Path | None, as_json: bool)
         _show(asked, made)
         if folder is not None:
             note(words.say("design_written", folder=folder, nodes=len(made.topology.nodes)))
-            hint(f"tieline lab up {folder / 'topology.json'}", f"tieline network import {folder / 'topology.json'}")
+            hint(f"tieline lab up {folder / 'lab.json'}", f"tieline network prove {folder}")
     if not made.is_within_budget:
         ctx.exit(NO_ANSWER)
 
@@ -105,6 +105,7 @@ def _write(folder: Path, asked: DesignRequest, made: Design) -> None:
     """The files of a design, into an empty or new folder: nothing is written over."""
     import msgspec
 
+    from tieline.cli.prove import lab_topology
     from tieline.network.configuration import addresses, frr
 
     if folder.exists() and any(folder.iterdir()):
@@ -115,6 +116,7 @@ def _write(folder: Path, asked: DesignRequest, made: Design) -> None:
         "topology.json": msgspec.json.format(msgspec.json.encode(made.topology), indent=2),
         "design.json": msgspec.json.format(msgspec.json.encode(made), indent=2),
         "addresses.json": msgspec.json.format(msgspec.json.encode(plan), indent=2),
+        "lab.json": lab_topology(made),
         "demands.json": msgspec.json.format(msgspec.json.encode(_demands(asked)), indent=2),
         "bill.csv": _bill(made),
     }

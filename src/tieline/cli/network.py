@@ -28,6 +28,7 @@ from tieline.cli.face import (
     usage,
     verb,
 )
+from tieline.cli.prove import prove
 
 if TYPE_CHECKING:
     from tieline.model.network_api import NetworkChangedView, TopologyView
@@ -355,5 +356,5 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part // whole if whole else 0} %"
 
 
-for _each in (import_, show, check, plan, design, cut, restore, tariff):
+for _each in (import_, show, check, plan, design, prove, cut, restore, tariff):
     network.add_command(_each)

@@ -104,6 +104,17 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     total_micro_cny: int
 
 
+class ProofLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A rate on one path between the ends of a demand; in both directions alike where the demand has both."""
+
+    demand: int  # its place in the request
+    nodes: tuple[str, ...]
+    links: tuple[str, ...]
+    delay_us: int
+    rate_bps: int
+    latency_us: int  # that the demand allows; 0: no bound
+
+
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """The network in one state: nothing lost, or links cut that fall together. Every demand that is to survive it was
     routed whole, within its latency bound."""
@@ -114,6 +125,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     carried_bps: int
     slowest_us: int  # of the paths that are used
     fullest_ppm: int  # of a link's capacity
+    lines: tuple[ProofLine, ...]
 
 
 class Design(msgspec.Struct, frozen=True, kw_only=True):

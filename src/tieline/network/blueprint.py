@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from tieline.model.design import Design, DesignRequest, Item, Proof
+from tieline.model.design import Design, DesignRequest, Item, Proof, ProofLine
 from tieline.model.topology import Link, Node, Topology
 from tieline.network.design import Built, Question, State, bought, capacity_of, designed
 from tieline.network.traffic import Flows
@@ -104,4 +104,29 @@ def _proof(question: Question, built: Built, state: State, flows: Flows) -> Proo
         carried_bps=round(float(flows.carried_bps().sum())),
         slowest_us=round(max(delays, default=0.0)),
         fullest_ppm=round(float(used.max(initial=0.0)) * PPM),
+        lines=_lines(question, state, flows),
+    )
+
+
+def _lines(question: Question, state: State, flows: Flows) -> tuple[ProofLine, ...]:
+    """The paths of each demand. A demand with both directions has half of what each direction uses in both: where a
+    routing fits, so does its mirror image, and so does the mean of the two."""
+    found: dict[tuple[int, tuple[int, ...]], float] = {}
+    for at in np.flatnonzero(flows.rate_bps >= USED_BPS).tolist():
+        place, is_back = question.asked_by[int(state.demands[flows.columns.demand[at]])]
+        arcs = tuple(flows.columns.path(at).tolist())
+        way = tuple(arc ^ 1 for arc in reversed(arcs)) if is_back else arcs
+        half = 0.5 if question.request.demands[place].both_ways else 1.0
+        found[place, way] = found.get((place, way), 0.0) + half * float(flows.rate_bps[at])
+    graph = flows.graph
+    return tuple(
+        ProofLine(
+            demand=place,
+            nodes=(graph.names[int(graph.tail[way[0]])], *(graph.names[int(graph.head[arc])] for arc in way)),
+            links=tuple(question.candidates[arc // 2].name for arc in way),
+            delay_us=round(float(graph.delay_us[list(way)].sum())),
+            rate_bps=int(rate),
+            latency_us=question.request.demands[place].latency_us,
+        )
+        for (place, way), rate in sorted(found.items())
     )

@@ -66,6 +66,7 @@ class Question(NamedTuple):
     levels: tuple[tuple[Level, ...], ...]  # of each candidate, growing; the first costs nothing
     graph: Graph
     traffic: Traffic  # both directions are two
+    asked_by: tuple[tuple[int, bool], ...]  # of each of them: the place of its demand, and whether it is the way back
     states: tuple[State, ...]
 
 
@@ -117,8 +118,9 @@ def question_of(request: DesignRequest) -> Question:
         for each, of in zip(candidates, levels, strict=True)
     ]
     graph = graph_of([node.name for node in request.nodes], ends)
-    traffic, survives = _traffic(request, number)
-    return Question(request, candidates, levels, graph, traffic, tuple(_states(candidates, survives)))
+    traffic, asked_by = _traffic(request, number)
+    survives = [request.demands[place].survives for place, _ in asked_by]
+    return Question(request, candidates, levels, graph, traffic, asked_by, tuple(_states(candidates, survives)))
 
 
 def price_of(question: Question, chosen: Sequence[int]) -> int:
@@ -224,9 +226,9 @@ def _levels(request: DesignRequest, candidate: Candidate) -> tuple[Level, ...]:
     return tuple(kept)
 
 
-def _traffic(request: DesignRequest, number: dict[str, int]) -> tuple[Traffic, list[Survival]]:
+def _traffic(request: DesignRequest, number: dict[str, int]) -> tuple[Traffic, tuple[tuple[int, bool], ...]]:
     rows: list[tuple[int, int, float, float]] = []
-    survives: list[Survival] = []
+    asked_by: list[tuple[int, bool]] = []
     for at, each in enumerate(request.demands):
         for end in (each.source, each.target):
             if end not in number:
@@ -236,13 +238,14 @@ def _traffic(request: DesignRequest, number: dict[str, int]) -> tuple[Traffic, l
             raise TielineError("invalid_request", what, where=f"demands[{at}]")
         latency = each.latency_us or np.inf
         ends = number[each.source], number[each.target]
-        for source, target in (ends, ends[::-1])[: 2 if each.both_ways else 1]:
+        for is_back in (False, True)[: 2 if each.both_ways else 1]:
+            source, target = ends[::-1] if is_back else ends
             rows.append((source, target, float(each.rate_bps), latency))
-            survives.append(each.survives)
+            asked_by.append((at, is_back))
     table = np.array(rows, dtype=np.float64)
     ends32 = table[:, 0].astype(np.int32), table[:, 1].astype(np.int32)
     bounded = table[:, 3] if np.isfinite(table[:, 3]).any() else None
-    return Traffic(*ends32, table[:, 2], np.ones(len(rows)), most_us=bounded), survives
+    return Traffic(*ends32, table[:, 2], np.ones(len(rows)), most_us=bounded), tuple(asked_by)
 
 
 def _states(candidates: Sequence[Candidate], survives: Sequence[Survival]) -> list[State]:
@@ -434,13 +437,14 @@ class _Cuts:
             constraints=LinearConstraint(vstack([padded, one, joined]).tocsc(), low - 1e-9, high),
             options={"node_limit": MOST_NODES, "mip_rel_gap": GAP},
         )
-        if answer.x is None:
-            raise ArithmeticError(f"the solver gave up: {answer.message}")
+        bound = float(answer.mip_dual_bound) if answer.mip_dual_bound is not None else 0.0
+        least = max(0, ceil(bound * scale * (1.0 - TRUST)))  # prices are whole
+        if answer.x is None:  # nothing found in so many nodes: everything is a network too
+            return tuple(len(of) - 1 for of in question.levels), least
         chosen = [0] * len(question.levels)
         for at in np.flatnonzero(answer.x[: len(of_link)] > 0.5).tolist():
             chosen[of_link[at]] = rank[at]
-        bound = float(answer.mip_dual_bound) if answer.mip_dual_bound is not None else 0.0
-        return tuple(chosen), ceil(bound * scale * (1.0 - TRUST))  # prices are whole
+        return tuple(chosen), least
 
     def _routers(self, question: Question, of_link: Sequence[int], dear: Sequence[DesignNode], width: int) -> Any:
         """A link that is built needs the routers at its ends."""

@@ -53,8 +53,14 @@ def suffices(question, chosen):
 def cheapest(question):
     """The least price of all choices; None: none suffices."""
     choices = itertools.product(*(range(len(of)) for of in question.levels))
-    inline = sorted((price_of(question, chosen), chosen) for chosen in choices)
-    return next((price for price, chosen in inline if suffices(question, chosen)), None)
+    lacking: list[tuple[int, ...]] = []
+    for price, chosen in sorted((price_of(question, chosen), chosen) for chosen in choices):
+        if any(all(a <= b for a, b in zip(chosen, more, strict=True)) for more in lacking):
+            continue  # less of everything than what did not suffice
+        if suffices(question, chosen):
+            return price
+        lacking.append(chosen)
+    return None
 
 
 def test_a_ring_is_built_where_every_cut_is_to_be_survived_and_a_tree_where_none_is():
@@ -144,14 +150,15 @@ def requests(draw):
     nodes = "abcd"[: draw(st.integers(3, 4))]
     pairs = [a + b for a, b in itertools.combinations(nodes, 2)]
     chosen = draw(st.lists(st.sampled_from(pairs), min_size=3, max_size=5))
+    kinds = draw(st.integers(1, 2))
     links = tuple(
         candidate(
-            ends, draw(st.integers(0, 9)), draw(st.integers(1, 6)), name=f"l{at}", most_modules=draw(st.integers(1, 2)),
+            ends, draw(st.integers(0, 9)), draw(st.integers(1, 6)), name=f"l{at}", most_modules=3 - kinds,
             capacity_bps=draw(st.sampled_from((0, 0, 4))), groups=draw(st.sampled_from(((), (), ("duct",)))),
         )
         for at, ends in enumerate(chosen)
     )  # fmt: skip
-    modules = (CHEAP, Module(name="25", capacity_bps=25, price_micro_cny=18))[: draw(st.integers(1, 2))]
+    modules = (CHEAP, Module(name="25", capacity_bps=25, price_micro_cny=18))[:kinds]
     demands = tuple(
         demand(
             ends, draw(st.integers(1, 12)), survives=draw(st.sampled_from(list(Survival))),
@@ -164,7 +171,7 @@ def requests(draw):
 
 
 @given(requests())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_choice_of_levels_that_suffices_is_cheaper(asked):
     question = question_of(asked)
     best = cheapest(question)
@@ -180,7 +187,7 @@ def test_no_choice_of_levels_that_suffices_is_cheaper(asked):
 
 
 @given(requests())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_where_rounds_run_out_it_suffices_all_the_same_and_the_bound_is_true(asked):
     question = question_of(asked)
     best = cheapest(question)
