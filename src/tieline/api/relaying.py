@@ -147,7 +147,9 @@ class Relay:
             stream, end = await self._met(request)
         except TielineError as error:
             body = msgspec.json.encode(error.envelope)
-            return web.Response(body=body, status=CODES[error.code].status, content_type="application/json")
+            answer = web.Response(body=body, status=CODES[error.code].status, content_type="application/json")
+            answer.force_close()  # what else comes over this connection is not for the relay
+            return answer
         socket = web.WebSocketResponse(max_msg_size=2 * MESSAGE_BYTES, compress=False, heartbeat=ALIVE_S, timeout=2.0)
         stream.ends[end] = socket  # before anything is awaited: an end comes once
         try:
