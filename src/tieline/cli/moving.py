@@ -15,7 +15,9 @@ from tieline.cli.face import Face, as_json, flag, is_terminal, note, option, pas
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
     from tieline.drivers.mover import Address, Moved, Progress, Source, Target, Terms
+    from tieline.drivers.mover.doors import Asks
     from tieline.model.circuit import Receipt
+    from tieline.model.passing import PassBody
     from tieline.model.transfer import Transfer
 
 SAID_S = 10.0  # between two lines of progress where no person reads them
@@ -57,10 +59,12 @@ def run_transfer(
     begin, end = address_of(source), address_of(target)
     if begin.scheme == "blob" and not begin.path:
         raise usage("--from blob: needs the sha256 of the blob")
-    if end.scheme == "blob" and end.path:
-        raise usage("--to blob: gets its name from what arrives; give the sha256 by --sha256")
+    if begin.scheme == "door" and not begin.path:
+        raise usage("--from door:SITE needs # and the sha256 of the chunk")
+    if end.scheme in ("blob", "door") and end.path:
+        raise usage("--to blob: and door: get their name from what arrives; give the sha256 by --sha256")
     terms = Terms(streams=streams, sha256=_digest(sha256), stall_s=stall_s)
-    needs_exchange = bool(transfer) or "blob" in (begin.scheme, end.scheme)
+    needs_exchange = bool(transfer) or bool({"blob", "door"} & {begin.scheme, end.scheme})
     line = Line()
     moving = _Moving(begin, end, terms, line, is_replacing=is_replacing)
     if needs_exchange:
@@ -143,6 +147,12 @@ class _Moving:
 
             assert client is not None
             return BlobSource(client.http, begin.path)
+        if begin.scheme == "door":
+            from tieline.drivers.clock import SystemClock
+            from tieline.drivers.mover.doors import DoorSource
+
+            assert client is not None
+            return DoorSource(begin.url, begin.path, asks(client), SystemClock())
         from tieline.drivers.mover.web import HttpSource
 
         return HttpSource(begin)
@@ -163,9 +173,26 @@ class _Moving:
 
             assert client is not None
             return BlobTarget(client.http)
+        if end.scheme == "door":
+            from tieline.drivers.clock import SystemClock
+            from tieline.drivers.mover.doors import DoorTarget
+
+            assert client is not None
+            return DoorTarget(end.url, asks(client), SystemClock())
         from tieline.drivers.mover.web import HttpTarget
 
         return HttpTarget(end)
+
+
+def asks(client: AsyncClient) -> Asks:
+    """What asks the exchange for passes."""
+    from tieline.client.asynchronous import in_path
+    from tieline.model.passing import PassView
+
+    async def ask(site: str, body: PassBody) -> PassView:
+        return await client.http.call("POST", f"/v1/sites/{in_path(site)}/passes", PassView, body=body)
+
+    return ask
 
 
 async def _followed(client: AsyncClient, transfer: str, line: Line) -> Transfer:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import random
+import threading
 import time
 
 import pytest
@@ -156,6 +157,54 @@ def test_blobs_of_the_exchange_are_sources_and_targets(exchange, admin, tmp_path
     assert "there is no blob" in none.stderr
 
 
+@pytest.fixture
+def door(exchange, tmp_path):
+    """The door of the toy site, in a thread of its own, and stated in the site's record."""
+    import msgspec
+
+    from tieline.drivers.clock import SystemClock
+    from tieline.drivers.doors.door import Door, chunks_of
+    from tieline.model.spec import SiteSpec
+    from tieline.site.configuration import DoorConfig
+
+    site, config = exchange.toy.site, DoorConfig()
+    is_over, opened = threading.Event(), threading.Event()
+    made = Door(config, site.id, site.key, exchange.keys.key.public, SystemClock(), chunks_of(tmp_path / "s", config))
+
+    async def serve():
+        await made.open()
+        opened.set()
+        await asyncio.to_thread(is_over.wait)
+        await made.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert opened.wait(30)
+    specs = exchange.platform.view.supply.site_specs
+    before = specs.get(site.id)
+    specs[site.id] = msgspec.structs.replace(before or SiteSpec(), door=made.url)
+    clock, exchange.clock.at_ms = exchange.clock.at_ms, int(time.time() * 1000)  # passes are of this moment
+    yield made
+    exchange.clock.at_ms = clock
+    specs[site.id] = before
+    is_over.set()
+    thread.join(30)
+
+
+def test_chunks_go_in_and_out_at_the_door_of_a_site(exchange, admin, door, tmp_path):
+    (tmp_path / "from").write_bytes(BYTES)
+    admin("transfer", "run", "--from", tmp_path / "from", "--to", "blob:")  # so that the exchange knows who may read it
+    up = admin("transfer", "run", "--from", tmp_path / "from", "--to", f"door:{exchange.toy.id}")
+    assert (up.exit_code, up.stdout) == (0, f"door:{exchange.toy.id}#{DIGEST}\n"), up.stderr
+    assert (tmp_path / "s" / "chunks" / DIGEST).read_bytes() == BYTES
+    down = admin("transfer", "run", "--from", up.stdout.strip(), "--to", tmp_path / "to", "--json")
+    assert json.loads(down.stdout)["sha256"] == DIGEST, down.stderr
+    assert (tmp_path / "to").read_bytes() == BYTES
+    nothing = admin("transfer", "run", "--from", f"door:{exchange.toy.id}#{'0' * 64}", "--to", tmp_path / "none")
+    assert nothing.exit_code == 1
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -165,6 +214,8 @@ def test_blobs_of_the_exchange_are_sources_and_targets(exchange, admin, tmp_path
         (("--from", "env:NOT_THERE", "--to", "z"), "NOT_THERE"),
         (("--from", "s3://bucket", "--to", "z"), "s3://bucket/key"),
         (("--from", "blob:", "--to", "z"), "sha256"),
+        (("--from", "door:elsewhere", "--to", "z"), "named by its site"),
+        (("--from", "door:cn.demo.lab7/site/gz1", "--to", "z"), "needs #"),
         (("--from", "x", "--to", "blob:" + "0" * 64), "--sha256"),
         (("--from", "x", "--to", "z", "--rate", "fast"), "--rate"),
         (("--from", "x", "--to", "z", "--rate", "1Mbit/s", "--transfer", "t-1"), "exclude"),

@@ -5,6 +5,7 @@
 ``http://``, ``https://`` any server that answers ranges; a target is sent by PUT
 ``s3://bucket/key``       an S3-compatible store; keys and endpoint by the AWS_* environment
 ``blob:SHA256``           bytes that the exchange keeps; as a target ``blob:``
+``door:SITE#SHA256``      a chunk behind the door of a site; as a target ``door:SITE``
 ``env:NAME``              the address that the environment variable NAME holds (signed ones)
 ======================== =================================================================
 """
@@ -19,10 +20,11 @@ from typing import NamedTuple
 from tieline.model.error import TielineError
 
 MOST_LETTERS = 4_096
-SCHEMES = ("file", "http", "https", "s3", "blob")
+SCHEMES = ("file", "http", "https", "s3", "blob", "door")
 SIGNED = re.compile(r"(?:^|[&?;])(?:x-amz-(?:signature|credential|security-token)|signature|sig|token)=", re.IGNORECASE)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
+DOOR = re.compile(r"([a-z0-9._-]{1,150}/site/[a-z0-9._-]{1,50})(?:#([0-9a-f]{64}))?")
 
 
 class Address(NamedTuple):
@@ -61,6 +63,8 @@ def _parsed(text: str) -> Address:
     scheme = scheme.lower()
     if scheme == "blob":
         return _blob(rest)
+    if scheme == "door":
+        return _door(rest)
     if scheme not in SCHEMES:
         raise _wrong(f"`{scheme[:20]}:` is no kind of address that can be moved; there are {', '.join(SCHEMES)}")
     try:
@@ -102,6 +106,13 @@ def _blob(digest: str) -> Address:
     if digest and not DIGEST.fullmatch(digest):
         raise _wrong("a blob is named by its sha256: `blob:` and 64 letters of 0-9a-f")
     return Address("blob", f"blob:{digest}", digest, f"blob:{digest}")
+
+
+def _door(text: str) -> Address:
+    found = DOOR.fullmatch(text)
+    if found is None:
+        raise _wrong("a door is named by its site, with the sha256 of a chunk: `door:cn.demo.lab7/site/gz1#SHA256`")
+    return Address("door", found[1], found[2] or "", f"door:{text}")
 
 
 def _wrong(message: str, *hints: str) -> TielineError:
