@@ -12,6 +12,8 @@ MEANT = {  # fields whose values mean something only together, or by a table tha
     "rekey_owner": ("owner",),
     "change_topology": ("topology",),  # a network is sound or not as a whole
     "change_links": ("down", "up"),
+    "read_circle": ("measure.quantile",),  # one-way times are known as medians only
+    "read_coverage": ("measure.quantile", "points"),
     "order_transfer": ("label",),  # one line that can be shown
     "book_night": ("orders", "label"),
     "order_circuit": ("label", "most_bps"),

@@ -29,8 +29,9 @@ from tieline.model.error import TielineError
 from tieline.model.evidence import Evidence
 from tieline.model.reading import Reading
 from tieline.model.topology import Place
+from tieline.network.apart import Apart
 from tieline.network.circle import TAKEN, Heard, check_measure, member_of
-from tieline.network.physics import EARTH_M, LIGHT_M_PER_US, PLACE_M
+from tieline.network.physics import LIGHT_M_PER_US, PLACE_M
 
 replace = msgspec.structs.replace
 MOST_PAIRS: Final = 100_000_000  # of points and sites
@@ -96,11 +97,11 @@ def check_points(points: Sequence[AccessPoint]) -> None:
         if point.point in seen:
             first = seen[point.point]
             said = f"`{point.point}` is there twice: point {first} and point {number}"
-            raise TielineError("invalid_request", said, where=f"points[{number - 1}].point")
+            raise TielineError("invalid_request", said, where="points")
         seen[point.point] = number
         if (point.latitude_udeg is None) != (point.longitude_udeg is None):
             said = f"`{point.point}` has a latitude or a longitude, and a place has both"
-            raise TielineError("invalid_request", said, where=f"points[{number - 1}]")
+            raise TielineError("invalid_request", said, where="points")
     if not any(point.weight for point in points):
         said = f"the weights of {len(points)} points sum to 0: there is nothing to cover"
         raise TielineError("invalid_request", said, where="points")
@@ -176,31 +177,23 @@ class _Distances:
 
     def __init__(self, sites: Sequence[SitePlace]) -> None:
         self.sites: dict[str, SitePlace] = {site.site: site for site in sites}
-        placed = [(site.site, place) for site in self.sites.values() if (place := place_of(site))]
-        self.count = len(self.sites)
-        self.row = {name: row for row, (name, _) in enumerate(placed)}
-        self.latitude = np.radians(np.array([place.latitude_udeg for _, place in placed], float) / 1e6)
-        self.longitude = np.radians(np.array([place.longitude_udeg for _, place in placed], float) / 1e6)
+        self.row = {name: row for row, name in enumerate(self.sites)}
+        self._apart = Apart([place_of(site) for site in self.sites.values()])
         self._last: tuple[Place, NDArray[np.float64]] | None = None
 
     def possible(self, here: Place | None, measure: Measure) -> int:
         """How many sites may be within the bound as far as light is concerned."""
-        if here is None or not len(self.latitude):
-            return self.count
-        return self.count - int(np.count_nonzero(self._light_us(here, measure) > measure.within_us))
+        if here is None:
+            return len(self.sites)
+        return len(self.sites) - int(np.count_nonzero(self._light_us(here, measure) > measure.within_us))
 
     def is_possible(self, here: Place | None, site: str, measure: Measure) -> bool:
-        """Whether one is."""
-        row = self.row.get(site)
-        return here is None or row is None or bool(self._light_us(here, measure)[row] <= measure.within_us)
+        """Whether one is. A site of which no place is stated may be anywhere."""
+        return here is None or not self._light_us(here, measure)[self.row[site]] > measure.within_us
 
     def _light_us(self, here: Place, measure: Measure) -> NDArray[np.float64]:
         if self._last is None or self._last[0] != here:
-            latitude, longitude = np.radians(here.latitude_udeg / 1e6), np.radians(here.longitude_udeg / 1e6)
-            half = np.sin((self.latitude - latitude) / 2) ** 2
-            half += np.cos(latitude) * np.cos(self.latitude) * np.sin((self.longitude - longitude) / 2) ** 2
-            apart_m = 2 * EARTH_M * np.arcsin(np.sqrt(np.minimum(1.0, half)))
-            self._last = (here, np.maximum(0.0, apart_m - 2 * PLACE_M) / LIGHT_M_PER_US)
+            self._last = (here, np.maximum(0.0, self._apart.metres(here) - 2 * PLACE_M) / LIGHT_M_PER_US)
         return np.floor(self._last[1] * (2 if measure.bound is Bound.ROUND_TRIP else 1))
 
 

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from tieline.model.circle import Bound, Measure, PointStanding, Standing
 from tieline.model.error import TielineError
 from tieline.model.improvement import Assumptions, Candidate, CandidateKind
 from tieline.model.topology import Place, Topology
+from tieline.network.apart import Apart
 from tieline.network.circle import light_between
-from tieline.network.physics import FIBRE_US_PER_M, distance_m
+from tieline.network.physics import FIBRE_US_PER_M
 
 MOST_WAY_LINKS: Final = 3
 MOST_LABELS: Final = 400_000
@@ -48,14 +51,11 @@ def ways_of(candidates: Sequence[Candidate], ground: Ground) -> list[tuple[Way, 
         said = f"{len(open_points):,} points and {len(candidates):,} candidates, at most {MOST_EXPECTED:,} pairs"
         raise TielineError("too_large", said, where="candidates")
     linked = _Linked(candidates, ground) if ground.topology is not None else None
+    near = _Near(candidates, ground)
     found: list[tuple[Way, ...]] = [()] * len(ground.points)
     for row in open_points:
         point = ground.points[row]
-        ways: dict[Way, None] = {
-            (number,): None
-            for number, candidate in enumerate(candidates)
-            if _is_near(_expected_us(candidate, point, ground), ground)
-        }
+        ways: dict[Way, None] = dict.fromkeys(near.ways(point))
         if linked is not None and point.node:
             for way in linked.ways(point.node):
                 ways[way] = None
@@ -65,36 +65,49 @@ def ways_of(candidates: Sequence[Candidate], ground: Ground) -> list[tuple[Way, 
 
 def smallest(ways: Mapping[Way, None]) -> tuple[Way, ...]:
     """Those of which no other is a part."""
-    kept: list[Way] = []
-    for way in sorted(ways, key=lambda way: (len(way), way)):
-        if not any(set(other) <= set(way) for other in kept):
+    kept: list[Way] = sorted(way for way in ways if len(way) == 1)
+    alone = frozenset(way[0] for way in kept)
+    for way in sorted((way for way in ways if len(way) > 1), key=lambda way: (len(way), way)):
+        if alone.isdisjoint(way) and not any(set(other) <= set(way) for other in kept if len(other) > 1):
             kept.append(way)
     return tuple(kept)
 
 
-def _expected_us(candidate: Candidate, point: PointStanding, ground: Ground) -> int | None:
-    """The round trip that a candidate alone would give a point, in microseconds; None: nobody can say."""
-    if candidate.kind is CandidateKind.LINK:
-        return None
-    stated = candidate.reaches_us.get(point.point)
-    if stated is not None:
-        return stated
-    if candidate.kind is CandidateKind.UPGRADE:
-        now_us = ground.round_trips_us.get((point.point, candidate.site))
-        return None if now_us is None else max(0, now_us - candidate.saves_us)
-    here, there = _place(point), _place(candidate)
-    if here is None or there is None:
-        return None
-    one_way_us = distance_m(here, there) * FIBRE_US_PER_M * ground.assumptions.detour_permille / 1_000
-    return int(2 * one_way_us) + 1 + ground.assumptions.access_us
+class _Near:
+    """What each candidate alone would bring near: as stated, from what was measured, or from its place."""
+
+    def __init__(self, candidates: Sequence[Candidate], ground: Ground) -> None:
+        self.ground = ground
+        self.apart = Apart([_place(each) if each.kind is CandidateKind.SITE else None for each in candidates])
+        self.special = [  # of which more than the place is known
+            (number, each)
+            for number, each in enumerate(candidates)
+            if each.reaches_us or each.kind is CandidateKind.UPGRADE
+        ]
+
+    def ways(self, point: PointStanding) -> list[tuple[int]]:
+        """The candidates that alone are near enough to a point."""
+        near: dict[int, None] = {}
+        here, assumed = _place(point), self.ground.assumptions
+        if here is not None:
+            one_way_us = self.apart.metres(here) * (FIBRE_US_PER_M * assumed.detour_permille / 1_000)
+            expected_us = np.floor(2 * one_way_us) + 1 + assumed.access_us
+            near = {int(number): None for number in np.flatnonzero(expected_us <= _most_us(self.ground.measure))}
+        for number, candidate in self.special:
+            stated_us = candidate.reaches_us.get(point.point)
+            if stated_us is None and candidate.kind is CandidateKind.UPGRADE:
+                now_us = self.ground.round_trips_us.get((point.point, candidate.site))
+                stated_us = None if now_us is None else now_us - candidate.saves_us
+            if stated_us is not None:
+                near.pop(number, None)
+                if stated_us <= _most_us(self.ground.measure):
+                    near[number] = None
+        return [(number,) for number in sorted(near)]
 
 
-def _is_near(round_trip_us: int | None, ground: Ground) -> bool:
-    if round_trip_us is None:
-        return False
-    if ground.measure.bound is Bound.ROUND_TRIP:
-        return round_trip_us <= ground.measure.within_us
-    return (round_trip_us + 1) // 2 <= ground.measure.within_us
+def _most_us(measure: Measure) -> int:
+    """The longest expected round trip that is near enough; one way is expected to be half of it."""
+    return measure.within_us * (1 if measure.bound is Bound.ROUND_TRIP else 2)
 
 
 def _place(thing: PointStanding | Candidate) -> Place | None:
@@ -172,9 +185,7 @@ class _Linked:
 
     def __init__(self, candidates: Sequence[Candidate], ground: Ground) -> None:
         assert ground.topology is not None
-        measure, access_us = ground.measure, ground.assumptions.access_us
-        round_trip_us = measure.within_us if measure.bound is Bound.ROUND_TRIP else 2 * measure.within_us
-        self.most_us = (round_trip_us - access_us) // 2  # one way, for a path
+        self.most_us = (_most_us(ground.measure) - ground.assumptions.access_us) // 2  # one way, for a path
         self.left = MOST_LABELS
         self.arcs: dict[str, list[tuple[str, int, int]]] = {}  # node -> its neighbours: delay, candidate or -1
         for link in ground.topology.links:

@@ -1,5 +1,7 @@
 """Coverage: exact sums of what was measured, by region, against a count by brute force."""
 
+from math import isnan
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,10 @@ from test_network_circle import NOW, measure, reading
 from tieline.model.circle import AccessPoint, Bound, SitePlace, Standing
 from tieline.model.error import TielineError
 from tieline.model.evidence import Evidence
+from tieline.model.topology import Place
+from tieline.network.apart import Apart
 from tieline.network.coverage import coverage_of
+from tieline.network.physics import distance_m
 
 
 def points(*rows):
@@ -91,3 +96,16 @@ def test_coverage_is_what_counting_by_hand_gives(rows, times):
     assert made.whole.covered + made.whole.outside + made.whole.unknown == made.whole.weight
     assert made.whole.outside <= known
     assert sum(each.covered for each in made.regions) == covered
+
+
+places = st.builds(
+    Place, latitude_udeg=st.integers(-90_000_000, 90_000_000), longitude_udeg=st.integers(-180_000_000, 180_000_000)
+)
+
+
+@given(places, st.lists(st.none() | places, max_size=5))
+def test_many_distances_at_once_are_those_one_by_one(here, others):
+    found = Apart(others).metres(here)
+    assert [None if isnan(each) else each for each in found] == [
+        None if other is None else pytest.approx(distance_m(here, other), abs=0.5) for other in others
+    ]
