@@ -195,7 +195,7 @@ class Process:
                 break
         if self.options.store and not (self.folder / "store").exists():
             write_private(self.folder / "store", self.url.encode())
-        self.front.part = followed.part
+        self.front.part, self.front.relay = followed.part, None
         return followed
 
     def freed(self) -> None:
@@ -238,7 +238,7 @@ class Process:
             tasks = [asyncio.create_task(self._beat(exchange, term, lease)), asyncio.create_task(sweeper.run())]
             while not lease.holds and exchange.writer.alive:  # noqa: ASYNC110 - for one beat, once
                 await asyncio.sleep(BEGIN_S)
-            self.front.part = part
+            self.front.part, self.front.relay = part, platform.relay
             self._announce()
             log.warning("this process leads, as writer %d of the log", term)
             await self._unfollow(Leader(term=term, url=self.internal, certificate=self.certificate))

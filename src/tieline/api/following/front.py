@@ -19,6 +19,7 @@ from tieline.api.following.local import FILES, LOCAL, OWN, SIGNED, Routes
 from tieline.api.following.platform import FollowingPlatform
 from tieline.api.following.sibling import HEADER, Siblings
 from tieline.api.following.trail import Trail
+from tieline.api.relaying import Relay
 from tieline.drivers.stores.leadership import Lease
 from tieline.model.error import TielineError
 from tieline.model.peer import PeerState
@@ -46,6 +47,7 @@ class Front:
 
     def __init__(self) -> None:
         self.part: Part | None = None
+        self.relay: Relay | None = None  # of the process that leads: its WebSockets come past this application
         self._open: Counter[Part] = Counter()  # requests that each part has not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
