@@ -24,11 +24,11 @@ from tieline.network.slots import BITS_MS, Grid, Longs, Piece, cut_at, segments_
 from tieline.network.ways import Path
 
 TURNS: Final = 10
-FEW_LIVE: Final = 250  # up to so many live transfers all are laid anew, else those in the way
+FEW_LIVE: Final = 40  # up to so many live transfers all are laid anew, else those in the way
 MOST_MOVED: Final = 48
 FEWER: Final = 4  # paths of each then
 MOST_LAID: Final = 400  # parts that are laid before giving up, all turns together
-MOST_LAID_PARTLY: Final = 96
+MOST_LAID_PARTLY: Final = 112
 MOST_LOADED_HOPS: Final = 4.0
 
 PriceOf = Callable[[TransferOrder, Sequence[Segment]], int]  # -> micro CNY
