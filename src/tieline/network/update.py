@@ -21,6 +21,7 @@ from tieline.network.traffic import Flows
 
 SMALL: Final = 60_000  # uses of arcs by paths up to which the least change is computed exactly
 TRIFLE: Final = 1e-3  # what a bit/s beyond what both ends carry is worth, beside one that both carry
+GIVE_BLENDED: Final = 0.0002  # the same of a mixture, which calms less for what it gives up
 GIVE: Final = 0.001  # of the worth: what may be given up so that fewer bytes change their path
 
 
@@ -32,7 +33,7 @@ class Steps(NamedTuple):
     is_lossless: bool  # no demand has less on the way than at both ends
 
 
-def calmed(flows: Flows, old: Floats, *, give: float = GIVE) -> Flows:
+def calmed(flows: Flows, old: Floats, *, give: float | None = None) -> Flows:
     """As good an answer as ``flows``, but for ``give`` of its worth, that moves the least traffic from ``old``, which
     fits too.
 
@@ -49,7 +50,8 @@ def calmed(flows: Flows, old: Floats, *, give: float = GIVE) -> Flows:
     if not len(paths) or flows.worth <= 0:
         return flows
     if np.diff(columns.start)[paths].sum() > SMALL:
-        return _blended(flows, old, give)
+        return _blended(flows, old, GIVE_BLENDED if give is None else give)
+    give = GIVE if give is None else give
     by_arc, by_demand = columns.by_arc()[:, paths], columns.by_demand(traffic.count)[:, paths]
     value = traffic.value[columns.demand[paths]]
     held = np.zeros(traffic.count) if traffic.floor_bps is None else np.minimum(traffic.floor_bps, flows.carried_bps())
