@@ -39,6 +39,7 @@ LIVE: Final = (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED, Cir
 MOVING: Final = (TransferState.BOOKED, TransferState.MOVING, TransferState.SHORT)
 MOST: Final = 1_000  # circuits or transfers of one state that are followed
 IDLE_BPS: Final = 64_000  # held for the answers of a transfer, and for a way that waits; more where there is room
+MOST_BPS: Final = 10**12  # what the port has
 LEAD_MS: Final = 60_000
 LATE_MS: Final = 5_000
 PACKET_BYTES: Final = 1_400
@@ -186,7 +187,8 @@ def ways_of(transfer: Transfer, ends: Mapping[str, tuple[str, str]], now_ms: int
     """The paths of a transfer, each as a one-way circuit `TRANSFER.N` that holds what is booked on it now.
 
     It lies there a while before the bytes come, so that its ends have addresses, and a moment longer for those that are
-    late; then it may have what others leave. What is booked counts bytes, what is held counts frames with all headers.
+    late. It is sure of what is booked, and may have what others leave: whoever moves the bytes paces them. What is
+    booked counts bytes, what is held counts frames with all headers.
     """
     found = {}
     for number, path in enumerate(dict.fromkeys(segment.path for segment in transfer.segments), 1):
@@ -197,8 +199,7 @@ def ways_of(transfer: Transfer, ends: Mapping[str, tuple[str, str]], now_ms: int
         nodes = [ends[path[0]][0 if its[0].is_forward[0] else 1]]
         nodes += [ends[link][1 if forth else 0] for link, forth in zip(path, its[0].is_forward, strict=True)]
         booked = sum(each.rate_bps for each in its if each.from_ms <= now_ms < each.until_ms)
-        most = wire_bps(max(each.rate_bps for each in its))
-        order = CircuitOrder(a=nodes[0], b=nodes[-1], rate_bps=wire_bps(booked) or IDLE_BPS, most_bps=most)
+        order = CircuitOrder(a=nodes[0], b=nodes[-1], rate_bps=wire_bps(booked) or IDLE_BPS, most_bps=MOST_BPS)
         route = Route(nodes=tuple(nodes), links=path, delay_us=0)
         name = f"{transfer.id}.{number}"
         found[name] = Circuit(id=name, order=order, user=transfer.user, route=route, back_bps=IDLE_BPS)

@@ -1,0 +1,220 @@
+"""A laboratory's follower: what should lie on its routers, from what is booked; and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from tieline.cli.lab_follow import LATE_MS, LEAD_MS, Follower, ways_of, wire_bps
+from tieline.cli.main import tieline
+from tieline.drivers.lab.wording import Happened, LinkSeen, Seen, Stands
+from tieline.model.circuit import Circuit, CircuitOrder, CircuitState, Route
+from tieline.model.network_api import TopologyView
+from tieline.model.topology import Line, Link, Node, Topology, Window
+from tieline.model.transfer import Segment, Transfer, TransferOrder
+from tieline.ports import FakeCircuits
+
+replace = msgspec.structs.replace
+TOPOLOGY = Topology(
+    name="line",
+    nodes=(Node(name="a"), Node(name="b"), Node(name="c")),
+    links=(
+        Link(name="ab", a="a", b="b", capacity_bps=10**8),
+        Link(name="cb", a="c", b="b", capacity_bps=10**8),
+        Link(name="ac", a="a", b="c", capacity_bps=10**8),
+    ),
+)
+ENDS = {link.name: (link.a, link.b) for link in TOPOLOGY.links}
+NOW_MS = 1_000_000_000
+LONG = Route(nodes=("a", "b", "c"), links=("ab", "cb"), delay_us=2_000)
+SHORT = Route(nodes=("a", "c"), links=("ac",), delay_us=5_000)
+
+
+def transfer(*spans: tuple[int, int, int]) -> Transfer:
+    segments = tuple(
+        Segment(
+            path=("ab", "cb"), is_forward=(True, False), from_ms=NOW_MS + begin, until_ms=NOW_MS + end, rate_bps=rate
+        )
+        for begin, end, rate in spans
+    )
+    order = TransferOrder(source="a", target="c", size_bytes=1_000)
+    return Transfer(id="t-1", order=order, user="u", segments=segments)
+
+
+def test_the_path_of_a_transfer_lies_there_before_its_bytes_come_and_holds_what_is_booked_now():
+    booked = transfer((10_000, 20_000, 8_000_000), (20_000, 30_000, 4_000_000))
+    early = ways_of(booked, ENDS, NOW_MS)["t-1.1"]
+    assert early.route is not None
+    assert early.route.nodes == ("a", "b", "c")
+    assert early.held_bps == early.back_bps == 64_000
+    assert ways_of(booked, ENDS, NOW_MS + 15_000)["t-1.1"].held_bps == wire_bps(8_000_000) == 9_096_385
+    assert ways_of(booked, ENDS, NOW_MS + 25_000)["t-1.1"].held_bps == wire_bps(4_000_000)
+    assert ways_of(booked, ENDS, NOW_MS + 30_000 + LATE_MS) == {}
+    assert ways_of(booked, ENDS, NOW_MS + 9_999 - LEAD_MS) == {}
+    assert ways_of(booked, {"ab": ("a", "b")}, NOW_MS) == {}
+
+
+class Exchange:
+    """The client that a follower has: what is booked, and what it was told."""
+
+    def __init__(self, *circuits: Circuit) -> None:
+        self.booked = {each.id: each for each in circuits}
+        self.down: tuple[str, ...] = ()
+        self.receipts = []
+
+    async def topology(self):
+        return TopologyView(topology=TOPOLOGY, down=self.down)
+
+    async def change_links(self, *, down, up, why):
+        self.down = tuple(name for name in (*self.down, *down) if name not in up)
+
+    async def circuits(self, state, limit):
+        found = tuple(each for each in self.booked.values() if each.state.value == state)
+        return SimpleNamespace(circuits=found)
+
+    async def transfers(self, state, limit):
+        return SimpleNamespace(transfers=())
+
+    async def give_receipt(self, receipt):
+        self.receipts.append(receipt)
+        self.booked[receipt.subject] = replace(self.booked[receipt.subject], seq=receipt.seq, state=CircuitState.UP)
+
+
+class Laboratory:
+    """What is to be seen of routers that are a fake."""
+
+    def __init__(self, circuits: FakeCircuits) -> None:
+        self.circuits = circuits
+        self.down: list[str] = []
+        self.events: list[Happened] = []
+
+    async def show(self):
+        links = tuple(
+            LinkSeen(
+                name=each.name, a=each.a, b=each.b, is_up=each.name not in self.down, delay_us=0,
+                capacity_bps=each.capacity_bps, sent_bytes=0, sent_back_bytes=0,
+            )
+            for each in TOPOLOGY.links
+        )  # fmt: skip
+        stands = tuple(
+            Stands(circuit=each, on=each.route.links, ends=()) for each in self.circuits.standing.values() if each.route
+        )
+        return Seen(
+            topology="line", links=links, circuits=stands, events=tuple(self.events), sites={}, nodes={}, manager=3
+        )
+
+
+def circuit(name: str = "c-1", **more) -> Circuit:
+    windows = (Window(from_ms=0, until_ms=2**52),)
+    order = CircuitOrder(a="a", b="c", rate_bps=1_000_000)
+    return Circuit(**{"id": name, "order": order, "user": "u", "route": LONG, "windows": windows, **more})
+
+
+@pytest.fixture
+def world():
+    exchange, circuits = Exchange(circuit()), FakeCircuits()
+    laboratory = Laboratory(circuits)
+    said: list[str] = []
+    follower = Follower(exchange, laboratory, circuits, said.append)  # type: ignore[arg-type]
+    return SimpleNamespace(exchange=exchange, circuits=circuits, laboratory=laboratory, follower=follower, said=said)
+
+
+def once(world) -> None:
+    asyncio.run(world.follower.once())
+
+
+def test_what_is_booked_is_laid_and_proven_once(world):
+    once(world)
+    once(world)
+    assert list(world.circuits.standing) == ["c-1"]
+    assert [(each.seq, each.is_path_proven) for each in world.exchange.receipts] == [(1, True)]
+    world.exchange.booked["c-1"] = replace(world.exchange.booked["c-1"], route=SHORT)
+    once(world)
+    assert world.circuits.standing["c-1"].route == SHORT
+    assert world.exchange.receipts[-1].path == SHORT.links
+    del world.exchange.booked["c-1"]
+    once(world)
+    assert world.circuits.standing == {}
+
+
+def test_only_what_is_due_and_can_be_driven_is_laid(world):
+    past = (Window(from_ms=0, until_ms=1),)
+    light = CircuitOrder(a="a", b="c", rate_bps=1, line=Line.OTN)
+    world.exchange.booked = {
+        "c-2": circuit("c-2", windows=past),
+        "c-3": circuit("c-3", route=None),
+        "c-4": circuit("c-4", order=light),
+        "c-5": circuit("c-5", state=CircuitState.CANCELLED),
+    }
+    once(world)
+    assert world.circuits.standing == {}
+    assert world.exchange.receipts == []
+
+
+def test_lost_light_is_told_and_its_return(world):
+    world.laboratory.down = ["ab"]
+    once(world)
+    assert world.exchange.down == ("ab",)
+    world.laboratory.down = []
+    once(world)
+    assert world.exchange.down == ()
+
+
+def test_what_a_router_refuses_is_told_as_a_receipt_that_proves_nothing_and_tried_again_when_it_changed(world):
+    world.circuits.refused = 1
+    once(world)
+    once(world)
+    assert world.circuits.standing == {}
+    assert [(each.is_path_proven, each.goodput_bps) for each in world.exchange.receipts] == [(False, 0)]
+    assert "refused" in world.said[0]
+    world.exchange.booked["c-1"] = replace(world.exchange.booked["c-1"], route=SHORT)
+    once(world)
+    assert list(world.circuits.standing) == ["c-1"]
+
+
+def test_a_receipt_covers_the_time_since_the_one_before_while_the_circuit_stood_still(world, monkeypatch):
+    seen = iter(range(1_000, 100_000, 1_000))
+    verify = world.circuits.verify
+
+    async def timed(asked, seq):
+        ended_ms = next(seen)
+        return replace(await verify(asked, seq), begun_ms=ended_ms - 100, ended_ms=ended_ms)
+
+    monkeypatch.setattr(world.circuits, "verify", timed)
+    for moved in (False, False, True):
+        if moved:
+            world.laboratory.events = [Happened(at_ms=2_500, what="to spare", subject="c-1")]
+        world.follower._next_s.clear()
+        once(world)
+    assert [each.begun_ms for each in world.exchange.receipts] == [900, 1_000, 2_900]
+
+
+def test_without_a_laboratory_every_verb_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIELINE_HOME", str(tmp_path))
+    for words in (["show"], ["cut", "x"], ["exec", "a", "--", "true"], ["down"], ["show", "--lab", "y"], ["follow"]):
+        result = CliRunner().invoke(tieline, ["lab", *words])
+        assert result.exit_code == 1, words
+        assert "no laboratory is kept" in result.output
+    assert CliRunner().invoke(tieline, ["lab", "ls", "--json"]).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: c, capacity_bps: 1}]\n", "`c`"),
+        ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: b, capacity_bps: -1}]\n", "-1"),
+        ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: []\n", "falls into 2 parts"),
+    ],
+)
+def test_a_topology_that_is_not_sound_builds_nothing(tmp_path, monkeypatch, text, said):
+    monkeypatch.setenv("TIELINE_HOME", str(tmp_path / "home"))
+    file = tmp_path / "lab.yaml"
+    file.write_text(text)
+    result = CliRunner().invoke(tieline, ["lab", "up", str(file)])
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert not (tmp_path / "home").exists()
