@@ -37,6 +37,7 @@ REPLY_BYTES = 64 * 2**20
 MOST_RETRY_AFTER_S = 10.0
 CONNECTIONS = 64
 KEEPALIVE_S = 60.0
+OPEN_S, ALIVE_S, CLOSE_S = 15.0, 20.0, 5.0  # of a WebSocket: opened by then, asked so often, closed by then
 
 
 class HttpClient:
@@ -245,15 +246,17 @@ class HttpClient:
 
         await self._freshen()
         try:
-            async with self._open_session().ws_connect(
-                self.base_url + path,
-                headers={"Authorization": f"Bearer {self.bearer}"} if self.bearer else {},
-                max_msg_size=2 * limit_bytes,
-                heartbeat=20.0,
-                compress=0,
-                timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
-                proxy=self.proxy or None,
-            ) as stream:
+            async with asyncio.timeout(OPEN_S):
+                stream = await self._open_session().ws_connect(
+                    self.base_url + path,
+                    headers={"Authorization": f"Bearer {self.bearer}"} if self.bearer else {},
+                    max_msg_size=2 * limit_bytes,
+                    heartbeat=ALIVE_S,
+                    compress=0,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+                    proxy=self.proxy or None,
+                )
+            async with stream:
                 yield stream
         except aiohttp.WSServerHandshakeError as error:
             raise TielineError("forbidden", f"`{self.base_url}` does not open {path}: {error.status}") from None
