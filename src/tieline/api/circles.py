@@ -7,7 +7,7 @@ from tieline.api.operation import operation
 from tieline.exchange.circles import Ground, ReadGround
 from tieline.model.circle import Circle, CircleBody, CoverageBody, CoverageView
 from tieline.model.error import TielineError
-from tieline.network.circle import Heard, circle_of
+from tieline.network.circle import circle_of
 
 EXAMPLE = {"measure": {"within_us": 1_000}, "points": [{"point": "pudong-1", "weight": 1_200, "region": "pudong"}]}
 
@@ -43,4 +43,4 @@ async def read_coverage(call: Call, body: CoverageBody) -> CoverageView:
 
 
 def _circle(ground: Ground, body: CircleBody, sites: tuple[str, ...]) -> Circle:
-    return circle_of(ground.names, body.measure, sites, Heard(ground.readings), ground.places, ground.as_of_ms)
+    return circle_of(ground.names, body.measure, sites, ground.readings, ground.places, ground.as_of_ms)

@@ -224,14 +224,14 @@ def _circle_there(face: Face, place: str, measure: Measure) -> Circle:
 
 
 def _circle_here(place: str, measure: Measure, readings: str) -> Circle:
-    from tieline.network.circle import Heard, circle_of
+    from tieline.network.circle import circle_of
     from tieline.network.circlefile import readings_of
     from tieline.network.coverage import place_of
 
     file = readings_of(_content(readings), readings)
     sites = [*(site.site for site in file.sites), *file.idle]
     places = {site.site: stands for site in file.sites if (stands := place_of(site)) is not None}
-    return circle_of((place,), measure, sites, Heard(file.readings), places, file.as_of_ms)
+    return circle_of((place,), measure, sites, file.readings, places, file.as_of_ms)
 
 
 def _coverage(face: Face, points: str, measure: Measure, target_ppm: int, readings: str) -> CoverageView:

@@ -15,8 +15,8 @@ trip, an estimate, and is marked so. Light is that in vacuum, over the distance 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ from tieline.model.evidence import Evidence
 from tieline.model.reading import Method, OneWay, Reading
 from tieline.model.reason import Reason
 from tieline.model.topology import Place
-from tieline.network.nearby import ranked
+from tieline.network.nearby import looked_at, nearest, ranked
 from tieline.network.physics import light_us as light_one_way_us
 
 replace = msgspec.structs.replace
@@ -43,7 +43,7 @@ class Heard:
 
     def __init__(self, readings: Iterable[Reading]) -> None:
         self.between: dict[str, dict[str, list[Reading]]] = {}  # end -> other end -> readings of both directions
-        for reading in sorted(set(readings), key=_order):
+        for reading in sorted(dict.fromkeys(readings), key=_order):
             for one, other in ((reading.source, reading.target), (reading.target, reading.source)):
                 self.between.setdefault(one, {}).setdefault(other, []).append(reading)
 
@@ -60,15 +60,16 @@ def circle_of(
     names: Sequence[str],
     measure: Measure,
     sites: Sequence[str],
-    heard: Heard,
+    readings: Sequence[Reading],
     places: Places,
     as_of_ms: int,
 ) -> Circle:
-    """The circle of the place that has ``names``, the first of which it is asked by.
+    """The circle of the place that has ``names``, the first of which it is asked by. ``readings`` may be of anything.
 
     Raises `invalid_request` for a measure that has no meaning.
     """
     check_measure(measure)
+    heard = Heard(touching(readings, names))
     members = [member_of(names, site, measure, heard, places, as_of_ms) for site in sorted(set(sites))]
     unknown = _ranked(members, Standing.UNKNOWN)
     return Circle(
@@ -78,17 +79,26 @@ def circle_of(
         inside=_ranked(members, Standing.INSIDE),
         outside=_ranked(members, Standing.OUTSIDE),
         unknown=unknown,
-        measure_next=_next(members, unknown, heard),
+        measure_next=_next(members, unknown, readings),
     )
 
 
-def _next(members: Sequence[Member], unknown: Sequence[Member], heard: Heard) -> tuple[str, ...]:
+def touching(readings: Iterable[Reading], ends: Sequence[str]) -> Iterator[Reading]:
+    """Those that have one of ``ends`` as an end."""
+    wanted = frozenset(ends)
+    return (reading for reading in readings if reading.source in wanted or reading.target in wanted)
+
+
+def _next(members: Sequence[Member], unknown: Sequence[Member], readings: Sequence[Reading]) -> tuple[str, ...]:
     """Which of the unknown sites to measure first, by how the sites see each other."""
     seen_us = {member.site: member.p50_us for member in members if member.readings}
     open_sites = [member.site for member in unknown if not member.readings]
+    if not open_sites:
+        return ()
+    mesh = Heard(touching(readings, nearest(seen_us) or looked_at(open_sites)))
 
     def between(one: str, other: str) -> int | None:
-        times = [each.p50_us for each in heard.of((one,), other) if each.method in DIRECT and each.count]
+        times = [each.p50_us for each in mesh.of((one,), other) if each.method in DIRECT and each.count]
         return min(times, default=None)
 
     return tuple(ranked(seen_us, open_sites, between)[:MOST_NEXT])
@@ -252,8 +262,8 @@ def _time(reading: Reading, quantile: Quantile) -> int:
     return reading.p50_us if quantile is Quantile.P50 else reading.p99_us
 
 
-def _order(reading: Reading) -> tuple[str, str, str, int, int]:
-    return (reading.source, reading.target, reading.method.value, -reading.ended_ms, reading.p50_us)
+def _order(reading: Reading) -> tuple[Any, ...]:
+    return (reading.source, reading.target, reading.method.value, -reading.ended_ms, msgspec.structs.astuple(reading))
 
 
 def _preference(reading: Reading) -> tuple[bool, int, int, str, str]:

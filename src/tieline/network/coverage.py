@@ -30,7 +30,7 @@ from tieline.model.evidence import Evidence
 from tieline.model.reading import Reading
 from tieline.model.topology import Place
 from tieline.network.apart import Apart
-from tieline.network.circle import TAKEN, Heard, check_measure, member_of
+from tieline.network.circle import TAKEN, Heard, check_measure, member_of, touching
 from tieline.network.physics import LIGHT_M_PER_US, PLACE_M
 
 replace = msgspec.structs.replace
@@ -56,7 +56,7 @@ def coverage_of(
     if len(points) * len(sites) > MOST_PAIRS:
         pairs = f"{len(points):,} points and {len(sites):,} sites are {len(points) * len(sites):,} pairs"
         raise TielineError("too_large", f"{pairs}, at most {MOST_PAIRS:,} are looked at", where="points")
-    heard = Heard(readings)
+    heard = Heard(touching(readings, [point.point for point in points]))
     distances = _Distances(sites)
     standings, rests_on = [], []
     used: dict[Reading, None] = {}

@@ -32,7 +32,7 @@ def ranked(seen_us: Mapping[str, int], sites: Sequence[str], between: Between) -
     if not seen_us:
         first = landmarks(others, between)
         return first + [site for site in others if site not in first]
-    compared = sorted(seen_us, key=lambda site: (seen_us[site], site))[:MOST_COMPARED]
+    compared = nearest(seen_us)
 
     def apart(site: str) -> tuple[bool, float, str]:
         known = [abs(seen_us[probe] - us) for probe in compared if (us := between(probe, site)) is not None]
@@ -41,25 +41,34 @@ def ranked(seen_us: Mapping[str, int], sites: Sequence[str], between: Between) -
     return sorted(others, key=apart)
 
 
+def nearest(seen_us: Mapping[str, int]) -> list[str]:
+    """The measured sites that others are compared with."""
+    return sorted(seen_us, key=lambda site: (seen_us[site], site))[:MOST_COMPARED]
+
+
+def looked_at(sites: Sequence[str]) -> list[str]:
+    """Sites among which landmarks are sought: evenly many of all."""
+    return sorted(sites)[:: -(-len(sites) // MOST_MIDDLE) or 1]
+
+
 def landmarks(sites: Sequence[str], between: Between, count: int = LANDMARKS) -> list[str]:
     """Sites in the middle of the others: each lowers the sum of distances to the nearest landmark most."""
-    step = -(-len(sites) // MOST_MIDDLE) or 1
-    looked = sorted(sites)[::step]
-    nearest: dict[str, int] = {}
+    looked = looked_at(sites)
+    shortest: dict[str, int] = {}
     chosen: list[str] = []
     while len(chosen) < min(count, len(looked)):
 
         def left(site: str) -> tuple[int, int, str]:
             times = {other: us for other in looked if (us := _apart(site, other, between)) is not None}
-            closer = {other: min(us, nearest.get(other, us)) for other, us in times.items()}
-            kept = {other: us for other, us in nearest.items() if other not in closer}
+            closer = {other: min(us, shortest.get(other, us)) for other, us in times.items()}
+            kept = {other: us for other, us in shortest.items() if other not in closer}
             return len(looked) - len(closer) - len(kept), sum(closer.values()) + sum(kept.values()), site
 
         best = min((site for site in looked if site not in chosen), key=left)
         for other in looked:
             us = _apart(best, other, between)
             if us is not None:
-                nearest[other] = min(us, nearest.get(other, us))
+                shortest[other] = min(us, shortest.get(other, us))
         chosen.append(best)
     return chosen
 

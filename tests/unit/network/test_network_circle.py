@@ -119,12 +119,12 @@ def test_one_way_by_clocks_is_as_sure_as_the_clocks_are():
 
 def test_a_high_quantile_of_a_one_way_time_is_refused():
     with pytest.raises(TielineError, match="medians") as refused:
-        circle_of((POINT,), measure(quantile=Quantile.P99, **ONE_WAY), (SITE,), Heard(()), {}, NOW)
+        circle_of((POINT,), measure(quantile=Quantile.P99, **ONE_WAY), (SITE,), (), {}, NOW)
     assert refused.value.code == "invalid_request"
 
 
 def test_a_site_is_in_its_own_circle():
-    made = circle_of((SITE, "node-1"), measure(), (SITE,), Heard(()), {}, NOW)
+    made = circle_of((SITE, "node-1"), measure(), (SITE,), (), {}, NOW)
     assert [(each.site, each.why.code) for each in made.inside] == [(SITE, "circle_itself")]
 
 
@@ -147,13 +147,13 @@ readings = st.builds(
 @given(st.lists(readings, max_size=12), times, st.randoms(use_true_random=False))
 def test_the_order_of_readings_changes_nothing_and_a_wider_circle_loses_nobody(found, within_us, order):
     sites = ["a", "b", "c", "d"]
-    made = circle_of(("p",), measure(within_us), sites, Heard(found), {}, NOW)
+    made = circle_of(("p",), measure(within_us), sites, found, {}, NOW)
     shuffled = list(found)
     order.shuffle(shuffled)
     order.shuffle(sites)
-    assert circle_of(("p",), measure(within_us), sites, Heard(shuffled), {}, NOW) == made
+    assert circle_of(("p",), measure(within_us), sites, shuffled, {}, NOW) == made
     assert sorted(each.site for each in (*made.inside, *made.outside, *made.unknown)) == ["a", "b", "c", "d"]
-    wider = circle_of(("p",), measure(within_us + 1_000), sites, Heard(found), {}, NOW)
+    wider = circle_of(("p",), measure(within_us + 1_000), sites, found, {}, NOW)
     assert not {each.site for each in made.inside} & {each.site for each in wider.outside}
     for each in made.inside:
         assert max(one.p50_us for one in each.readings) <= within_us

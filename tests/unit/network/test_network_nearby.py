@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_network_circle import NOW, measure, reading
 
-from tieline.network.circle import Heard, circle_of
+from tieline.network.circle import circle_of
 from tieline.network.nearby import LANDMARKS, landmarks, ranked
 
 
@@ -38,6 +38,6 @@ def test_a_circle_names_whom_to_measure_next_and_puts_nobody_inside_for_it():
         *(reading(us, source=one, target=other) for one, other, us in (("a", "c", 4_000), ("b", "c", 900))),
         *(reading(us, source=one, target=other) for one, other, us in (("a", "d", 400), ("b", "d", 5_100))),
     ]
-    made = circle_of(("p",), measure(), ["a", "b", "c", "d"], Heard(found), {}, NOW)
+    made = circle_of(("p",), measure(), ["a", "b", "c", "d"], found, {}, NOW)
     assert made.measure_next == ("d", "c")
     assert [each.site for each in made.inside] == ["a"]
