@@ -1,7 +1,8 @@
 """Pacing: a token bucket for each path, filled at the rate that was booked for it, segment by segment.
 
-A rate counts the bytes that are moved; headers of TCP and IP come on top (4 % with packets of 1,500 bytes). What is not
-used while nothing could be moved is lost, but for `BURST_S`: a path that others use too is never flooded to catch up.
+A rate counts the bytes that are moved; headers of TCP and IP come on top (4 % with packets of 1,500 bytes). What could
+not be moved within the last `CREDIT_S` is made up for, at `PEAK` times the rate and never faster: a path that others
+use too is not flooded to catch up. Older credit is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import NamedTuple
 from tieline.model.error import TielineError
 from tieline.model.transfer import Segment
 
-BURST_S = 0.1
+CREDIT_S = 2.0
+PEAK = 1.25
+BURST_S = 0.1  # of the peak rate
 PAUSE_S = 2.0  # a longer wait is a pause: the connection is let go
 LATE_PERMILLE = 50  # of the booked time, and not less than
 LATE_S = 2.0  # so long a path is used after its last segment, at that one's rate: a start is never at the very second
@@ -106,6 +109,7 @@ class Lane:
     moved_bytes: int = 0
     now_s: Callable[[], float] = field(default_factory=lambda: steady_clock())
     _paid_s: float = 0.0  # until then everything that was moved is paid for
+    _peak_s: float = 0.0  # the same at the peak rate
 
     @property
     def is_bound(self) -> bool:
@@ -124,23 +128,26 @@ class Lane:
             await asyncio.sleep(min(opens - now, 60.0))
 
     async def pay(self, size_bytes: int) -> None:
-        """Count ``size_bytes`` that were moved, and wait until they are paid for (the generic cell rate algorithm).
+        """Count ``size_bytes`` that were moved, and wait until they are paid for.
+
+        The generic cell rate algorithm, twice (ITU-T I.371, annex A): at the rate, and at its peak.
 
         Raises LanePausedError where that would take longer than a pause and the schedule has a gap, LaneOverError.
         """
         now = self.now_s()
         self.moved_bytes += size_bytes
-        begin = max(self._paid_s, now - BURST_S) if self._paid_s else now
-        done = self.schedule.done_s(begin, size_bytes)
-        if done is None:
+        begin = max(self._paid_s, now - CREDIT_S) if self._paid_s else now
+        opens, done = self.schedule.opens_s(now), self.schedule.done_s(begin, size_bytes)
+        if opens is None or done is None:
             self._paid_s = max(now, self.schedule.spans[-1].until_s if self.schedule.spans else now)
             raise LaneOverError
         self._paid_s = done
-        opens = self.schedule.opens_s(now)
-        if opens is not None and opens - now > PAUSE_S:
+        self._peak_s = max(self._peak_s, now - BURST_S) + (done - begin) / PEAK
+        if opens - now > PAUSE_S:
             raise LanePausedError
-        if done > now:
-            await asyncio.sleep(done - now)
+        due = max(done, self._peak_s)
+        if due > now:
+            await asyncio.sleep(due - now)
 
 
 def steady_clock() -> Callable[[], float]:
