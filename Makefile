@@ -41,7 +41,7 @@ federation: .venv/.demo  ## four exchanges, six sites, a cut, bills and logs of 
 	@$(BIN)/python examples/federation/run.py $(ARGS)
 
 test: .venv/.dev  ## every test, two files at a time; ARGS="-k name" narrows, JOBS=0 takes one after the other
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: .venv/.dev  ## ruff, mypy --strict, the layers
 	@$(BIN)/ruff check .

@@ -1,8 +1,12 @@
 """What every test rests on."""
 
 import signal
+from pathlib import Path
 
 import hypothesis
+import pytest
+
+HERE = Path(__file__).parent
 
 # how long an example takes says nothing on a machine that does other things besides
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -13,3 +17,11 @@ def pytest_configure():
     """A shell that starts us in the background lets us ignore SIGINT, and so would each program that we start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Where two run at a time, a file stays with one, and so does all of `tests/real`: it starts processes."""
+    for item in items:
+        place = item.path.relative_to(HERE)
+        item.add_marker(pytest.mark.xdist_group(place.parts[0] if place.parts[0] == "real" else str(place)))
