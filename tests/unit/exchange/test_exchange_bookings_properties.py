@@ -1,0 +1,163 @@
+"""Whatever is ordered, cancelled, cut, seen or skipped in time: nothing is sold twice, and money follows receipts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from exchange_world import World
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tieline.exchange.bookings import (
+    CancelCircuit,
+    CancelTransfer,
+    ChangeTariff,
+    OrderCircuit,
+    OrderTransfer,
+    ResizeCircuit,
+    TakeReceipt,
+)
+from tieline.exchange.commands import ChangeLinks, ChangeTopology, Tick
+from tieline.exchange.projection import load, rows
+from tieline.exchange.settlement import verify_usage
+from tieline.exchange.view import View
+from tieline.model.circuit import CircuitOrder, Diversity, Receipt, Recurrence
+from tieline.model.error import TielineError
+from tieline.model.event import ReceiptStored, TransferChanged
+from tieline.model.party import Actor, Role
+from tieline.model.tariff import Hours, Tariff
+from tieline.model.topology import Link, Node, Topology
+from tieline.model.transfer import TRANSFER_ENDED, TransferOrder, TransferState
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
+from network_worlds import nothing_is_sold_twice
+
+GB = 10**9
+OPERATOR = Actor(name="oscar", roles=(Role.OPERATOR, Role.USER))
+ENDS = ("a", "b", "c", "d")
+LINKS = (("a", "b"), ("b", "c"), ("c", "d"), ("d", "a"), ("a", "c"))
+NETWORK = Topology(
+    name="ring",
+    nodes=tuple(Node(name=name) for name in ENDS),
+    links=tuple(
+        Link(name=f"{a}{b}", a=a, b=b, capacity_bps=GB, delay_us=1_000 * (at + 1), mtu_bytes=9_000)
+        for at, (a, b) in enumerate(LINKS)
+    ),
+)
+NIGHT = Tariff(
+    deadline_micro_cny_per_gb=977,
+    best_effort_micro_cny_per_gb=101,
+    circuit_micro_cny_per_gbps_hour=7_777_777,
+    hours=(Hours(begin_s=79_200, end_s=21_600, permille=333),),
+)
+
+number = st.integers(0, 7)
+end = st.sampled_from(ENDS)
+act = st.one_of(
+    st.tuples(st.just("transfer"), end, end, st.integers(1, 400), st.integers(0, 90), st.booleans()),
+    st.tuples(st.just("circuit"), end, end, st.integers(1, 900), st.sampled_from(Diversity), st.booleans()),
+    st.tuples(st.just("cancel"), st.booleans(), number),
+    st.tuples(st.just("resize"), number, st.integers(1, 1_200)),
+    st.tuples(st.just("links"), st.integers(0, len(LINKS) - 1), st.booleans()),
+    st.tuples(st.just("seen"), st.booleans(), number, st.integers(0, 300), st.integers(0, 100)),
+    st.tuples(st.just("pass"), st.sampled_from((-600_000, 1_000, 60_000, 299_999, 3_600_000, 90_000_000))),
+)
+
+
+def play(world: World, what: tuple[Any, ...]) -> None:
+    """Do one thing; it may be refused."""
+    network, now_ms = world.view.network, world.clock.now_ms()
+    try:
+        match what:
+            case ("transfer", source, target, size, minutes, is_partial):
+                due_ms = now_ms + minutes * 60_000 if minutes else 0
+                asked = TransferOrder(
+                    source=source, target=target, size_bytes=size * GB, deadline_ms=due_ms, is_partial_useful=is_partial
+                )
+                world.do(OrderTransfer(actor=OPERATOR, order=asked))
+            case ("circuit", a, b, rate, diversity, is_recurring):
+                again = Recurrence(period_s=7_200, begin_s=600, length_s=1_800) if is_recurring else None
+                rates = {"rate_bps": rate * 10**6, "most_bps": 2 * rate * 10**6}
+                line = CircuitOrder(a=a, b=b, diversity=diversity, recurrence=again, **rates)
+                world.do(OrderCircuit(actor=OPERATOR, order=line))
+            case ("cancel", is_circuit, at):
+                names = sorted(network.circuits if is_circuit else network.transfers)
+                kind, field = (CancelCircuit, "circuit") if is_circuit else (CancelTransfer, "transfer")
+                world.do(kind(actor=OPERATOR, **{field: names[at % len(names)] if names else "none"}))
+            case ("resize", at, rate):
+                names = sorted(network.circuits)
+                name = names[at % len(names)] if names else "none"
+                world.do(ResizeCircuit(actor=OPERATOR, circuit=name, rate_bps=rate * 10**6))
+            case ("links", at, is_down):
+                name = "".join(LINKS[at])
+                world.do(ChangeLinks(actor=OPERATOR, **{"down" if is_down else "up": (name,)}))
+            case ("seen", is_circuit, at, amount, share):
+                _see(world, is_circuit=is_circuit, at=at, amount=amount, share=share)
+            case ("pass", ms):
+                world.clock.advance(ms)
+                world.do(Tick())
+    except TielineError as error:
+        if error.code not in ("not_admitted", "not_found", "conflict") or (
+            error.code == "not_admitted" and not error.reasons
+        ):
+            raise
+
+
+def _see(world: World, *, is_circuit: bool, at: int, amount: int, share: int) -> None:
+    network, now_ms = world.view.network, world.clock.now_ms()
+    booked: Any = list((network.circuits if is_circuit else network.transfers).values())
+    if not booked:
+        return
+    found = booked[at % len(booked)]
+    route = getattr(found, "route", None)
+    proof = (
+        {"path": route.links, "is_path_proven": share > 10, "goodput_bps": share, "computed_bps": 100} if route else {}
+    )
+    begun_ms = max(0, now_ms - amount * 10_000)
+    moved = {} if is_circuit else {"moved_bytes": amount * GB}
+    receipt = Receipt(subject=found.id, seq=found.seq + 1, begun_ms=begun_ms, ended_ms=now_ms, **proof, **moved)
+    before = world.view.charged_micro_cny
+    world.do(TakeReceipt(actor=OPERATOR, receipt=receipt))
+    charged = world.view.charged_micro_cny
+    assert charged >= before
+    known: Any = network.transfers.get(found.id) or network.circuits.get(found.id)
+    if known is not None:
+        assert world.do(TakeReceipt(actor=OPERATOR, receipt=receipt)).is_known
+    assert world.view.charged_micro_cny == charged, "a receipt that is sent again is not billed again"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(act, min_size=4, max_size=24), st.booleans())
+def test_nothing_is_sold_twice_and_every_charge_rests_on_a_receipt(acts: list[tuple[Any, ...]], is_new: bool) -> None:
+    world = World()
+    world.do(ChangeTopology(actor=OPERATOR, topology=NETWORK))
+    world.do(ChangeTariff(actor=OPERATOR, tariff=NIGHT))
+    tables: dict[str, dict[str, Any]] = {}
+    for at, what in enumerate(acts):
+        play(world, what)
+        if is_new and at == len(acts) // 2:
+            world.do(ChangeTariff(actor=OPERATOR, tariff=Tariff(deadline_micro_cny_per_gb=10**9)))
+        calendar = world.view.network.calendar_at(world.clock.now_ms())
+        assert calendar is not None
+        nothing_is_sold_twice(calendar)
+        for table, key, row in rows(world.view):
+            tables.setdefault(table, {})[key] = row
+    lines = {e.usage.run: e.usage for e in world.events if isinstance(e, ReceiptStored) and e.usage is not None}
+    assert sum(line.charge_micro_cny for line in lines.values()) == world.view.charged_micro_cny
+    for line in lines.values():
+        assert verify_usage(line, {}) == ()
+        assert line.carried is None or line.charge_micro_cny <= line.carried.price_micro_cny
+    for event in world.events:
+        if isinstance(event, TransferChanged):
+            told = event.transfer
+            assert told.charged_micro_cny <= told.price_micro_cny
+            is_bad = told.state in (TransferState.SHORT, TransferState.FAILED)
+            assert not is_bad or told.reasons, "who is dropped is told why"
+            assert told.state not in TRANSFER_ENDED or told.id not in world.view.network.transfers
+    again = View(world.keys)
+    load(again, {table: list(kept.values()) for table, kept in tables.items()}, world.clock.now_ms())
+    assert again.network.transfers == world.view.network.transfers
+    assert again.network.circuits == world.view.network.circuits
+    assert again.charged_micro_cny == world.view.charged_micro_cny
