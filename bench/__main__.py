@@ -44,6 +44,7 @@ NAMES = (
     "provision",
     "reroute",
     "isolation",
+    "mover",
 )  # fmt: skip
 HEADS = ("claim", "figure", "anchor", "ratio", "target", "note")
 BENCH_S = 1_800  # one benchmark is given up after this long
