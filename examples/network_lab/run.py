@@ -7,6 +7,7 @@ only when every check held; ``--json`` gives the checks instead of the story.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import shutil
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tieline.drivers.lab.control import Laboratory
+from tieline.drivers.lab.wording import Seen
 
 HERE = Path(__file__).parent
 TIELINE = (sys.executable, "-m", "tieline.cli")
@@ -77,6 +81,10 @@ class Lab:
     def data(self, *words: str, place: str = "manager") -> Any:
         """The same as data."""
         return json.loads(self.tieline(*words, "--json", place=place))
+
+    def seen(self) -> Seen:
+        """The laboratory as it is now, counters of ports and all."""
+        return asyncio.run(Laboratory(self.folder / "home/labs/delta").show())
 
     def start(self, place: str, *command: str) -> subprocess.Popen[bytes]:
         """A process of its own inside one of the networks."""
@@ -253,8 +261,7 @@ def _moved(lab: Lab, name: str) -> subprocess.Popen[bytes]:
     """Start to move the bytes of a transfer as soon as its way has an address."""
 
     def address() -> str:
-        standing = lab.data("lab", "show", place="")["circuits"]
-        return next((each["ends"][0] for each in standing if each["circuit"]["id"] == f"{name}.1"), "")
+        return next((each.ends[0] for each in lab.seen().circuits if each.circuit.id == f"{name}.1"), "")
 
     source = lab.await_that(address, f"a way for {name}")
     run = ["transfer", "run", "--transfer", name, "--streams", "2", "--from", f"http://[{source}]:{PORT}/data.bin"]
@@ -262,7 +269,7 @@ def _moved(lab: Lab, name: str) -> subprocess.Popen[bytes]:
 
 
 def _sent(lab: Lab) -> dict[str, int]:
-    return {each["name"]: each["sent_bytes"] for each in lab.data("lab", "show", place="")["links"]}
+    return {each.name: each.sent_bytes for each in lab.seen().links}
 
 
 def _full(lab: Lab, counts: list[tuple[float, dict[str, int]]], transfers: list[Any]) -> None:
@@ -279,11 +286,14 @@ def _full(lab: Lab, counts: list[tuple[float, dict[str, int]]], transfers: list[
         if rate < 0.95 * LINE_BPS * SOLD[0] / SOLD[1] or len(inside) < 5:
             continue
         (first_s, first), (last_s, last) = inside[0], inside[-1]
+        lab.say(
+            f"      {link}: {rate / LINE_BPS:.0%} booked, {(last - first) * 8 / (last_s - first_s) / LINE_BPS:.1%} sent"
+        )
         seen.append(((last - first) * 8 / (last_s - first_s) / LINE_BPS, link, slot))
     over = [each for each in booked.items() if each[1] > LINE_BPS * SOLD[0] // SOLD[1]]
     lab.check(not over, f"nothing is oversubscribed: {len(booked)} directions of links by slots of {SLOT_S} s")
     if seen:
-        mean = sum(each[0] for each in seen) / len(seen)
+        mean = sum(seen) / len(seen)
         lab.check(mean >= 0.9, f"sold-out slots: ports sent {mean:.1%} of their line rate ({len(seen)} link slots)")
     else:
         lab.check(False, "no slot was sold out")
@@ -298,9 +308,8 @@ def healed(lab: Lab, name: str) -> None:
     lab.tieline("lab", "cut", link, place="")
     lab.await_that(lambda: link in str(lab.data("network", "show")["down"]), "the exchange to know of the cut")
     after = lab.await_that(lambda: _proven_since(lab, name, seq), "the circuit to be proven on another route")
-    events = lab.data("lab", "show", place="")["events"]
-    spared = [each for each in events if each["what"] == "to spare" and each["subject"] == name]
-    lab.check(bool(spared), f"it was on its spare way {spared[0]['took_us'] / 1_000:.1f} ms after the light was missed")
+    spared = [each for each in lab.seen().events if each.what == "to spare" and each.subject == name]
+    lab.check(bool(spared), f"it was on its spare way {spared[0].took_us / 1_000:.1f} ms after the light was missed")
     lab.check(link not in after["receipt"]["path"], f"proven again over {', '.join(after['receipt']['path'])}")
     lab.tieline("lab", "restore", link, place="")
     lab.await_that(lambda: not lab.data("network", "show")["down"], "the exchange to know of the repair")
@@ -315,7 +324,7 @@ def _proven_since(lab: Lab, name: str, seq: int) -> Any:
 def billed(lab: Lab, name: str) -> None:
     """What it cost, from receipts."""
     lab.say("6. the bill")
-    lab.data("circuit", "cancel", name)
+    lab.tieline("circuit", "cancel", name, "-y")
     lab.tieline("bill", show=True)
     lab.check(
         _circuit(lab, name).get("charged_micro_cny", 0) > 0, "the circuit is charged for the time that was proven"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable
@@ -174,3 +175,47 @@ def test_ending_it_leaves_nothing(laboratory, tmp_path, monkeypatch):
     assert said("lab", "ls", "--json").strip() == "[]"
     with pytest.raises(TielineError, match="no laboratory is kept"):
         asyncio.run(Laboratory(tmp_path / "labs/second").show())
+
+
+def test_what_an_exchange_booked_is_carried_and_proven_and_a_cut_is_told(laboratory, tmp_path, monkeypatch):
+    from tieline.client.asynchronous import AsyncClient
+    from tieline.client.context import chosen
+    from tieline.model.booking_api import CircuitBody
+    from tieline.model.circuit import Diversity
+
+    said("up", str(tmp_path / "up"), "--no-site")
+    try:
+        said("network", "import", str(FILE))
+
+        async def ordered() -> Circuit:
+            order = CircuitOrder(a="shanghai", b="hefei", rate_bps=6_000_000, diversity=Diversity.LINK)
+            async with AsyncClient.of(chosen("")) as client:
+                return (await client.order_circuit(CircuitBody(order=order))).circuit
+
+        async def now(name: str) -> Circuit:
+            async with AsyncClient.of(chosen("")) as client:
+                return await client.circuit(name)
+
+        made = asyncio.run(ordered())
+        said("lab", "follow", "--once")
+        first = asyncio.run(now(made.id))
+        assert first.receipt is not None
+        assert first.receipt.is_path_proven, first.receipt
+        assert first.route is not None
+        assert first.receipt.path == first.route.links
+        said("lab", "cut", first.route.links[0])
+        wait_for(laboratory, lambda seen: "to spare" in {each.what for each in seen.events if each.subject == made.id})
+        said("lab", "follow", "--once")  # tells of the cut, and lays what the exchange decides
+        second = asyncio.run(now(made.id))
+        assert second.route is not None
+        assert first.route.links[0] not in second.route.links
+        assert second.receipt is not None
+        assert second.receipt.seq > 1
+        assert second.receipt.path == second.route.links, second.receipt
+        said("lab", "restore", first.route.links[0])
+        said("circuit", "cancel", made.id, "-y")
+        said("lab", "follow", "--once")
+        assert asyncio.run(laboratory.show()).circuits == ()
+        assert json.loads(said("network", "show", "--json"))["down"] == []
+    finally:
+        said("down", str(tmp_path / "up"))
