@@ -30,17 +30,32 @@ MOST_LIVE = 10_000  # transfers at once, above which data comes as fast as it ca
 MOST_OVER = 1_000  # transfers that one tick ends; the others follow at the next
 
 
-def brought(view: View, job: Job, run: Run, candidate: Candidate, now_ms: int, ids: Ids) -> list[TransferChanged]:
-    """The bookings that bring a run's data, as placing counted on them. They are held until `given_back`.
+def brought(
+    view: View,
+    job: Job,
+    run: Run,
+    candidate: Candidate,
+    now_ms: int,
+    ids: Ids,
+    room_micro_cny: int | None = None,
+) -> list[TransferChanged]:
+    """The bookings that bring a run's data, as placing counted on them. The calendar holds them until `give_back`.
 
-    A dataset between sites that the topology does not have is not booked, nor one that finds no room any more: it
-    comes as fast as it can.
+    A dataset between sites that the topology does not have is not booked, nor one that finds no room any more, nor one
+    that costs more than ``room_micro_cny``, which the project has beside the run (None: no bound), leaves beside its
+    other bookings: it comes as fast as it can.
     """
     from tieline.network.arrival import arrival
 
     network = view.network
     due_ms = due_of(job)
     events: list[TransferChanged] = []
+    if room_micro_cny is not None:
+        room_micro_cny -= sum(
+            each.price_micro_cny - each.charged_micro_cny
+            for each in (*network.transfers.values(), *network.held)
+            if each.project == job.project
+        )
     for trip in candidate.transfers if network.topology is not None else ():
         if len(network.transfers) >= MOST_LIVE:
             break
@@ -57,12 +72,17 @@ def brought(view: View, job: Job, run: Run, candidate: Candidate, now_ms: int, i
             label=trip.data[:200],
             job=job.id,
         )
+        price = price_of(network, calendar, order, found)
+        if room_micro_cny is not None:
+            if price > max(0, room_micro_cny):
+                continue
+            room_micro_cny -= price
         transfer = Transfer(
             id=ids.new("transfer"),
             order=order,
             user=job.user,
             segments=found.segments,
-            price_micro_cny=price_of(network, calendar, order, found),
+            price_micro_cny=price,
             arrives_ms=found.arrives_ms,
             late_permille=network.tariff.late_permille,
             project=job.project,

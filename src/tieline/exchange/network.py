@@ -52,7 +52,7 @@ class Network:
         self.brings: dict[str, dict[str, None]] = {}  # job -> live transfers that bring data to it
         self.due_ms = 0  # before then no booking changes by time alone; 0: look
         self._calendar: Calendar | None = None
-        self._held: list[Transfer] = []
+        self.held: list[Transfer] = []  # bookings of a pass that goes on
 
     def apply(self, event: NetworkEvent) -> tuple[Change, ...]:
         """Let one fact take effect; answers with the rows that changed."""
@@ -161,14 +161,14 @@ class Network:
         """Count on a booking in the calendar that no event made yet, while a pass goes on; `give_back` ends it."""
         if self._calendar is not None:
             self.changes += 1
-            self._held.append(transfer)
+            self.held.append(transfer)
             self._calendar.put_transfer(transfer)
 
     def give_back(self) -> None:
         """End what `hold` began; the events of the pass book it for good."""
-        while self._held:
+        while self.held:
             self.changes += 1
-            transfer = self._held.pop()
+            transfer = self.held.pop()
             if self._calendar is not None:
                 self._calendar.put_transfer(replace(transfer, state=TransferState.CANCELLED))
 

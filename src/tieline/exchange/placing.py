@@ -220,7 +220,8 @@ def _booked(
     offered = offer_run(view, job, answer, now_ms, left)
     if not answer.candidate.transfers:
         return [], offered
-    transfers = brought(view, job, offered.run, answer.candidate, now_ms, ids)
+    room_micro_cny = None if left.micro_cny is None else left.micro_cny - offered.held_micro_cny
+    transfers = brought(view, job, offered.run, answer.candidate, now_ms, ids, room_micro_cny)
     if transfers:
         choosing.unsettle()
     return transfers, offered

@@ -9,7 +9,7 @@ import pytest
 from exchange_world import ADMIN, ALICE, PREFIX, World, task
 
 from tieline.exchange.bookings import OrderTransfer
-from tieline.exchange.commands import ChangeLinks, PlanTasks, StopJob, SubmitJobs, Tick
+from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick
 from tieline.exchange.decide import decide
 from tieline.exchange.orders import offer_of
 from tieline.exchange.placing import schedule
@@ -18,6 +18,7 @@ from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import RunOffered, TariffChanged, TopologyChanged, TransferChanged
 from tieline.model.job import Run
+from tieline.model.project import Member, Quota
 from tieline.model.protocol import Refused
 from tieline.model.reason import Reason
 from tieline.model.tariff import Tariff
@@ -162,6 +163,18 @@ def test_a_deadline_books_a_promised_transfer_and_one_that_no_way_can_hold_is_a_
     (plan,) = wide.do(PlanTasks(actor=ALICE, tasks=(reading(deadline_s=3_660),)))
     assert not plan.candidates
     assert [reason.code for reason in plan.reasons] == ["deadline_missed"]
+
+
+def test_a_project_books_no_transfer_that_it_cannot_pay_beside_its_runs(wide: World) -> None:
+    quota, member = Quota(micro_cny=2_000_000), Member(name="alice")
+    wide.do(ChangeProject(actor=ADMIN, project="p", what="create", quota=quota, put=(member,)))
+    wide.take([TariffChanged(tariff=Tariff(best_effort_micro_cny_per_gb=2_000), why="")], wide.clock.now_ms())
+    first, second = (wide.submit(reading(name, max_duration_s=900))[0] for name in ("a", "b"))
+    runs = [wide.run_of(job) for job in (first, second)]  # half a yuan each, and 0.18 for the data of each
+    assert [each.run for each in live(wide)] == [run.id for run in runs]
+    assert {each.project for each in live(wide)} == {"p"}
+    third = wide.run_of(wide.submit(reading("c", max_duration_s=900))[0])
+    assert third.id not in [each.run for each in live(wide)]
 
 
 def test_without_a_topology_nothing_is_booked(world: World) -> None:
