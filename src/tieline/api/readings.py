@@ -36,10 +36,10 @@ class ReadingsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class WayQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Between which points."""
+    """Between which points. Without one of them there is no such way."""
 
-    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200, description="a site or reference point")]
-    target: Annotated[str, msgspec.Meta(min_length=1, max_length=200, description="a site or reference point")]
+    source: Annotated[PointText, msgspec.Meta(description="a site, reference point or node of the topology")] = ""
+    target: Annotated[PointText, msgspec.Meta(description="another one")] = ""
 
 
 class CatsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -68,7 +68,7 @@ def test_every_operation_describes_its_parameters_bodies_answers_and_refusals(op
 
 def test_a_change_takes_an_idempotency_key_where_it_is_not_repeatable_by_itself():
     repeatable = {"find", "plan", "delegate_token", "store_blob", "open_session", "report", "beat", "store_run_log"}
-    repeatable |= {"open_shell", "ask_pass"}
+    repeatable |= {"open_shell", "ask_pass", "open_stream", "take_readings", "read_circle", "read_coverage"}
     repeatable |= {"request_peering", "read_log_buckets", "fetch_log_records"}
     repeatable |= {"take_peer_orders", "take_peer_ask", "take_peer_answers", "read_peer_logs"}
     for operation in OPERATIONS:
@@ -83,6 +83,7 @@ def test_every_refusal_is_the_one_envelope():
     promised = {code for operation in OPERATIONS for code in _codes(operation)}
     only_elsewhere = {"stale_epoch", "site_unreachable", "exchange_unreachable", "untrusted_pickle", "check_failed"}
     only_elsewhere |= {"page_refused"}  # of what a peer served
+    only_elsewhere |= {"circuit_refused", "lab_refused"}  # of a laboratory, and of routers
     assert promised | only_elsewhere == set(CODES)
 
 
