@@ -79,6 +79,7 @@ HANDLERS = (
     joblog.read_job_log,
     joblog.stream_job_log,
     shells.open_shell,
+    shells.open_stream,
     shells.read_relay,
     projects.create_project,
     projects.list_projects,

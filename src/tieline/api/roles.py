@@ -82,6 +82,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "drain_site": (Role.ADMIN, Role.OWNER, Role.SITE),
     "undrain_site": (Role.ADMIN, Role.OWNER, Role.SITE),
     "leave_site": (Role.ADMIN, Role.OWNER, Role.SITE),
+    "open_stream": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
     "ask_pass": (Role.ADMIN, Role.OWNER, Role.USER, Role.SITE),
     # tokens
     "create_token": (Role.ADMIN, Role.OWNER),

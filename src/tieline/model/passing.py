@@ -26,6 +26,6 @@ class PassView(msgspec.Struct, frozen=True, kw_only=True):
 
     door_pass: str
     site: str
-    url: str
+    url: str  # of the door; empty: there is none, and the relay leads to the site
     public: str  # key of the site: nobody else answers at its door
     until_ms: int

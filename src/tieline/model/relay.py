@@ -3,6 +3,7 @@
 ::
 
     caller   POST /v1/jobs/{job}/shells          -> RelayView: the name of a stream
+             POST /v1/sites/{site}/streams          to the door of a site, with a pass
     exchange order `summon` to the site          -> Summons, signed with the exchange's pinned key
     caller, site   GET /v1/relay/{stream}        WebSocket, each with its own bearer: bytes from one end to the other
 
@@ -34,6 +35,7 @@ class Purpose(StrEnum):
 
     SHELL = "shell"  # a command beside a run
     PORT = "port"  # a connection to a port of a run
+    DOOR = "door"  # a connection to the door of a site that listens to nobody
 
 
 class Channel(IntEnum):
@@ -64,6 +66,12 @@ class ShellBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rows: Lines = 0
     columns: Lines = 0
     term: Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[A-Za-z0-9._+-]*\Z")] = ""
+
+
+class StreamBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stream to a site's door."""
+
+    door_pass: Annotated[str, msgspec.Meta(max_length=8_192)]
 
 
 class RelayView(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,8 +30,8 @@ def knocked(knock: Knock, key: Key, kid: str) -> str:
     return sign_statement(knock, key, kid, KNOCK).decode()
 
 
-def checked_pass(text: str, public: str, door: str, right: Right, now_ms: int) -> Pass:
-    """The pass, if the holder of ``public`` (the pinned exchange) gave it for this door, this right and this moment.
+def checked_pass(text: str, public: str, door: str, right: Right | None, now_ms: int) -> Pass:
+    """The pass, if the holder of ``public`` (the exchange) gave it for this door, right (None: any) and moment.
 
     Raises TielineError `unauthenticated` for what is not signed so, `forbidden` for what it does not allow.
     """
@@ -43,7 +43,7 @@ def checked_pass(text: str, public: str, door: str, right: Right, now_ms: int) -
         raise TielineError("forbidden", f"the pass ended {ago_ms:,} ms ago" if ago_ms >= 0 else "the pass is too long")
     if now_ms < given.from_ms - SKEW_MS:
         raise TielineError("forbidden", f"the pass begins in {given.from_ms - now_ms:,} ms")
-    if right not in given.rights:
+    if right is not None and right not in given.rights:
         raise TielineError("forbidden", f"the pass does not allow `{right}`")
     return given
 

@@ -95,4 +95,5 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str = ""
     door: DoorConfig | None = None
     may_exec: bool = True  # users may run commands beside their own runs, and reach ports of these, by the relay
+    may_relay: bool = True  # chunks may come and go by the relay, under the exchange's passes
     may_probe: bool = True  # measure the way to others, as the exchange's plan says

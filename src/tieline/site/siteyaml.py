@@ -102,6 +102,7 @@ FIELDS: tuple[Field, ...] = (
     Field("door.rate", DOOR_RATE, "most that chunks may take; echoes take a hundredth of it; default 100 Mbit/s"),
     Field("door.chunks", SIZE_ONE, "chunks that are kept; default 10 GB"),
     Field("exec", FLAG, "users may run commands beside their own runs and reach their ports; default `true`"),
+    Field("relay", FLAG, "chunks may come and go by the relay, where there is no door; default `true`"),
     Field("probe", FLAG, "measure the way to other sites' doors and reference points; default `true`"),
     Field("pools[].name", NAME, "name of the pool; part of its identifier, so it never changes"),
     Field("pools[].title", LINE, "title for people"),
@@ -203,6 +204,7 @@ def _config(section: Section, reading: Reading) -> SiteConfig:
         ca_file=at(section, "ca_file", ""),
         door=_door(section.get("door"), reading),
         may_exec=at(section, "exec", True),
+        may_relay=at(section, "relay", True),
         may_probe=at(section, "probe", True),
     )
 

@@ -23,7 +23,9 @@ from tieline.cli.main import tieline
 from tieline.client.asynchronous import AsyncClient
 from tieline.client.shell import opened_shell
 from tieline.drivers.clock import SystemClock
+from tieline.drivers.doors.through import relayed_door
 from tieline.drivers.doors.visitor import Visitor
+from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess import join
 from tieline.model.door import ChunkKept
 from tieline.model.error import TielineError
@@ -94,7 +96,7 @@ def until(holds, why):
 def world(tmp_path):
     folder = tmp_path / "world"
     folder.mkdir()
-    limits = Limits(requests_per_s=1_000_000, requests_burst=1_000_000, relay_day_bytes=3_000_000)
+    limits = Limits(requests_per_s=1_000_000, requests_burst=1_000_000, relay_day_bytes=5_000_000)
     running = World(folder, clock=SystemClock(), tick_ms=50, limits=limits).start()
     yield running
     running.stop()
@@ -164,7 +166,6 @@ async def chunks(world, near, far):
     assert asked(alice).status_code == 404  # there is no such blob for her
     assert asked(alice, rights=["write"]).status_code == 403
     assert asked(world.admin, rights=["echo"]).status_code == 403
-    assert asked(world.admin, far.id).status_code == 409  # it has no door
     assert asked(world.admin, "cn.demo.near/site/none").status_code == 404
     assert asked(world.admin, public="AAAA").status_code == 422
     given = msgspec.json.decode(asked(world.admin, rights=["write", "read"]).content, type=PassView)
@@ -175,9 +176,39 @@ async def chunks(world, near, far):
     assert kept.size_bytes == len(content)
     assert await guest.client.raw("GET", path, headers=guest.headers("GET", path)) == content
     await guest.close()
+    await through(world, far, asked)
     blob = alice.post("/v1/blobs", content=content, headers={"content-type": "application/octet-stream"})
     assert blob.json()["sha256"] == name
     assert asked(alice).status_code == 201  # what she brought herself she may read there too
+
+
+async def through(world, far, asked):
+    """The same at a site that listens to nobody: the relay leads to its door."""
+    content = os.urandom(300_000)
+    name = hashlib.sha256(content).hexdigest()
+    path, key = f"/v1/chunks/{name}", Key(os.urandom(32))
+    answer = asked(world.admin, far.id, public=key.public, rights=["write", "read"], chunks=[name])
+    given = msgspec.json.decode(answer.content, type=PassView)
+    assert given.url == ""
+    async with (
+        HttpClient(world.url, bearer=world.admin.headers["authorization"].partition(" ")[2]) as exchange,
+        HttpClient(world.url, bearer=world.token("eve", Role.USER)) as stranger,
+    ):
+        async with relayed_door(exchange, far.id, given.door_pass) as client:
+            guest = Visitor("", given.door_pass, given.public, key, "cn.demo#holder", SystemClock(), client)
+            headers = guest.headers("PUT", path)
+            kept = await client.call("PUT", path, ChunkKept, body=content, headers=headers, key=None)
+            assert kept.size_bytes == len(content)
+            assert await client.raw("GET", path, headers=guest.headers("GET", path)) == content
+            with pytest.raises(TielineError) as caught:  # a knock counts once there too
+                await client.raw("PUT", path, body=content, headers=headers, key=None)
+            assert caught.value.code == "unauthenticated"
+        async with relayed_door(stranger, far.id, given.door_pass) as client:
+            with pytest.raises(TielineError) as caught:  # a stolen pass does not even open a stream
+                await client.raw("GET", path, headers=guest.headers("GET", path))
+            assert caught.value.code == "exchange_unreachable"
+    assert far.listening() == []
+    assert (far.folder / "chunks" / name).read_bytes() == content
 
 
 def shells(world, far):

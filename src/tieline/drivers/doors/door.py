@@ -49,7 +49,7 @@ PORT_TRIES = 16
 
 
 class Door:
-    """``key`` is the site's; ``public`` the pinned key of its exchange."""
+    """``key`` is the site's, ``public`` the pinned key of its exchange. Doors of one site share a ``guard``."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Door:
         public: str,
         clock: Clock,
         chunks: Chunks,
+        guard: Guard | None = None,
     ) -> None:
         self.config = config
         self.site = site
@@ -66,7 +67,7 @@ class Door:
         self.kid = f"{site.partition('/')[0]}#site"
         self.clock = clock
         self.chunks = chunks
-        self.guard = Guard(site, public, clock)
+        self.guard = guard or Guard(site, public, clock)
         self.sessions = Sessions(clock.now_ms, max(1, config.bytes_per_s // ECHO_SHARE))
         self.pace = Pace(config.bytes_per_s)
         self.moved: Counter[str] = Counter()  # bytes by what they were for
@@ -79,9 +80,14 @@ class Door:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
+    async def prepare(self) -> Door:
+        """Be ready for connections that come through a relay; nothing listens."""
+        await asyncio.to_thread(self.chunks.open)
+        return self
+
     async def open(self) -> Door:
         """Listen. Raises TielineError `conflict` where the address cannot be had."""
-        await asyncio.to_thread(self.chunks.open)
+        await self.prepare()
         stream, datagram = await asyncio.to_thread(bound, self.config.host, self.config.port)
         self.port = stream.getsockname()[1]
         self._responder = Responder(datagram, self.sessions)

@@ -24,16 +24,21 @@ class Echoes(NamedTuple):
 
 
 class Visitor:
-    """``key`` is the holder's, ``pass_`` what the exchange gave, ``public`` the key of the door's site."""
+    """``key`` is the holder's, ``pass_`` what the exchange gave, ``public`` the key of the door's site.
 
-    def __init__(self, url: str, pass_: str, public: str, key: Key, kid: str, clock: Clock) -> None:
+    ``client``: another way there than by ``url``, such as `through.relayed_door`.
+    """
+
+    def __init__(
+        self, url: str, pass_: str, public: str, key: Key, kid: str, clock: Clock, client: HttpClient | None = None
+    ) -> None:
         self.pass_ = pass_
         self.given = pass_said(pass_)
         self.public = public
         self.key = key
         self.kid = kid
         self.clock = clock
-        self.client = HttpClient(url, attempts=1)
+        self.client = client or HttpClient(url, attempts=1)
 
     async def close(self) -> None:
         """Close every connection."""

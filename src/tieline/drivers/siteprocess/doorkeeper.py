@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tieline.drivers.doors.guard import Guard
 from tieline.model.error import TielineError
 from tieline.ports import Clock
 from tieline.registry import Key
@@ -29,6 +30,8 @@ class Doorkeeper:
         self.public = public
         self.clock = clock
         self.door: Door | None = None
+        self._inner: Door | None = None  # listens to nobody: for what comes through the relay
+        self.guard = Guard(site, public, clock)  # for as long as the process lives: a knock counts once
         self._is_refused = False
 
     @property
@@ -49,10 +52,8 @@ class Doorkeeper:
         return False
 
     async def _open(self) -> bool:
-        from tieline.drivers.doors.door import Door, chunks_of  # here: a site without a door does not pay for it
-
         assert self.config is not None
-        door = Door(self.config, self.site, self.key, self.public, self.clock, chunks_of(self.folder, self.config))
+        door = self._made(self.config)
         try:
             self.door = await door.open()
         except (TielineError, OSError) as error:
@@ -60,9 +61,30 @@ class Doorkeeper:
             log.error("the door stays closed", extra={"site": self.site, "why": str(error)})  # noqa: TRY400 - no defect
         return self.door is not None
 
+    async def inner(self) -> Door:
+        """The door for streams of the relay: the open one, or one that listens to nobody."""
+        if self.door is not None:
+            return self.door
+        if self._inner is None:
+            self._inner = await self._made(self.config or DoorConfig()).prepare()
+        return self._inner
+
+    def _made(self, config: DoorConfig) -> Door:
+        from tieline.drivers.doors.door import Door, chunks_of  # here: a site without a door does not pay for it
+
+        chunks = chunks_of(self.folder, config)
+        return Door(config, self.site, self.key, self.public, self.clock, chunks, self.guard)
+
     async def close(self) -> None:
         """Listen no more."""
         door, self.door = self.door, None
         if door is not None:
             await door.close()
             log.info("door closed", extra={"site": self.site})
+
+    async def end(self) -> None:
+        """Nothing is answered any more, through the relay neither."""
+        await self.close()
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            await inner.close()

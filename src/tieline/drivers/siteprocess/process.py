@@ -152,7 +152,7 @@ class SiteProcess:
         self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
         await self.keeper.look()
         self.probing = Probing(self.client, identity, self.key, self.clock, is_open)
-        self.shells = Shells(self.client, identity, self.clock, self._running, may_exec=config.may_exec)
+        self.shells = Shells(self.client, identity, self.clock, self._running, self.keeper.inner, config)
         held = len(self.state.runs)
         log.info("site ready", extra={"site": identity.site, "count": held, "url": identity.url})
 
@@ -196,7 +196,7 @@ class SiteProcess:
             await getattr(engine, "close", _nothing)()
         await asyncio.gather(*self._errands, return_exceptions=True)
         await self.shells.close()
-        await self.keeper.close()
+        await self.keeper.end()
         await self.client.close()
         self._disk.shutdown()
         self.home.keep_session("")

@@ -12,7 +12,7 @@ import signal
 import struct
 import termios
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,9 +26,12 @@ from tieline.model.error import TielineError
 from tieline.model.relay import MESSAGE_BYTES, SUMMONS, Channel, Notice, Purpose, Summons
 from tieline.ports import Clock
 from tieline.registry import stated
+from tieline.site.configuration import SiteConfig
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from tieline.drivers.doors.door import Door
 
 log = logging.getLogger("tieline.site")
 SHELLS = 32  # at once
@@ -40,7 +43,7 @@ encode = msgspec.json.encode
 
 
 class Shells:
-    """``attempt_of`` finds a run that runs here now; ``may_exec`` is the owner's word."""
+    """``attempt_of`` finds a run that runs here now, ``door`` the one for streams; ``config`` is the owner's word."""
 
     def __init__(
         self,
@@ -48,14 +51,15 @@ class Shells:
         identity: Identity,
         clock: Clock,
         attempt_of: Callable[[str], Attempt | None],
-        *,
-        may_exec: bool,
+        door: Callable[[], Awaitable[Door]],
+        config: SiteConfig,
     ) -> None:
         self.client = client
         self.identity = identity
         self.clock = clock
         self.attempt_of = attempt_of
-        self.may_exec = may_exec
+        self.door = door
+        self.config = config
         self.tasks: set[asyncio.Task[None]] = set()
         self._answered: OrderedDict[str, None] = OrderedDict()
 
@@ -94,6 +98,9 @@ class Shells:
     async def _follow(self, told: Summons) -> None:
         try:
             async with self.client.websocket(f"/v1/relay/{told.stream}", limit_bytes=MESSAGE_BYTES) as stream:
+                if told.purpose is Purpose.DOOR:
+                    await self._to_door(stream)
+                    return
                 try:
                     how = await asyncio.to_thread(self._how, told)
                     code = await carried(how, told, stream)
@@ -107,9 +114,17 @@ class Shells:
         except (TielineError, OSError, TimeoutError) as error:
             log.warning("a stream broke", extra={"run": told.run, "why": str(error)})
 
+    async def _to_door(self, stream: aiohttp.ClientWebSocketResponse) -> None:
+        from tieline.drivers.doors.through import join_door
+
+        if not self.config.may_relay:
+            raise TielineError("forbidden", f"the owner of `{self.identity.site}` lets nobody to its door by the relay")
+        door = await self.door()
+        await join_door(stream, door.connection)
+
     def _how(self, told: Summons) -> Beside:
         """What to start. Raises TielineError for what the owner, the run or the engine does not allow."""
-        if not self.may_exec:
+        if not self.config.may_exec:
             raise TielineError("forbidden", f"the owner of `{self.identity.site}` lets nobody run commands beside runs")
         attempt = self.attempt_of(told.run)
         if attempt is None or told.node >= len(attempt.nodes):
