@@ -123,7 +123,7 @@ def test_a_target_beyond_all_candidates_has_no_feasible_answer(call, few):
     assert "95.00 % are asked, and with all 1 candidates 90.00 % are covered" in done.stderr
 
 
-def test_an_exchange_answers_from_what_its_sites_measured(call, exchange):
+def test_an_exchange_answers_from_what_its_sites_measured(call, exchange, few, tmp_path):
     call("login", exchange.url, "--token", ADMIN)
     site, now_ms = exchange.toy.site.id, exchange.clock.now_ms()
     exchange.do(ChangePoints(put=(Point(name="metro-1", region="metro"), Point(name="metro-2", region="metro"))))
@@ -137,6 +137,14 @@ def test_an_exchange_answers_from_what_its_sites_measured(call, exchange):
     covered = call("circle", "coverage", "--to", "50%")
     assert covered.stdout.splitlines() == ["metro\t2\t2\t1\t0\t0\t1\t50.00 %"]
     assert "reached" in covered.stderr
+    few.write_text(few.read_text().replace("minhang-1", "metro-2"))
+    planned = call("circle", "improve", "--candidates", few, "--out", tmp_path / "plan.yaml")
+    assert planned.stdout == "edge\tsite\t5.00\t1\n", planned.stderr
+    assert "50.00 % now, 100.00 % expected" in planned.stderr
+    held = call("circle", "improve", "--candidates", few, "--check", tmp_path / "plan.yaml")
+    assert "the plan holds" in held.stderr
+    few.write_text(few.read_text() + "- {name: ring, kind: link, cost: 1, a: n1, b: n2, delay: 9us}\n")
+    assert "there is no topology to put it into" in call("circle", "improve", "--candidates", few).stderr
     near = call("circle", "--of", "metro-3")
     assert near.exit_code == 1
     assert "hint: tieline circle --of metro-1 --within 1ms" in near.stderr
