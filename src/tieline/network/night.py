@@ -9,7 +9,8 @@ The bound is proven for *all* paths, whatever the solver's precision, as in `tra
 
     bound = sum of p x capacity + sum over orders of size x max(0, value - cheapest path of any of its slots)
 
-is at least the optimum (weak duality). Bounded by ``rounds`` of dropping. Bytes are floats inside, whole rates outside.
+is at least the optimum (weak duality). The same prices name the paths that the programme lacks; they are added a few
+times (column generation). Bounded by that, and by ``rounds`` of dropping. Bytes are floats inside, whole rates outside.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tieline.model.transfer import Segment, TransferOrder
 from tieline.network.admit import impossible, span_of
 from tieline.network.calendar import Calendar
 from tieline.network.fill import Room, filled, undone
-from tieline.network.graph import Floats, trees_of
+from tieline.network.graph import Floats, Graph, Trees, trees_of
 from tieline.network.master import Programme, Solved, repaired, solved
 from tieline.network.slots import BITS_MS, Longs, Piece, segments_of
 from tieline.network.ways import Path
@@ -36,7 +37,10 @@ ROUNDS: Final = 24
 QUARTER: Final = 4  # of those that are served in part, one of so many is dropped in a round
 WHOLE: Final = 0.999
 SPARE: Final = 1e-6  # of what is free is kept back, so that whole rates fit
-PRECISION: Final = 1e-4
+PRECISION: Final = 1e-5
+MOST_COLUMNS: Final = 400_000  # that are planned at once: minutes, and about a gigabyte
+TURNS: Final = 4  # of new paths
+CLOSE: Final = 0.995  # of the bound, then no more of them
 AGAIN: Final = 2  # times that the dropped try again
 KEPT: Final = 4.0  # a byte of an order that is whole already, beside one of those that try again
 
@@ -49,9 +53,6 @@ class Night(NamedTuple):
     carried_bytes: int
     bound_bytes: float  # no schedule whatever carries more in time, not even parts of orders
     programmes: int  # that were solved
-
-
-MOST_COLUMNS: Final = 400_000  # that are planned at once: minutes, and about a gigabyte
 
 
 class Planned(NamedTuple):
@@ -78,11 +79,19 @@ def planned(
     """A schedule of the orders over what the calendar has free; nothing in the calendar changes."""
     now_ms = max(now_ms, calendar.grid.begin_ms)
     live = [at for at, order in enumerate(orders) if order.deadline_ms and _can(calendar, order, now_ms)]
-    case = _case(calendar, orders, live, now_ms)
+    ways = {at: _paths(calendar, orders[at]) for at in live}
+    case = _case(calendar, orders, live, now_ms, ways)
     if not len(case.order):
         return Night({}, (), 0, 0.0, 0)
     at = solved(case.programme, PRECISION)
-    bound = _bound(calendar, orders, live, now_ms, case, at)
+    bound, more = _bound(calendar, orders, live, now_ms, case, at)
+    for _ in range(TURNS):
+        if at.rate.sum() >= CLOSE * bound or not _widened(ways, more) or len(case.order) > MOST_COLUMNS:
+            break
+        case = _case(calendar, orders, live, now_ms, ways)
+        at = solved(case.programme, PRECISION)
+        tighter, more = _bound(calendar, orders, live, now_ms, case, at)
+        bound = min(bound, tighter)
     rate, count = at.rate, 1
     if not is_partial:
         case, rate, count = _dropped(case, at, rounds)
@@ -159,12 +168,28 @@ def _fuller(
     return best, whole
 
 
+def _widened(ways: dict[int, tuple[Path, ...]], more: dict[int, Path]) -> bool:
+    """Give orders the paths that are worth more than they cost; whether there was a new one."""
+    is_wider = False
+    for at, path in more.items():
+        if not any(np.array_equal(path, known) for known in ways[at]):
+            ways[at] = (*ways[at], path)
+            is_wider = True
+    return is_wider
+
+
 def _can(calendar: Calendar, order: TransferOrder, now_ms: int) -> bool:
     """Whether at least a part of it could be carried by an empty network."""
     return not impossible(calendar, msgspec.structs.replace(order, is_partial_useful=True), now_ms)
 
 
-def _case(calendar: Calendar, orders: Sequence[TransferOrder], live: list[int], now_ms: int) -> _Case:
+def _case(
+    calendar: Calendar,
+    orders: Sequence[TransferOrder],
+    live: list[int],
+    now_ms: int,
+    ways: dict[int, tuple[Path, ...]],
+) -> _Case:
     from scipy.sparse import csc_array
 
     grid, slots = calendar.grid, calendar.grid.slots
@@ -174,7 +199,7 @@ def _case(calendar: Calendar, orders: Sequence[TransferOrder], live: list[int], 
         from_ms, until_ms = span_of(calendar, order, now_ms)
         low, high = grid.touched(from_ms, until_ms)
         spans = grid.lengths_ms(from_ms, until_ms, low, high)
-        for path in _paths(calendar, order):
+        for path in ways[at]:
             for number in range(low - grid.first, high - grid.first):
                 rows.append(path.astype(np.int64) * slots + number)
                 starts.append(starts[-1] + len(path))
@@ -228,8 +253,12 @@ def _dropped(case: _Case, at: Solved, rounds: int) -> tuple[_Case, Floats, int]:
 
 def _bound(
     calendar: Calendar, orders: Sequence[TransferOrder], live: list[int], now_ms: int, case: _Case, at: Solved
-) -> float:
-    """Weak duality over all paths: one shortest-path tree a source and slot, by the arcs' prices in that slot."""
+) -> tuple[float, dict[int, Path]]:
+    """Weak duality over all paths: one shortest-path tree a source and slot, by the arcs' prices in that slot.
+
+    With the bound come the paths that the programme lacks: of each order the cheapest of all its slots, where that is
+    worth more than it costs (column generation).
+    """
     wires, grid = calendar.wires, calendar.grid
     flat = np.zeros(wires.graph.arc_count * grid.slots)
     flat[case.rows] = at.arc_price
@@ -240,14 +269,26 @@ def _bound(
     spans = [grid.touched(*span_of(calendar, orders[each], now_ms)) for each in live]
     low, high = (np.array(each) - grid.first for each in zip(*spans, strict=True))
     least = np.full(len(live), np.inf)
+    where: dict[int, Trees] = {}
     for slot in range(int(low.min()), int(high.max())):
         graph = wires.graph.holding(free[:, slot].astype(np.float64))
         trees = trees_of(graph, price[:, slot], np.unique(source))
         cost = trees.distance[trees.row[source], target]
-        least = np.where((low <= slot) & (slot < high), np.minimum(least, cost), least)
+        is_less = (low <= slot) & (slot < high) & (cost < least)
+        least = np.where(is_less, cost, least)
+        where |= dict.fromkeys(np.flatnonzero(is_less).tolist(), trees)
     size = np.array([orders[each].size_bytes for each in live], dtype=np.float64)
     slot_bytes = grid.slot_ms / BITS_MS
-    return float((price * free).sum() * slot_bytes + size @ np.maximum(1.0 - least, 0.0))
+    bound = float((price * free).sum() * slot_bytes + size @ np.maximum(1.0 - least, 0.0))
+    served = np.asarray(case.programme.by_demand @ at.rate)
+    lacking = np.flatnonzero((least < 1.0) & (served < WHOLE * size)).tolist()
+    return bound, {live[each]: _walk(wires.graph, where[each], source[each], target[each]) for each in lacking}
+
+
+def _walk(graph: Graph, trees: Trees, source: int, target: int) -> Path:
+    """The path of one pair."""
+    ends = np.array([source], dtype=np.int32), np.array([target], dtype=np.int32)
+    return graph.walked(trees, *ends)[1]
 
 
 def _whole(
