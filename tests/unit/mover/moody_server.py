@@ -17,6 +17,7 @@ class Moody:
         self.content = content
         self.tag = '"one"'
         self.is_ranged = True
+        self.refuses_empty = False  # answers 416 where there is nothing to give a range of
         self.says_length = True
         self.asked: list[str] = []  # the `Range` of every request
         self.stored: dict[str, bytes] = {}  # by PUT, whole ones only
@@ -33,6 +34,8 @@ class Moody:
         self.addresses.add(request.transport.get_extra_info("peername")[0])
         size = len(self.content)
         start, end = 0, size
+        if span and not size and self.refuses_empty:
+            return web.Response(status=416)
         if span and self.is_ranged and size:
             if int(span.removeprefix("bytes=").partition("-")[0]) >= size:
                 return web.Response(status=416)

@@ -68,6 +68,18 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(place):
     assert "bytes=6000-9999" in server.asked
 
 
+def test_an_empty_file_of_a_server_that_gives_no_range_of_it_is_moved(place):
+    moved, _ = fetched(place, content=b"", refuses_empty=True)
+    assert (place / "it").read_bytes() == b""
+    assert moved.size_bytes == 0
+
+
+def test_a_peer_that_gives_a_byte_for_each_connection_is_given_up(place):
+    with pytest.raises(TielineError) as caught:
+        fetched(place, spoil=lambda _, part: part[:1], content=bytes_of(7, 200_000), terms=Terms(tries=3))
+    assert caught.value.code == "exchange_unreachable"
+
+
 def test_a_peer_that_never_answers_is_given_up_and_what_arrived_is_kept(place):
     with pytest.raises(TielineError) as caught:
         fetched(place, spoil=lambda start, part: None if start >= 50_000 else part)

@@ -67,7 +67,7 @@ class Booking:
             for task in (moving, watching):
                 task.cancel()
             await asyncio.gather(moving, watching, return_exceptions=True)
-            if newest and not (moving.done() and not moving.cancelled() and moving.exception() is None):
+            if newest and _leaves_something(moving):
                 with contextlib.suppress(TielineError):
                     await self._report(first, newest[0].kept_bytes, lanes)
         total = moved.moved_bytes
@@ -128,3 +128,11 @@ class Booking:
 
     def _now_ms(self) -> int:
         return int(self._now_s() * 1_000)
+
+
+def _leaves_something(moving: asyncio.Task[Moved]) -> bool:
+    """Whether a move that did not end well left chunks for a later try; what was wrong as a whole is gone."""
+    if moving.cancelled():
+        return True
+    error = moving.exception()
+    return error is not None and not (isinstance(error, TielineError) and error.code == "check_failed")

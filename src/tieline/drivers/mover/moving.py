@@ -31,6 +31,7 @@ LOOK_S = 0.5
 LOOK_TRIES = 4  # at what a source says of itself
 SLOWEST_BPS = 8 * 1_024  # a peer that sends less for `stall_s` has stalled
 MOST_WAIT_S = 15.0
+PROGRESS_BYTES = 2**14  # a connection that brought so much, and did not stall, counts as none in vain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +272,8 @@ class _Work:
                 if not error.transient and not isinstance(error, _WrongChunkError):
                     raise
                 self.begun[index] = buffer
-                if len(buffer) > had and error.code != "timeout":  # a peer that drips is no better for it
+                brought = len(buffer) - had
+                if brought >= min(PROGRESS_BYTES, end - start - had) and error.code != "timeout":
                     tries = self.terms.tries
                     waits.reset()
                 tries -= 1

@@ -111,7 +111,15 @@ class HttpSource:
 
     async def about(self) -> About:
         """As `Source`."""
-        async with self._asked(self._first, "bytes=0-0") as answer:
+        try:
+            return await self._looked("bytes=0-0")
+        except TielineError as error:
+            if error.code != "range_not_satisfiable":  # so some answer for an empty file
+                raise
+        return await self._looked("")
+
+    async def _looked(self, span: str) -> About:
+        async with self._asked(self._first, span) as answer:
             if answer.status != 206:
                 size = answer.content_length
                 if size is None:
