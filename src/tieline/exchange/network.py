@@ -54,6 +54,20 @@ class Network:
         self._calendar: Calendar | None = None
         self.held: list[Transfer] = []  # bookings of a pass that goes on
 
+    def may_help(self, event: NetworkEvent) -> bool:
+        """Whether bytes that found no room may find some once this took effect."""
+        match event:
+            case fact.TopologyChanged():
+                return True
+            case fact.LinksChanged():
+                return bool(event.up)
+            case fact.TransferChanged(transfer=transfer):
+                return transfer.state in TRANSFER_ENDED and transfer.id in self.transfers
+            case fact.CircuitChanged(circuit=circuit):
+                return circuit.state in CIRCUIT_ENDED and circuit.id in self.circuits
+            case _:
+                return False
+
     def apply(self, event: NetworkEvent) -> tuple[Change, ...]:
         """Let one fact take effect; answers with the rows that changed."""
         match event:

@@ -547,6 +547,7 @@ def _project_changed(view: View, event: fact.ProjectChanged, now_ms: int) -> Non
 
 
 def _network_changed(view: View, event: NetworkEvent, now_ms: int) -> None:
+    view.supply.version += view.network.may_help(event)  # jobs that wait for their data's way are looked at again
     for table, key, value in view.network.apply(event):
         view.touch(table, key, value)
     if isinstance(event, fact.ReceiptStored) and event.usage is not None:

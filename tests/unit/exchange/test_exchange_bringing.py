@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from exchange_world import ADMIN, ALICE, PREFIX, World, task
 
-from tieline.exchange.bookings import OrderTransfer
+from tieline.exchange.bookings import CancelTransfer, OrderTransfer
 from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick
 from tieline.exchange.decide import decide
 from tieline.exchange.orders import offer_of
@@ -17,7 +17,7 @@ from tieline.exchange.projection import ROW, load, rows
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import RunOffered, TariffChanged, TopologyChanged, TransferChanged
-from tieline.model.job import Run
+from tieline.model.job import JobState, Run
 from tieline.model.project import Member, Quota
 from tieline.model.protocol import Refused
 from tieline.model.reason import Reason
@@ -175,6 +175,25 @@ def test_a_project_books_no_transfer_that_it_cannot_pay_beside_its_runs(wide: Wo
     assert {each.project for each in live(wide)} == {"p"}
     third = wide.run_of(wide.submit(reading("c", max_duration_s=900))[0])
     assert third.id not in [each.run for each in live(wide)]
+
+
+def test_a_job_whose_way_is_cut_waits_and_goes_on_when_it_is_mended(wide: World) -> None:
+    wide.do(ChangeLinks(actor=ADMIN, down=("fast",)))
+    (job,) = wide.submit(reading())
+    assert wide.view.jobs[job.id].state is JobState.QUEUED
+    (plan,) = wide.do(PlanTasks(actor=ALICE, tasks=(reading("u"),)))
+    assert [(reason.code, reason.count) for reason in plan.reasons] == [("data_rate_unknown", 2)]
+    wide.do(ChangeLinks(actor=ADMIN, up=("fast",)))
+    assert wide.run_of(job).site == NEAR
+
+
+def test_a_job_that_finds_no_room_is_looked_at_again_when_a_booking_ends(wide: World) -> None:
+    order = TransferOrder(source=HOME, target=NEAR, size_bytes=2 * 10**15, is_partial_useful=True, deadline_ms=2**42)
+    full = wide.do(OrderTransfer(actor=ALICE, order=order)).transfer
+    (job,) = wide.submit(reading())
+    assert wide.view.jobs[job.id].state is JobState.QUEUED
+    wide.do(CancelTransfer(actor=ALICE, transfer=full.id))
+    assert wide.run_of(job).site == NEAR
 
 
 def test_without_a_topology_nothing_is_booked(world: World) -> None:
