@@ -12,7 +12,13 @@ from tieline.network.circle import circle_of
 EXAMPLE = {"measure": {"within_us": 1_000}, "points": [{"point": "pudong-1", "weight": 1_200, "region": "pudong"}]}
 
 
-@operation("POST", "/v1/circles", tag="network", example={"place": "shanghai", "measure": {"within_us": 1_000}})
+@operation(
+    "POST",
+    "/v1/circles",
+    tag="network",
+    errors=("not_found",),
+    example={"place": "shanghai", "measure": {"within_us": 1_000}},
+)
 async def read_circle(call: Call, body: CircleBody) -> Circle:
     """The sites inside, outside and unknown with regard to a place, with the readings that say so.
 
