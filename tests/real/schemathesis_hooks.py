@@ -19,6 +19,7 @@ MEANT = {  # fields whose values mean something only together, or by a table tha
     "order_circuit": ("label", "most_bps"),
     "take_receipt": ("receipt.begun_ms", "receipt.ended_ms"),  # nothing is seen that has not happened
     "read_calendar": ("from_ms", "until_ms"),
+    "open_shell": ("node", "command", "port"),  # a run has so many nodes, and a stream is for one thing
     "change_tariff": ("tariff.hours",),
     "change_points": ("put", "remove"),
 }

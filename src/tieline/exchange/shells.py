@@ -35,11 +35,15 @@ def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decisio
     if run.site not in view.sites:
         raise TielineError("conflict", f"`{run.id}` runs behind another exchange, whose relay this is not")
     if body.node >= job.task.nodes:
-        raise TielineError("invalid_request", f"the run has {job.task.nodes} nodes, none of rank {body.node}")
+        raise TielineError(
+            "invalid_request", f"the run has {job.task.nodes} nodes, none of rank {body.node}", where="node"
+        )
     if sum(len(word) for word in body.command) > WORDS_BYTES or any("\0" in word for word in body.command):
-        raise TielineError("invalid_request", f"a command has at most {WORDS_BYTES:,} characters, and no NUL")
+        raise TielineError(
+            "invalid_request", f"a command has at most {WORDS_BYTES:,} characters, and no NUL", where="command"
+        )
     if body.port and body.command:
-        raise TielineError("invalid_request", "a stream is for a command or for a port")
+        raise TielineError("invalid_request", "a stream is for a command or for a port", where="port")
     program = f"port {body.port}" if body.port else (body.command[0][:200] if body.command else "shell")
     said = ShellOpened(job=job.id, run=run.id, by=actor.name, program=program, words=len(body.command))
     return Decision((said,), run)
