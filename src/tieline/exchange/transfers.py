@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,9 +26,13 @@ from tieline.model.circuit import Circuit
 from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, Events, TransferChanged
 from tieline.model.party import Actor, Role
+from tieline.model.reason import Reason
 from tieline.model.topology import Topology
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
 from tieline.ports import Ids
+
+if TYPE_CHECKING:
+    from tieline.network.calendar import Calendar
 
 replace = msgspec.structs.replace
 
@@ -63,12 +68,26 @@ def booked_for(
         calendar, order, name=ids.new("transfer"), user=user, now_ms=now_ms, price_of=price_of, project=project
     )
     if isinstance(answer, Refused):
-        raise refused(answer.reasons)
+        raise refused((*answer.reasons, *_later(calendar, order, answer.reasons[0], now_ms)))
     made = replace(answer.transfer, late_permille=tariff.late_permille)
     check_money(view, project, made.price_micro_cny)
     why = f"laid elsewhere for {made.id}"
     moved = [TransferChanged(transfer=each, why=why) for each in answer.moved]
     return [TransferChanged(transfer=made, why=f"ordered by {user}"), *moved], made
+
+
+def _later(calendar: Calendar, order: TransferOrder, why: Reason, now_ms: int) -> tuple[Reason, ...]:
+    """When what finds no room in time would be there: the nearest order that could be met."""
+    from tieline.network.admit import Admitted, admitted
+
+    if why.code != "transfer_no_room":
+        return ()
+    patient = replace(order, deadline_ms=0, limit_micro_cny=None)
+    found = admitted(calendar, patient, name="later", user="", now_ms=now_ms, price_of=lambda _order, _segments: 0)
+    arrives_ms = found.transfer.arrives_ms if isinstance(found, Admitted) else 0
+    if not arrives_ms:
+        return ()
+    return (Reason(code="transfer_later", values={"late_us": (arrives_ms - order.deadline_ms) * 1_000}),)
 
 
 def check_job(view: View, actor: Actor, order: TransferOrder) -> None:

@@ -274,6 +274,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "transfer_dear": ("it is {hops} hops long and its links are {full_percent} % full: it would displace more than it carries", "路径长 {hops} 跳且链路已占用 {full_percent}%：挤占将多于其传输量"),
     "transfer_price": ("it costs {price_micro_cny} CNY, over the limit of {limit_micro_cny}", "费用为 {price_micro_cny} 元，超过限价 {limit_micro_cny} 元"),
     "transfer_short": ("a failure took its room: {short_bytes} of {asked_bytes} arrive after the deadline", "故障占去其带宽：{asked_bytes} 中的 {short_bytes} 将晚于截止时间到达"),
+    "transfer_later": ("moving nobody, it would be there {late_us} after its deadline", "在不调整他人的情况下，将晚于期限 {late_us} 到达"),
+    "circuit_later": ("what moves now keeps its room: it would be admitted from {wait_us} on", "正在传输的数据保留其带宽；自 {wait_us} 后起可以承诺"),
     "transfer_unseen": ("its room is over, and nothing was heard of {left_bytes} of {asked_bytes}", "预留时段已结束，{asked_bytes} 中的 {left_bytes} 没有到达凭据"),
     "night_left_out": ("it is not in the plan that carries most of the batch", "不在使该批次传输量最大的方案之中"),
     "receipt_path": ("the receipt names the path {said}, and {booked} is booked", "凭据所述路径为 {said}，而预留路径为 {booked}"),

@@ -116,7 +116,8 @@ def test_a_transfer_is_admitted_moved_and_refused_with_the_bound(net: World) -> 
     assert urgent.moved == (first.id,)
     assert net.view.network.transfers[first.id].arrives_ms <= first.order.deadline_ms
     error = refusal(lambda: order(net, 140, 10))
-    assert codes(error) == ["transfer_no_room"]
+    assert codes(error) == ["transfer_no_room", "transfer_later"]
+    assert error.reasons[1].values["late_us"] == 900_000_000
     assert codes(refusal(lambda: order(net, 1, 10, target="z"))) == ["network_unknown_end"]
     assert codes(refusal(lambda: order(net, 1, 10, target="a"))) == ["network_same_end"]
     assert codes(refusal(lambda: order(net, 1, 10, limit_micro_cny=999))) == ["transfer_price"]
@@ -230,6 +231,16 @@ def test_a_circuit_is_refused_with_the_bound_and_resized_in_place(net: World) ->
     assert (more.held_bps, more.price_micro_cny_per_hour) == (GBIT, 9_000_000)
     error = refusal(lambda: net.do(ResizeCircuit(actor=ALICE, circuit=made.id, rate_bps=2 * GBIT)))
     assert error.reasons[0].values == {"most_bps": GBIT, "asked_bps": 2 * GBIT}
+
+
+def test_what_moves_now_is_not_stopped_for_a_circuit_which_is_told_from_when_it_could_be(net: World) -> None:
+    order(net, 200, 30)
+    net.clock.advance(1_000)
+    error = refusal(lambda: circuit(net, GBIT))
+    assert codes(error) == ["circuit_no_room", "circuit_later"]
+    assert error.reasons[1].values == {"wait_us": (SLOT_MS - 1_000) * 1_000}
+    made = circuit(net, GBIT, from_ms=net.clock.now_ms() + SLOT_MS - 1_000)
+    assert made.moved
 
 
 def test_a_price_stays_what_it_was_when_the_tariff_changes(net: World) -> None:
