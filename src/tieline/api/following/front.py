@@ -183,6 +183,9 @@ class Following:
             await self._app(scope, receive, send)
             return
         body, again = await kept_body(scope, receive)
+        if operation.id == "find" and _rests_on_readings(body) and self._forwarder.leader is not None:
+            await self._forwarder.forward(scope, again, send, operation, reached, body)
+            return
         tried = _Tried(send, self._stamp)
         await self._app(scope, again, tried.send)
         if tried.refusal is None:
@@ -210,6 +213,11 @@ class Following:
         self._available.close()
         self._forwarder.closing()
         self._platform.closing()
+
+
+def _rests_on_readings(body: bytes) -> bool:
+    """Whether a question may speak of what sites measured: last values, which the leader alone has."""
+    return b"rtt" in body or b"bandwidth" in body
 
 
 class _Tried:

@@ -215,6 +215,8 @@ def test_questions_are_answered_here_and_all_else_by_the_leader(leader: World, f
             theirs = leader.admin.post("/v1/find", json={"query": "cores >= 1", "kind": "pool", "limit": 5})
             (ours,), (theirs,) = (each.json()["offers"] for each in (found, theirs))
             assert (ours["id"], ours["attributes"]["cores_free"]) == (theirs["id"], theirs["attributes"]["cores_free"])
+            measured = await client.post("/v1/find", json={"query": "rtt(shanghai) < 1ms", "kind": "pool"})
+            assert (measured.status_code, is_local(measured)) == (200, False), "readings are the leader's"
             task = {"name": "a", "run": "true", "resources": [{"core_count": 1}]}
             sent = {"json": {"tasks": [task]}, "headers": {"Idempotency-Key": "k1"}}
             made = await client.post("/v1/jobs", **sent)
