@@ -152,7 +152,7 @@ class _Moving:
             from tieline.drivers.mover.doors import DoorSource
 
             assert client is not None
-            return DoorSource(begin.url, begin.path, asks(client), SystemClock())
+            return DoorSource(begin.url, begin.path, asks(client), SystemClock(), relay=client.http)
         from tieline.drivers.mover.web import HttpSource
 
         return HttpSource(begin)
@@ -178,7 +178,7 @@ class _Moving:
             from tieline.drivers.mover.doors import DoorTarget
 
             assert client is not None
-            return DoorTarget(end.url, asks(client), SystemClock())
+            return DoorTarget(end.url, asks(client), SystemClock(), relay=client.http)
         from tieline.drivers.mover.web import HttpTarget
 
         return HttpTarget(end)

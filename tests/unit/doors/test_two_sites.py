@@ -26,6 +26,9 @@ from tieline.drivers.clock import SystemClock
 from tieline.drivers.doors.through import relayed_door
 from tieline.drivers.doors.visitor import Visitor
 from tieline.drivers.http import HttpClient
+from tieline.drivers.mover import Terms, move
+from tieline.drivers.mover.doors import DoorSource, DoorTarget
+from tieline.drivers.mover.files import FileSource, FileTarget
 from tieline.drivers.siteprocess import join
 from tieline.model.door import ChunkKept
 from tieline.model.error import TielineError
@@ -182,6 +185,21 @@ async def chunks(world, near, far):
     assert asked(alice).status_code == 201  # what she brought herself she may read there too
 
 
+async def moved_through(exchange, far, folder):
+    """The mover goes the same way, in as many parts as it likes."""
+
+    async def ask(site, body):
+        return await exchange.call("POST", f"/v1/sites/{site.replace('/', '~')}/passes", PassView, body=body)
+
+    (folder / "up").write_bytes(os.urandom(1_500_000))
+    target = DoorTarget(far.id, ask, SystemClock(), relay=exchange)
+    up = await move(FileSource(str(folder / "up")), target, Terms())
+    assert (far.folder / "chunks" / up.sha256).exists()
+    source = DoorSource(far.id, up.sha256, ask, SystemClock(), relay=exchange)
+    await move(source, FileTarget(str(folder / "down")), Terms(streams=3))
+    assert (folder / "down").read_bytes() == (folder / "up").read_bytes()
+
+
 async def through(world, far, asked):
     """The same at a site that listens to nobody: the relay leads to its door."""
     content = os.urandom(300_000)
@@ -203,6 +221,7 @@ async def through(world, far, asked):
             with pytest.raises(TielineError) as caught:  # a knock counts once there too
                 await client.raw("PUT", path, body=content, headers=headers, key=None)
             assert caught.value.code == "unauthenticated"
+        await moved_through(exchange, far, world.folder.parent)
         async with relayed_door(stranger, far.id, given.door_pass) as client:
             with pytest.raises(TielineError) as caught:  # a stolen pass does not even open a stream
                 await client.raw("GET", path, headers=guest.headers("GET", path))

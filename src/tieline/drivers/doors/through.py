@@ -39,7 +39,7 @@ async def join_door(stream: aiohttp.ClientWebSocketResponse, door: Callable[[], 
 
 
 @contextlib.asynccontextmanager
-async def relayed_door(exchange: HttpClient, site: str, door_pass: str) -> AsyncIterator[HttpClient]:
+async def relayed_door(exchange: HttpClient, site: str, door_pass: str) -> AsyncIterator[Through]:
     """A client of the door of ``site`` through the relay of ``exchange``. Raises TielineError."""
     path = f"/v1/sites/{site.replace('/', '~')}/streams"
     room = asyncio.Semaphore(STREAMS)
@@ -64,7 +64,7 @@ async def relayed_door(exchange: HttpClient, site: str, door_pass: str) -> Async
     with tempfile.TemporaryDirectory(prefix="tieline-door-") as folder:
         where = str(Path(folder, "door"))
         server = await asyncio.start_unix_server(began, where)
-        client = _Through(where)
+        client = Through(where)
         try:
             yield client
         finally:
@@ -75,7 +75,7 @@ async def relayed_door(exchange: HttpClient, site: str, door_pass: str) -> Async
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Through(HttpClient):
+class Through(HttpClient):
     """The one HTTP client, over a socket of this machine."""
 
     def __init__(self, where: str) -> None:

@@ -1,7 +1,8 @@
 """Doors of sites as ends of a move: chunks by their sha256, through passes that the exchange gives.
 
-A pass holds for minutes and every request needs a knock of its own, so a long move asks for passes again. What a door
-gives is believed for its hash alone.
+A pass holds for minutes and every request needs a knock of its own, so a long move asks for passes again. A site
+without a door is reached through the relay of its exchange, under the same passes. What comes is believed for its hash
+alone.
 """
 
 # ruff: noqa: ARG002 - one protocol for all ends
@@ -9,11 +10,14 @@ gives is believed for its hash alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol
 
+from tieline.drivers.doors.through import relayed_door
+from tieline.drivers.http import HttpClient
 from tieline.drivers.mover.address import Address
 from tieline.drivers.mover.ends import About, Division, Job
 from tieline.drivers.mover.pacing import Lane
@@ -39,13 +43,25 @@ class Asks(Protocol):
 class _Entry:
     """One chunk behind a door."""
 
-    def __init__(self, site: str, sha256: str, right: Right, ask: Asks, clock: Clock, key: Key | None) -> None:
+    def __init__(
+        self,
+        site: str,
+        sha256: str,
+        right: Right,
+        ask: Asks,
+        clock: Clock,
+        key: Key | None,
+        relay: HttpClient | None,
+    ) -> None:
         self.name = f"door:{site}#{sha256}"
         self.path = f"/v1/chunks/{sha256}"
         self._site, self._sha256, self._right, self._ask, self._clock = site, sha256, right, ask, clock
         self._key = key or Key(os.urandom(32))
         self._view: PassView | None = None
         self._web: Web | None = None
+        self._url = ""
+        self._relay = relay
+        self._relayed = contextlib.AsyncExitStack()
         self._asking = asyncio.Lock()
 
     async def open(self, most_bytes: int) -> tuple[Web, str, Callable[[str], dict[str, str]]]:
@@ -61,10 +77,23 @@ class _Entry:
                     ttl_ms=600_000,
                 )
                 view = self._view = await self._ask(self._site, body)
-        url = view.url.rstrip("/") + self.path
-        if self._web is None:
-            self._web = Web(Address("http", url, "", self.name))
-        return self._web, url, self._headers
+                if self._web is None or not view.url:
+                    await self._lead(view)
+            assert self._web is not None
+            return self._web, self._url, self._headers
+
+    async def _lead(self, view: PassView) -> None:
+        """Find the way to the door: straight, or through the relay, where a pass leads for as long as it holds."""
+        await self.close()
+        where = ""
+        if not view.url:
+            if self._relay is None:
+                raise TielineError("conflict", f"`{self._site}` has no open door")
+            where = (
+                await self._relayed.enter_async_context(relayed_door(self._relay, self._site, view.door_pass))
+            ).where
+        self._url = (view.url.rstrip("/") or "http://door") + self.path
+        self._web = Web(Address("http", self._url, "", self.name), socket_path=where)
 
     def _headers(self, method: str) -> dict[str, str]:
         assert self._view is not None
@@ -80,16 +109,26 @@ class _Entry:
         return {PASS_HEADER: self._view.door_pass, KNOCK_HEADER: knocked(knock, self._key, KID)}
 
     async def close(self) -> None:
-        if self._web is not None:
-            await self._web.close()
+        web, self._web = self._web, None
+        if web is not None:
+            await web.close()
+        await self._relayed.aclose()
 
 
 class DoorSource:
     """A chunk that a site has. Its name is its hash, so it cannot change."""
 
-    def __init__(self, site: str, sha256: str, ask: Asks, clock: Clock, key: Key | None = None) -> None:
-        """``key`` is the holder's; without one a key is made for this move."""
-        self._entry = _Entry(site, sha256, Right.READ, ask, clock, key)
+    def __init__(
+        self,
+        site: str,
+        sha256: str,
+        ask: Asks,
+        clock: Clock,
+        key: Key | None = None,
+        relay: HttpClient | None = None,
+    ) -> None:
+        """``key`` is the holder's; without one a key is made for this move. ``relay`` is the exchange that has one."""
+        self._entry = _Entry(site, sha256, Right.READ, ask, clock, key, relay)
         self._sha256 = sha256
         self._size_bytes: int | None = None
         self.name = self._entry.name
@@ -128,9 +167,11 @@ class DoorTarget:
     is_ordered = False
     is_readable = False
 
-    def __init__(self, site: str, ask: Asks, clock: Clock, key: Key | None = None) -> None:
+    def __init__(
+        self, site: str, ask: Asks, clock: Clock, key: Key | None = None, relay: HttpClient | None = None
+    ) -> None:
         self.name = f"door:{site}"
-        self._site, self._ask, self._clock, self._key = site, ask, clock, key
+        self._site, self._ask, self._clock, self._key, self._relay = site, ask, clock, key, relay
         self._division = Division(0, 1)
         self._chunk = b""
         self._entry: _Entry | None = None
@@ -157,7 +198,7 @@ class DoorTarget:
 
     async def finish(self, sha256: str) -> None:
         """As `Target`."""
-        entry = self._entry = _Entry(self._site, sha256, Right.WRITE, self._ask, self._clock, self._key)
+        entry = self._entry = _Entry(self._site, sha256, Right.WRITE, self._ask, self._clock, self._key, self._relay)
         web, url, headers = await entry.open(len(self._chunk))
         sent = {**headers("PUT"), "Content-Type": "application/octet-stream"}
         async with web.asked(

@@ -39,9 +39,11 @@ CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 class Web:
     """Sessions, one for each way out of this machine."""
 
-    def __init__(self, address: Address, bearer: str = "") -> None:
+    def __init__(self, address: Address, bearer: str = "", socket_path: str = "") -> None:
+        """``socket_path`` is a socket of this machine that leads to the server; no lane is bound then."""
         self.name = address.name
         self.bearer = bearer
+        self.socket_path = socket_path
         self._is_loopback = is_loopback(address.url)
         self._sessions: dict[tuple[str, int], aiohttp.ClientSession] = {}
 
@@ -54,9 +56,12 @@ class Web:
             made: dict[str, Any] = {}
             if lane.mark:
                 made["socket_factory"] = lambda info: _marked(info, lane.mark)
-            connector = aiohttp.TCPConnector(
-                limit=0, local_addr=(lane.source_address, 0) if lane.source_address else None, ttl_dns_cache=60, **made
-            )
+            connector: aiohttp.BaseConnector
+            if self.socket_path:
+                connector = aiohttp.UnixConnector(self.socket_path)
+            else:
+                way_out = (lane.source_address, 0) if lane.source_address else None
+                connector = aiohttp.TCPConnector(limit=0, local_addr=way_out, ttl_dns_cache=60, **made)
             headers = {"User-Agent": f"tieline/{__version__}", "Accept-Encoding": "identity"}
             if self.bearer:
                 headers["Authorization"] = f"Bearer {self.bearer}"
