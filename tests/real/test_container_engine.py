@@ -18,8 +18,11 @@ from typing import Any, TypeVar
 import pytest
 
 from tieline.drivers.engines import run_folder, runtime
+from tieline.drivers.engines.beside import beside
 from tieline.drivers.engines.container import ContainerEngine
+from tieline.drivers.siteprocess.shells import Command
 from tieline.model.error import TielineError
+from tieline.model.relay import Purpose, Summons
 from tieline.ports import Ending, Launch
 
 FOUND = runtime.found()
@@ -320,3 +323,31 @@ def test_what_is_no_name_of_an_image_is_refused(site: Site) -> None:
         with pytest.raises(TielineError, match="no name of an image"):
             site.run("true", image=image)
     assert list(site.base.iterdir()) == []
+
+
+def test_a_command_runs_beside_a_run_in_its_container(site: Site) -> None:
+    launch = site.launch("echo mine >note; sleep 600")
+
+    async def beside_it(engine: ContainerEngine, *words: str) -> tuple[str, str, int]:
+        how = beside(engine, launch.folder, command=words)
+        told = Summons(stream="0" * 32, site="s", purpose=Purpose.SHELL, run="r1", who="alice", until_ms=0)
+        command = await Command.start(how, told)
+        try:
+            command.close_input()
+            async with asyncio.timeout(120):
+                out, errors = await asyncio.gather(*(reader.read() for _, reader in command.outputs))
+                return out.decode(), errors.decode(), await command.process.wait()
+        finally:
+            await command.end()
+
+    async def story(engine: ContainerEngine) -> None:
+        await engine.start(launch)
+        await until(site.work / "note")
+        out, errors, code = await beside_it(engine, "sh", "-c", "cat note; echo no >&2; ls /bin | grep -c .; exit 7")
+        assert (out, errors, code) == (f"mine\n{len(APPLETS) + 1}\n", "no\n", 7)
+        with pytest.raises(TielineError) as caught:
+            beside(engine, launch.folder, command=(), port=80)
+        assert caught.value.code == "unplaceable"
+        await engine.stop(launch.folder, 0.1)
+
+    site.do(story)
