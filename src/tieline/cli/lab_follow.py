@@ -44,6 +44,7 @@ LEAD_MS: Final = 60_000
 LATE_MS: Final = 5_000
 PACKET_BYTES: Final = 1_400
 EVERY_S: Final = 30.0  # between two proofs of a circuit that stands
+AGAIN_S: Final = 3.0  # after a test that proved nothing
 PAUSE_S: Final = 0.2
 
 replace = msgspec.structs.replace
@@ -159,7 +160,7 @@ class Follower:
         except TielineError as error:  # it was moved or ended meanwhile: it is looked at again at once
             self.say(f"{circuit.id}: {error.message}")
             return
-        self._next_s[circuit.id] = time.monotonic() + EVERY_S
+        self._next_s[circuit.id] = time.monotonic() + (EVERY_S if receipt.is_path_proven else AGAIN_S)
         self.say(
             words.say(
                 "lab_receipt", circuit=circuit.id,
