@@ -122,7 +122,8 @@ def _standing(pin: Pinned, graph: Graph) -> Pinned:
 
 
 def _after_cut(share: Share, flows: Flows | None) -> Share:
-    """What the class has now. The bound is of before the cut, which took capacity and gave none."""
+    """What the class has now. The bound is of before the cut, which took capacity and gave none; but a class may have
+    more than that where one before it lost more."""
     if share.pin:
         return share._replace(carried_bps=share.pin.carried_bps(), worth=share.pin.worth)
     assert flows is not None

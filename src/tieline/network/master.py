@@ -48,9 +48,14 @@ def solved(programme: Programme, precision: float, start: Solved | None = None) 
     """The optimum, to a relative ``precision`` where the programme is large. ``start`` may have fewer paths."""
     if not len(programme.value):
         return Solved(np.zeros(0), np.zeros(len(programme.capacity)), np.zeros(len(programme.asked)))
-    if programme.by_arc.nnz <= SMALL or not _has_pdlp():
+    if is_exact(programme):
         return _exact(programme)
     return _first_order(programme, precision, start)
+
+
+def is_exact(programme: Programme) -> bool:
+    """Whether it is solved exactly, whatever precision is asked for."""
+    return bool(programme.by_arc.nnz <= SMALL) or not _has_pdlp()
 
 
 def repaired(programme: Programme, rate: Floats) -> Floats:

@@ -27,13 +27,14 @@ import numpy as np
 from tieline.network.bounded import Guide
 from tieline.network.columns import Columns
 from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, counted, trees_of
-from tieline.network.master import LEEWAY, Programme, Solved, repaired, solved
+from tieline.network.master import LEEWAY, Programme, Solved, is_exact, repaired, solved
 
 ROUNDS: Final = 12
 ENOUGH: Final = 0.002  # relative gap at which the search ends
 FIRST_TREES: Final = 3  # by delay, then by delays that are scattered, so that paths differ
 COARSE: Final = (1e-2, 3e-3)  # precisions of the first rounds; the paths matter there, not the rates
 FINE: Final = 1e-3
+FINEST: Final = 1e-4  # where no path is missing and the gap is not small enough, the rates are made finer down to this
 SLACK: Final = 1e-3  # a path is new if it is worth so much more than it costs, relative to the largest value
 
 
@@ -105,18 +106,22 @@ def routed(
     at = None if start is None else _widened(start.solved, traffic.count)
     guide = _guide(graph, traffic)
     best, bound = _first(columns, _programme(tight, columns), base), np.inf
-    done = 0
+    done, precision = 0, FINE
     for turn in range(max(1, rounds)):
         done = turn + 1
         programme = _programme(tight, columns)
         is_first = start is None and turn < len(COARSE)
-        at = solved(programme, COARSE[turn] if is_first else FINE, at)
+        at = solved(programme, COARSE[turn] if is_first else precision, at)
         best = _better(columns, programme, at.rate, _grown(best, columns))
         costs = _costs(graph, traffic, at, sources, guide)
         bound = min(bound, _bound(tight, at.arc_price, costs.least))
         fresh = _price(traffic, columns, at, costs, slack)
-        if best @ programme.value >= (1.0 - enough) * bound or (not fresh and turn >= len(COARSE)):
+        if best @ programme.value >= (1.0 - enough) * bound:
             break
+        if not fresh and turn >= len(COARSE):
+            if start is None or is_exact(programme) or precision <= FINEST:
+                break  # from nothing, a plan in time is worth more than the last thousandth
+            precision = max(FINEST, precision / 3.0)
     assert at is not None
     return Flows(graph, traffic, columns, _grown(best, columns), at, max(bound, 0.0), done)
 
