@@ -38,6 +38,7 @@ MOST_FILE_BYTES = 64 * 2**20
 MOST_NODES = 10_000_000
 MOST_NAMED = 5
 FULL_PPM = 1_000_000
+OPTIONS = {"place": "of", "is_round_trip": "one-way", "as_json": "json"}  # parameters whose option has another name
 
 
 def measured(command: F) -> F:
@@ -62,6 +63,7 @@ def measured(command: F) -> F:
 def circle(ctx: click.Context, place: str, readings: str, as_json: bool, **stated: Any) -> None:
     """The circle of a place."""
     if ctx.invoked_subcommand is not None:
+        _refuse_before(ctx)
         return
     if not place:
         raise usage(words.say("circle_needs_place"))
@@ -155,6 +157,14 @@ def improve(
 
 for _each in (coverage, improve):
     circle.add_command(_each)
+
+
+def _refuse_before(ctx: click.Context) -> None:
+    """Options of a circle that stand before a verb of its own would be lost."""
+    for name in ctx.params:
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            said = OPTIONS.get(name, name)
+            raise usage(words.say("circle_option_after", option=f"--{said}", verb=ctx.invoked_subcommand or ""))
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -275,17 +285,19 @@ def _planned(
     budget_micro_cny: int | None,
     nodes: int,
 ) -> Improvement:
+    from tieline.cli.solver import solving
     from tieline.network.improve import improved
 
-    plan = improved(
-        seen,
-        file.candidates,
-        target_ppm=target_ppm,
-        budget_micro_cny=budget_micro_cny,
-        topology=topology,
-        assumptions=file.assumptions,
-        nodes=nodes,
-    )
+    with solving():
+        plan = improved(
+            seen,
+            file.candidates,
+            target_ppm=target_ppm,
+            budget_micro_cny=budget_micro_cny,
+            topology=topology,
+            assumptions=file.assumptions,
+            nodes=nodes,
+        )
     return _with_inputs(plan, seen, file)
 
 

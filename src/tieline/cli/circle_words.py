@@ -58,6 +58,7 @@ CIRCLE_WORDS: dict[str, tuple[str, str]] = {
     "circle_changed_readings": ("the readings are not those that the plan was made from", "测量值与制定方案时不同"),
     "circle_needs_place": ("a circle is of a place: --of PLACE", "请指明地点：--of 地点"),
     "circle_needs_points": ("a file of readings knows no access points: --points FILE", "测量值文件不含接入点：--points 文件"),
+    "circle_option_after": ("{option} belongs after `{verb}`", "{option} 应写在 `{verb}` 之后"),
     "circle_one_aim": ("a target or a budget, not both: --to or --budget", "目标与预算二选一：--to 或 --budget"),
     "col_standing": ("standing", "判定"),
     "col_round_trip": ("round trip min/p50/p99", "往返 最小/p50/p99"),

@@ -1,5 +1,6 @@
 """Improve: least cost and most coverage against every subset; ways over links; what means nothing is refused whole."""
 
+import random
 from itertools import combinations
 
 import pytest
@@ -243,3 +244,21 @@ def test_too_many_partial_paths_are_refused(monkeypatch):
         improved(seen_of(asked), [link("x", "n4", "n2", 10), link("y", "n2", "n0", 10)], target_ppm=1,
                  topology=line(1, 1, 1, 1, site_at="n9"))  # fmt: skip
     assert refused.value.code == "too_large"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_a_search_that_ends_before_its_proof_says_how_far_it_may_be_from_the_best(seed):
+    lot = random.Random(seed)
+    groups = tuple(
+        Group(tuple(sorted({(lot.randrange(60),) for _ in range(lot.randint(1, 3))})), lot.randint(1, 1_000), 1)
+        for _ in range(150)
+    )
+    costs = tuple(lot.randint(10, 99) * CNY for _ in range(60))
+    cover = Cover(costs, groups, 0, sum(group.weight for group in groups))
+    needed = cover.weight * 8 // 10
+    best, proven = cheapest(cover, needed)
+    assert cover.cost_of(best) == proven
+    found, bound = cheapest(cover, needed, nodes=1)
+    assert cover.weight_of(found) >= needed
+    assert bound <= proven <= cover.cost_of(found)
+    assert bound >= proven * 9 // 10
