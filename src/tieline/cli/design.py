@@ -25,13 +25,15 @@ NO_ANSWER = 3
 @click.pass_context
 def design(ctx: click.Context, request: str, folder: Path | None, as_json: bool) -> None:
     """A network that does what is asked, at the least price that could be found; exit code 3 over its budget."""
+    from tieline.cli.solver import solving
     from tieline.model.design import DesignRequest
     from tieline.network.blueprint import drawn
     from tieline.network.documents import read
 
     content, source = _content(request)
     asked = read(content, DesignRequest, source)
-    made = drawn(asked)
+    with solving():
+        made = drawn(asked)
     if folder is not None:
         _write(folder, asked, made)
     if as_json:
