@@ -158,6 +158,7 @@ def plan(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Which paths carry how much. Solved here, over the topology of the exchange or of a file."""
+    from tieline.cli.solver import solving
     from tieline.model.transfer import TrafficClass
     from tieline.network.survey import checked
     from tieline.network.trafficplan import traffic_plan
@@ -170,7 +171,8 @@ def plan(
     else:
         found: TopologyView = face.call(lambda client: client.topology())
         topology, down = found.topology, found.down
-    made = traffic_plan(topology, asked, default=TrafficClass(traffic_class), at_ms=at_ms, down=down, cut=cut)
+    with solving():
+        made = traffic_plan(topology, asked, default=TrafficClass(traffic_class), at_ms=at_ms, down=down, cut=cut)
     if as_json:
         show_json(made)
         return
