@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -151,7 +152,13 @@ def test_what_does_not_fit_is_refused_whole(laboratory):
         with pytest.raises(TielineError, match=said_why):
             asyncio.run(driver.apply([circuit("k-4", 1_000_000, NORTH), wrong]))
     assert asyncio.run(laboratory.show()).circuits == before
-    for verb, given in (("cut", {"link": "no-link"}), ("apply", {"circuits": [{}]}), ("fly", {}), ("verify", {})):
+    for verb, given in (
+        ("cut", {"link": "no-link"}),
+        ("apply", {"circuits": [{}]}),
+        ("fly", {}),
+        ("verify", {}),
+        ("verify", {"circuit": "k-2", "seq": "x"}),
+    ):
         with pytest.raises(TielineError):
             asyncio.run(laboratory.ask(verb, **given))
     asyncio.run(driver.withdraw("k-2"))
@@ -295,3 +302,15 @@ def test_ipv4_goes_through_a_circuit_and_a_black_hole_is_found(laboratory):
         inside("jiaxing", MTU, "l3", "1500").communicate(timeout=PATIENCE_S)
     assert (receipt.probe_bytes, receipt.lost_ppm, receipt.is_path_proven) == (0, 1_000_000, False)
     asyncio.run(driver.withdraw("k-7"))
+
+
+def test_a_laboratory_ends_when_nobody_carries_its_packets(laboratory, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIELINE_HOME", str(tmp_path))
+    said("lab", "up", str(FILE), "--name", "third")
+    pid = int(said("lab", "ls").split("\t")[1])
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_S
+    while said("lab", "ls", "--json").strip() != "[]":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

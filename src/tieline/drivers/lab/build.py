@@ -69,14 +69,19 @@ class Laboratory:
                     changed += 1
         return changed
 
+    def let_go(self) -> None:
+        """Let go of the far sides of all ports: when the process that carries the packets ends, so do the ports."""
+        closed([port for a, b, _ in self.taps.values() for port in (a, b)])
+        self.taps = {name: (-1, -1, delay_us) for name, (_, _, delay_us) in self.taps.items()}
+
     def close(self) -> None:
         """Let everything go."""
+        self.let_go()
         for router in self.fabric.routers.values():
             router.close()
         for behind in self.fabric.behind.values():
             behind.host.close()
         closed(self.networks)
-        closed([port for a, b, _ in self.taps.values() for port in (a, b)])
 
 
 def built(topology: Topology) -> Laboratory:

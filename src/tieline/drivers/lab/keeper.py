@@ -80,6 +80,7 @@ class Keeper:
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._fibre_lock = asyncio.Lock()
+        self._verify_lock = asyncio.Lock()
         self._callers = 0
         self._verbs: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "show": self._show,
@@ -89,7 +90,6 @@ class Keeper:
             "verify": self._verify,
             "withdraw": self._withdraw,
             "counters": self._counters,
-            "down": self._down,
         }
 
     # -- what is asked --------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Keeper:
             return Answer(reply=await self._verbs[asked.verb](asked.given))
         except TielineError as error:
             return Answer(error=error.envelope)
-        except (msgspec.DecodeError, msgspec.ValidationError, KeyError) as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
             return Answer(error=ErrorEnvelope(code="invalid_request", message=f"the question is malformed: {error}"))
         except OSError as error:
             return Answer(error=ErrorEnvelope(code="internal", message=f"the laboratory failed: {error}"))
@@ -163,7 +163,8 @@ class Keeper:
         async with self._fibre_lock:
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(self.fibre, f"{verb} {link}\n".encode())
-            await loop.sock_recv(self.fibre, 64)
+            if not await loop.sock_recv(self.fibre, 64):
+                raise TielineError("internal", "the process that carries the packets has ended")
 
     async def _apply(self, given: dict[str, Any]) -> object:
         circuits = msgspec.convert(given["circuits"], tuple[Circuit, ...])
@@ -176,7 +177,9 @@ class Keeper:
         held = self.circuits.standing.get(str(given["circuit"]))
         if held is None:
             raise TielineError("not_found", f"circuit `{given['circuit']}` does not stand here")
-        return await self.circuits.verify(held.circuit, int(given["seq"]))
+        seq = int(given["seq"])
+        async with self._verify_lock:  # two tests at once would take from each other
+            return await self.circuits.verify(held.circuit, seq)
 
     async def _withdraw(self, given: dict[str, Any]) -> None:
         await self.circuits.withdraw(str(given["circuit"]))
@@ -184,9 +187,6 @@ class Keeper:
 
     async def _counters(self, _given: dict[str, Any]) -> object:
         return await self.circuits.counters()
-
-    async def _down(self, _given: dict[str, Any]) -> None:
-        self.ended.set()
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
@@ -249,14 +249,28 @@ async def keep(laboratory: Laboratory, fibre: socket.socket) -> None:
     keeper.circuits.close()
 
 
+def _built(topology: Topology) -> Laboratory:
+    """The laboratory. Raises TielineError `lab_refused` with what this machine does not have or allow."""
+    try:
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError:
+        raise TielineError(
+            "lab_refused", "pyroute2 is not installed", hints=("pip install 'tieline[circuits]'",)
+        ) from None
+    leave()
+    try:
+        return built(topology)
+    except (NetlinkError, OSError) as error:
+        raise TielineError("lab_refused", f"this kernel does not build it: {error}") from error
+
+
 def main(folder: Path) -> None:
     """Build the laboratory of a folder and keep it. The folder holds `topology.json`."""
     os.umask(0o077)
     os.chdir(folder)
     topology = msgspec.json.decode(Path("topology.json").read_bytes(), type=Topology)
     try:
-        leave()
-        laboratory = built(topology)
+        laboratory = _built(topology)
     except TielineError as error:
         Path("refused.json").write_bytes(msgspec.json.encode(error.envelope))
         sys.exit(1)
@@ -268,6 +282,7 @@ def main(folder: Path) -> None:
         carry(laboratory.taps, there)
         os._exit(0)
     there.close()
+    laboratory.let_go()
     try:
         asyncio.run(keep(laboratory, here))
     finally:

@@ -197,8 +197,8 @@ class Router:
 
 
 def closed(networks: Sequence[int]) -> None:
-    """Let networks go."""
-    for network in networks:
+    """Let descriptors go."""
+    for network in [each for each in networks if each >= 0]:
         with suppress(OSError):
             os.close(network)
 
