@@ -16,6 +16,7 @@ from tieline.model.evidence import Evidence
 from tieline.model.reason import Reason
 from tieline.model.tariff import Hours
 from tieline.model.topology import Line, Name, Rate, Window
+from tieline.model.transfer import End
 
 Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
@@ -55,8 +56,8 @@ class Recurrence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CircuitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What somebody asks for. With ``most_bps`` the rate is a range: the least is guaranteed, the rest is tried."""
 
-    a: str  # identifier of a site, or a node of the topology
-    b: str
+    a: End  # identifier of a site, or a node of the topology
+    b: End
     rate_bps: Rate
     most_bps: Rate = 0
     latency_us: Number = 0  # one way, at most; 0: no bound

@@ -15,6 +15,7 @@ from tieline.model.reason import Reason
 
 Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+End = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 MicroCny = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
@@ -43,8 +44,8 @@ TRANSFER_ENDED = frozenset({TransferState.ARRIVED, TransferState.FAILED, Transfe
 class TransferOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What somebody asks for."""
 
-    source: str  # identifier of a site, or a node of the topology
-    target: str
+    source: End  # identifier of a site, or a node of the topology
+    target: End
     size_bytes: Bytes
     earliest_ms: Millis = 0  # 0: now
     deadline_ms: Millis = 0  # 0: none, best effort
@@ -52,7 +53,7 @@ class TransferOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     is_partial_useful: bool = False
     limit_micro_cny: MicroCny | None = None
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    job: str = ""  # it brings data to this job
+    job: Annotated[str, msgspec.Meta(max_length=200)] = ""  # it brings data to this job
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
