@@ -28,6 +28,7 @@ from tieline.model.quantity import show_duration, show_rate
 from tieline.model.topology import Line
 from tieline.model.transfer import Transfer, TransferState
 from tieline.network.lease import ENCAPSULATION_BYTES
+from tieline.network.tariff import FULL_PERMILLE
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -44,7 +45,7 @@ LEAD_MS: Final = 60_000
 LATE_MS: Final = 5_000
 PACKET_BYTES: Final = 1_400
 EVERY_S: Final = 30.0  # between two proofs of a circuit that stands
-AGAIN_S: Final = 3.0  # after a test that proved nothing
+AGAIN_S: Final = 3.0  # after a test that proved nothing, or less than the whole
 PAUSE_S: Final = 0.2
 
 replace = msgspec.structs.replace
@@ -160,7 +161,8 @@ class Follower:
         except TielineError as error:  # it was moved or ended meanwhile: it is looked at again at once
             self.say(f"{circuit.id}: {error.message}")
             return
-        self._next_s[circuit.id] = time.monotonic() + (EVERY_S if receipt.is_path_proven else AGAIN_S)
+        is_well = receipt.is_path_proven and receipt.goodput_bps * 1_000 >= receipt.computed_bps * FULL_PERMILLE
+        self._next_s[circuit.id] = time.monotonic() + (EVERY_S if is_well else AGAIN_S)
         self.say(
             words.say(
                 "lab_receipt", circuit=circuit.id,
