@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,13 @@ from tieline.model.relay import Channel, RelayPage, ShellBody
 from tieline.registry import Key
 
 WAIT_S = 90.0
+SERVE = """exec $TIELINE_PYTHON -u -c 'import socket
+server = socket.create_server(("127.0.0.1", PORT))
+print("up")
+while True:
+    there, _ = server.accept()
+    there.sendall(b"hello " + there.recv(99))
+    there.close()'"""
 MARK = 100_000 + os.getpid()  # seconds, and a sign
 POOLS = "pools: [{name: NAME-cores, cores: 2, memory: 1GB, price: 0, sandbox: optional}]\nengines: [process]\n"
 
@@ -233,11 +241,16 @@ async def through(world, far, asked):
 def shells(world, far):
     """A run at the site that listens to nobody is reached through the relay."""
     alice = world.as_("alice", Role.USER)
-    task = {"name": "t", "run": "echo up; exec sleep 600", "resources": [{"core_count": 1}], "owners": ["cn.demo.far"]}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve = SERVE.replace("PORT", str(port))
+    task = {"name": "t", "run": serve, "resources": [{"core_count": 1}], "owners": ["cn.demo.far"]}
     answer = alice.post("/v1/jobs", json={"tasks": [task]})
     assert answer.status_code == 201, answer.text
     job = answer.json()["jobs"][0]["id"]
     until(lambda: alice.get(f"/v1/jobs/{job.replace('/', '~')}").json()["job"]["state"] == "running", "it runs")
+
+    command_line(world, alice, job, port)
 
     async def story():
         async with (
@@ -298,6 +311,31 @@ def shells(world, far):
     ]
     assert {each["actor"] for each in events} == {"alice"}
     assert events[0]["subject"] == job
+
+
+def command_line(world, alice, job, port):
+    """What people type: `exec` with its exit code, `attach` with a port of the run on this machine."""
+    words = (sys.executable, "-m", "tieline.cli")
+    secret = alice.headers["authorization"].partition(" ")[2]
+    envs = {**os.environ, "TIELINE_EXCHANGE": world.url, "TIELINE_TOKEN": secret, "LANG": "C.UTF-8"}
+    script = ("sh", "-c", "cat; echo no >&2; exit 4")
+    done = subprocess.run(
+        [*words, "exec", job, "--", *script], input=b"typed", env=envs, capture_output=True, timeout=WAIT_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (4, b"typed", b"no\n")
+    attached = subprocess.Popen(
+        [*words, "attach", job, "--port", f"0:{port}"], env=envs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert attached.stdout.readline() == b"up\n"
+        local = int(re.match(rb"127\.0\.0\.1:(\d+) ", attached.stderr.readline())[1])
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", local), WAIT_S) as there:
+                there.sendall(b"there")
+                assert b"".join(iter(lambda: there.recv(99), b"")) == b"hello there"  # noqa: B023
+    finally:
+        attached.kill()
+        attached.communicate()
 
 
 def are_there():
