@@ -332,7 +332,7 @@ def command_line(world, alice, job, port):
         for _ in range(2):
             with socket.create_connection(("127.0.0.1", local), WAIT_S) as there:
                 there.sendall(b"there")
-                assert b"".join(iter(lambda: there.recv(99), b"")) == b"hello there"  # noqa: B023
+                assert b"".join(iter(lambda: there.recv(99), b"")) == b"hello there"
     finally:
         attached.kill()
         attached.communicate()
