@@ -13,8 +13,9 @@ from tieline.model.reason import Reason
 
 LIMIT = {"limit_micro_cny": 3_200_000, "lowest_micro_cny": 3_450_000}
 VERBS = (
-    "up down status login find ask plan run ps logs exec attach why stop fetch usage bill site exchange id project network "
-    "reading point circle transfer circuit calendar token events audit schema demo check sim lab"
+    "up down status login find ask plan run ps logs exec attach why stop fetch usage bill site exchange id "
+    "project network reading point circle transfer circuit calendar token events audit schema demo check sim "
+    "lab"
 )
 
 
