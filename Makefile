@@ -1,4 +1,4 @@
-# Three commands: `make demo` and `make federation` run the main jobs, `make test` passes the tests. Each first makes
+# Four commands: `make demo`, `make federation` and `make network` run the main jobs, `make test` passes the tests. Each first makes
 # its own environment from nothing but Python 3.11 (with venv) and make: uv into a private folder, no system pip.
 PYTHON ?= python3
 UV := .uv/bin/uv
@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 JOBS ?= 2
 PIN := --universal --generate-hashes --python-version 3.11 --no-header --quiet
 
-.PHONY: help demo federation test check bench format pin clean
+.PHONY: help demo federation network test check bench format pin clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,6 +39,9 @@ demo: .venv/.demo  ## one exchange, four owners, real jobs, a lost site, one bil
 
 federation: .venv/.demo  ## four exchanges, six sites, a cut, bills and logs of both sides
 	@$(BIN)/python examples/federation/run.py $(ARGS)
+
+network: .venv/.dev  ## seven routers and four sites in namespaces: booked, carried, cut, healed, billed
+	@$(BIN)/python examples/network_lab/run.py $(ARGS)
 
 test: .venv/.dev  ## every test, two files at a time; ARGS="-k name" narrows, JOBS=0 takes one after the other
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
