@@ -42,12 +42,14 @@ def exchange(tmp_path_factory):
 
 @pytest.fixture
 def at_its_time(exchange, monkeypatch):
-    """The mover's clock begins at the exchange's, which stands."""
-    began_s = time.monotonic()
+    """The mover's clock begins at the exchange's, which stands, when it is first looked at."""
+    began_s = []
 
     def clock():
-        return lambda: exchange.clock.at_ms / 1000 + time.monotonic() - began_s
+        began_s.append(time.monotonic())
+        return lambda: exchange.clock.at_ms / 1000 + time.monotonic() - began_s[0]
 
+    monkeypatch.setattr("tieline.drivers.mover.pacing.LATE_S", 60.0)  # a loaded machine is late
     monkeypatch.setattr("tieline.drivers.mover.pacing.steady_clock", clock)
     monkeypatch.setattr("tieline.drivers.mover.booked.steady_clock", clock)
 

@@ -425,7 +425,7 @@ def test_several_paths_carry_at_once_each_bound_to_its_address(place):
     now_ms = int(time.time() * 1000)
     rate = 8 * len(BYTES)  # a second for all of it
     lanes = lanes_of(
-        [booked("a", now_ms, 60_000, rate), booked("b", now_ms, 60_000, rate // 2)], ["127.0.0.1", "127.0.0.3"]
+        [booked("a", now_ms, 60_000, rate), booked("b", now_ms, 60_000, rate // 8)], ["127.0.0.1", "127.0.0.3"]
     )
     moved, server = fetched(place, terms=Terms(chunk_bytes=5_000, streams=2), lanes=lanes)
     assert (place / "it").read_bytes() == BYTES
