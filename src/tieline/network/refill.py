@@ -23,6 +23,7 @@ TURNS: Final = 4
 MOST_USES: Final = 40_000  # of arcs by paths, up to which survivors are moved too: tens of milliseconds
 GIVEN: Final = 3  # turns in which what is left over is given away
 LEAST: Final = 1e-3  # of the largest capacity: an arc with less left is full
+CHUNK: Final = 512  # paths that are tried one by one before the rest is looked at again
 MOST_LACKING: Final = 20_000  # demands that are looked at, the largest losses first
 
 
@@ -178,14 +179,19 @@ def _fill(columns: Columns, rate: Floats, left: Floats, lost: Floats, paths: NDA
 def _taken(columns: Columns, rate: Floats, left: Floats, lost: Floats, inline: NDArray[np.int64]) -> Floats:
     """Give what is left to these paths in their order; changes ``rate`` and ``left``, answers with what is lost yet."""
     lost = lost.copy()
-    for path in inline.tolist():
-        demand = columns.demand[path]
-        if lost[demand] <= 0:
-            continue
-        arcs = columns.arcs[columns.start[path] : columns.start[path + 1]]
-        more = min(float(left[arcs].min()), float(lost[demand]))
-        if more > 0:
-            rate[path] += more
-            left[arcs] -= more
-            lost[demand] -= more
+    while len(inline):
+        for path in inline[:CHUNK].tolist():
+            demand = columns.demand[path]
+            if lost[demand] <= 0:
+                continue
+            arcs = columns.arcs[columns.start[path] : columns.start[path + 1]]
+            more = min(float(left[arcs].min()), float(lost[demand]))
+            if more > 0:
+                rate[path] += more
+                left[arcs] -= more
+                lost[demand] -= more
+        inline = inline[CHUNK:]
+        if len(inline):  # most of them have become useless meanwhile
+            spare = np.minimum.reduceat(left[columns.arcs], columns.start[:-1])[inline]
+            inline = inline[(spare > 0) & (lost[columns.demand[inline]] > 0)]
     return lost
