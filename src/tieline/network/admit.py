@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-import numpy as np
 
 from tieline.model.reason import Reason, Value
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
