@@ -221,7 +221,7 @@ def _changed(transfer: Transfer, segments: tuple[Segment, ...], now_ms: int) -> 
     in_time, _ = cut_at(segments, order.deadline_ms) if order.deadline_ms else (segments, ())
     carried = sum(segment.size_bytes for segment in in_time)
     short = max(0, order.size_bytes - carried) if order.deadline_ms else 0
-    arrives = arrival_of(segments, order.size_bytes)
+    arrives = arrival_of(segments, transfer.priced_bytes or order.size_bytes)
     made = msgspec.structs.replace(transfer, segments=segments, arrives_ms=arrives, changed_ms=now_ms)
     if short <= transfer.short_bytes:
         return made
