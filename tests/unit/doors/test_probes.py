@@ -21,7 +21,7 @@ def a_probe(door, method, **fields):
 
 def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_reading_says(tmp_path):
     async def story():
-        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK)
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
         async with open_door(tmp_path) as door:
             udp = await prober.measure(a_probe(door, Method.UDP))
             tcp = await prober.measure(a_probe(door, Method.TCP))
@@ -52,7 +52,7 @@ def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_readi
 
 def test_what_does_not_answer_is_a_reading_without_samples(tmp_path):
     async def story():
-        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK)
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
         async with open_door(tmp_path) as door:
             probe = a_probe(door, Method.UDP, count=2)
         gone = await prober.measure(probe)
@@ -63,6 +63,25 @@ def test_what_does_not_answer_is_a_reading_without_samples(tmp_path):
     for reading in asyncio.run(story()):
         assert (reading.count, reading.sent, reading.loss_ppm) == (0, 2, 1_000_000), reading
         assert (reading.min_us, reading.one_way) == (0, OneWay.UNKNOWN), reading
+
+
+def test_nobody_s_record_leads_a_site_to_addresses_that_are_not_for_others(tmp_path):
+    async def story():
+        async with open_door(tmp_path) as door:
+            far = Prober(HOLDER_SITE, HOLDER, KID, CLOCK)  # its exchange is elsewhere
+            near = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
+            readings = [await far.measure(a_probe(door, Method.UDP, count=1))]
+            for prober, address in (
+                (far, f"127.0.0.1:{door.port}"),
+                (near, "169.254.169.254:80"),
+                (near, "0.0.0.0:80"),
+            ):
+                probe = Probe(target="x", method=Method.TCP, address=address, count=1)
+                readings.append(await prober.measure(probe))
+            assert door.sessions.open == {}
+            return readings
+
+    assert [reading.count for reading in asyncio.run(story())] == [0, 0, 0, 0]
 
 
 def test_a_one_way_time_is_by_clocks_only_where_it_is_longer_than_their_error():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import logging
+import socket
 from urllib.parse import urlsplit
 
 from tieline.drivers.doors.clockerror import clock_error_us
 from tieline.drivers.doors.visitor import Visitor
+from tieline.drivers.http.guard import check_address, unwrapped
 from tieline.drivers.probes import tcp, udp
 from tieline.drivers.probes.samples import Sample, reading_of
 from tieline.drivers.probes.udp import Asked
@@ -24,13 +28,17 @@ POINT_METHODS = (Method.TCP,)  # what a reference point, which knows no passes, 
 
 
 class Prober:
-    """``source`` is the site that measures, ``key`` its key; ``kid`` the name of that key."""
+    """``source`` is the site that measures, ``key`` its key; ``kid`` the name of that key.
 
-    def __init__(self, source: str, key: Key, kid: str, clock: Clock) -> None:
+    ``is_local``: its exchange is on this machine, and so may be what it measures.
+    """
+
+    def __init__(self, source: str, key: Key, kid: str, clock: Clock, *, is_local: bool = False) -> None:
         self.source = source
         self.key = key
         self.kid = kid
         self.clock = clock
+        self.is_local = is_local
 
     async def measure(self, probe: Probe) -> Reading:
         """What came of ``probe``. Raises TielineError only for a probe that makes no sense."""
@@ -39,18 +47,35 @@ class Prober:
         begun_ms = self.clock.now_ms()
         try:
             if not probe.door_pass:
-                asked = await tcp.handshakes(probe.address, probe.count, probe.gap_ms)
+                host, _, port = probe.address.rpartition(":")
+                asked = await tcp.handshakes(
+                    await self._reached(host.strip("[]")), int(port), probe.count, probe.gap_ms
+                )
                 return self._trips(probe, asked, begun_ms, None)
-            visitor = Visitor(probe.address, probe.door_pass, probe.public, self.key, self.kid, self.clock)
+            url = urlsplit(probe.address)
+            host = await self._reached(url.hostname or "")
+            shown = f"[{host}]" if ":" in host else host
+            # Over HTTP the address that was looked at is called, whatever the name leads to next; TLS proves the name.
+            where = f"http://{shown}:{url.port or 80}{url.path}" if url.scheme == "http" else probe.address
+            visitor = Visitor(where, probe.door_pass, probe.public, self.key, self.kid, self.clock)
             try:
-                return await self._visit(visitor, probe, begun_ms)
+                return await self._visit(visitor, probe, host, begun_ms)
             finally:
                 await visitor.close()
         except (TielineError, OSError, ValueError) as error:
             log.warning("a probe failed", extra={"site": probe.target, "why": str(error), "code": probe.method.value})
             return self._trips(probe, Asked([], probe.count, SESSION_BYTES), begun_ms, None)
 
-    async def _visit(self, visitor: Visitor, probe: Probe, begun_ms: int) -> Reading:
+    async def _reached(self, host: str) -> str:
+        """The address of ``host``. Raises TielineError `address_refused` where no record may lead us."""
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        address = ipaddress.ip_address(str(found[0][4][0]).partition("%")[0])
+        if unwrapped(address).is_loopback and not self.is_local:
+            raise TielineError("address_refused", f"`{host}` is this machine, which nobody else's record is about")
+        check_address(host, address, is_private_stated=True)
+        return str(address)
+
+    async def _visit(self, visitor: Visitor, probe: Probe, host: str, begun_ms: int) -> Reading:
         if probe.method is Method.RATE:
             size = probe.most_bytes or RATE_BYTES
             return self._rate(probe, await tcp.upload(visitor, size, probe.rate_bps), begun_ms)
@@ -61,7 +86,7 @@ class Prober:
         if probe.method is Method.TCP:
             asked = await tcp.echo_often(visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left)
             return self._trips(probe, asked, begun_ms, error_us)
-        async with udp.caller(urlsplit(probe.address).hostname or "", echoes) as caller:
+        async with udp.caller(host, echoes) as caller:
             if probe.method is Method.MTU:
                 mtu_bytes, sent = await udp.path_mtu(caller, left or MTU_BYTES)
                 return self._mtu(probe, mtu_bytes, sent, caller.moved_bytes, begun_ms)

@@ -65,11 +65,10 @@ async def echo_often(visitor: Visitor, echoes: Echoes, count: int, gap_ms: int, 
     return Asked(samples, sent, moved)
 
 
-async def handshakes(address: str, count: int, gap_ms: int) -> Asked:
-    """The three-way handshake with ``host:port``, ``count`` times, timed by the kernel."""
-    host, _, port = address.rpartition(":")
+async def handshakes(host: str, port: int, count: int, gap_ms: int) -> Asked:
+    """The three-way handshake with a port of ``host``, ``count`` times, timed by the kernel."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family, _, _, _, where = found[0]
     samples: list[Sample] = []
     for turn in range(count):

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from tieline.drivers.http import HttpClient
+from tieline.drivers.http.client import is_loopback
 from tieline.drivers.siteprocess.home import Identity
 from tieline.drivers.siteprocess.patience import waited
 from tieline.model.error import TielineError
@@ -77,7 +78,8 @@ class Probing:
             return
         from tieline.drivers.probes.prober import Prober  # here: a site that measures nothing does not pay for it
 
-        prober = Prober(self.site, self.key, self.kid, self.clock)
+        is_local = is_loopback(self.client.base_url)
+        prober = Prober(self.site, self.key, self.kid, self.clock, is_local=is_local)
         spacing_s = min(SPACING_S, plan.again_ms / 2_000 / len(plan.probes))
         room = asyncio.Semaphore(AT_ONCE)
         tasks: list[asyncio.Task[None]] = []
