@@ -55,7 +55,7 @@ async def ran(engine, folder, *words, given=b"", port=0, rows=0, columns=0):
 
 
 @pytest.mark.parametrize("sandbox", ["none", "bubblewrap"])
-def test_a_command_runs_where_the_task_runs_and_may_what_the_task_may(site, sandbox):
+def test_a_command_runs_where_the_task_runs_and_may_what_the_task_may(site, sandbox, monkeypatch):
     """``site`` is the fixture of this folder: with control groups, and without."""
     if sandbox == "bubblewrap" and not site.engine().way.sandbox.works:
         pytest.skip("no sandbox works here")
@@ -63,7 +63,7 @@ def test_a_command_runs_where_the_task_runs_and_may_what_the_task_may(site, sand
     script = "echo mine >note; touch ready; exec sleep 600"
     network = "none" if sandbox == "bubblewrap" and "none" in site.engine().way.sandbox.networks else "host"
     launch = site.launch(script, sandbox=sandbox, network=network, envs={"TOKEN": secret}, memory_bytes=2**30)
-    os.environ["OF_THE_SITE"] = "not for tasks"
+    monkeypatch.setenv("OF_THE_SITE", "not for tasks")
 
     async def story(engine):
         await engine.start(launch)
@@ -138,6 +138,34 @@ def test_a_port_of_a_run_is_reached_from_inside_its_network(site):
         assert (out, errors, code) == ("hello there", "", 0)
         _, errors, code = await ran(engine, launch.folder, port=1)
         assert (code, "refused" in errors) == (126, True)
+        await engine.stop(launch.folder, 0.1)
+
+    site.do(story)
+
+
+def test_the_run_cannot_look_at_what_reaches_its_port(site):
+    """It is the site's interpreter until it ends: whoever could open `/proc/PID/exe` would hold a file of outside."""
+    if "none" not in site.engine().way.sandbox.networks:
+        pytest.skip("no sandbox without a network works here")
+    script = (
+        "python3 -c 'import os,socket\n"
+        's=socket.create_server(("127.0.0.1",8765)); open("ready","w")\n'
+        "c,_=s.accept()\n"
+        "seen=[]\n"
+        'for each in filter(str.isdigit, os.listdir("/proc")):\n'
+        ' if b"/join.py\\0" not in open(f"/proc/{each}/cmdline","rb").read(): continue\n'
+        ' for name in ("exe","environ"):\n'
+        '  try: os.close(os.open(f"/proc/{each}/{name}",os.O_RDONLY)); seen.append("open")\n'
+        '  except OSError: seen.append("closed")\n'
+        'c.sendall(" ".join(seen).encode()); c.close()\''
+    )
+    launch = site.launch(script, sandbox="bubblewrap", network="none")
+
+    async def story(engine):
+        await engine.start(launch)
+        await until(Path(launch.folder, "work", "ready").exists)
+        out, errors, code = await ran(engine, launch.folder, port=8765, given=b"there")
+        assert (out, errors, code) == ("closed closed", "", 0)
         await engine.stop(launch.folder, 0.1)
 
     site.do(story)
