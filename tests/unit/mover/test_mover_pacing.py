@@ -19,6 +19,7 @@ from tieline.drivers.mover.pacing import (
     Schedule,
     Span,
     lanes_of,
+    relaid,
 )
 from tieline.model.error import TielineError
 from tieline.model.transfer import Segment
@@ -131,6 +132,31 @@ def test_a_lane_waits_for_its_first_segment_pauses_in_gaps_and_ends(monkeypatch)
         asyncio.run(lane.pay(1))
     with pytest.raises(LaneOverError):
         asyncio.run(lane.until_open())
+
+
+def test_a_booking_that_is_laid_anew_is_gone_by_at_once():
+    lanes = lanes_of([segment("a", 0, 10, 800), segment("b", 0, 10, 800)], addresses=["127.0.0.2", "127.0.0.3"])
+    assert relaid(lanes, [segment("a", 0, 20, 80), segment("c", 0, 10, 8)]) == 0
+    assert [(lane.path, lane.is_bound) for lane in lanes] == [(("a",), True), (("c",), False)]
+    assert lanes[0].schedule.spans == (Span(0, 20 + LATE_S, 80),)
+    assert relaid(lanes, [segment(name, 0, 10, 8) for name in "xyz"]) == 1
+    assert relaid(lanes, []) == 0
+    assert all(not lane.schedule.spans for lane in lanes)
+
+
+def test_who_waits_at_the_old_rate_goes_on_at_the_new_one(monkeypatch):
+    monkeypatch.setattr("tieline.drivers.mover.pacing.LOOK_S", 0.01)
+    lane = Lane(schedule=Schedule.always(8))
+
+    async def work() -> None:
+        paying = asyncio.create_task(lane.pay(10_000))  # hours
+        await asyncio.sleep(0.02)
+        assert not paying.done()
+        lane.lay(Schedule.always())
+        await asyncio.wait_for(paying, 30)
+        await asyncio.wait_for(lane.pay(10**9), 30)
+
+    asyncio.run(work())
 
 
 def test_every_path_of_a_booking_has_a_lane_and_is_bound_only_where_it_is_led_there():

@@ -24,6 +24,7 @@ from tieline.model.transfer import TRANSFER_ENDED, Transfer
 log = logging.getLogger("tieline.mover")
 REPORT_S = 10.0
 SEND_TRIES = 6
+RETRY_S = 1.0
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Booking:
     _seq: int = 0
     _sent_bytes: int = 0
     _since_ms: int = 0
+    _pending: Receipt | None = None
     _now_s: Callable[[], float] = field(default_factory=lambda: steady_clock())
 
     async def carry(
@@ -101,11 +103,13 @@ class Booking:
         self, first: Transfer, upto_bytes: int, lanes: Sequence[Lane], moved: Moved | None = None
     ) -> None:
         """Send what moved since the last receipt. The last one is sent again until it is taken or refused."""
+        tries = SEND_TRIES if moved is not None else 1
+        await self._deliver(tries)
         fresh, now_ms = upto_bytes - self._sent_bytes, self._now_ms()
         if fresh <= 0 and moved is None:
             return
         past_ms = max(1, now_ms - self._since_ms)
-        receipt = Receipt(
+        self._pending = Receipt(
             subject=first.id,
             seq=self._seq + 1,
             begun_ms=self._since_ms,
@@ -115,16 +119,24 @@ class Booking:
             goodput_bps=max(0, fresh) * 8_000 // past_ms,
             sha256="" if moved is None else moved.sha256,
         )
-        for left in range(SEND_TRIES - 1 if moved is not None else 0, -1, -1):
+        self._seq, self._sent_bytes, self._since_ms = self._seq + 1, upto_bytes, now_ms
+        await self._deliver(tries)
+
+    async def _deliver(self, tries: int) -> None:
+        """Send the receipt that waits, as it is: one whose answer was lost may have been taken, and counts once."""
+        while self._pending is not None:
+            tries -= 1
             try:
-                await self.send(receipt)
+                await self.send(self._pending)
             except TielineError as error:
-                if not error.transient or not left:
+                if not error.transient:
+                    self._pending = None
                     raise
-                await asyncio.sleep(1.0)
+                if tries <= 0:
+                    raise
+                await asyncio.sleep(RETRY_S)
             else:
-                break
-        self._seq, self._sent_bytes, self._since_ms = receipt.seq, upto_bytes, now_ms
+                self._pending = None
 
     def _now_ms(self) -> int:
         return int(self._now_s() * 1_000)

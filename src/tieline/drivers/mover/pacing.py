@@ -20,6 +20,7 @@ from tieline.model.transfer import Segment
 CREDIT_S = 2.0
 PEAK = 1.25
 BURST_S = 0.1  # of the peak rate
+LOOK_S = 1.0  # at most until another schedule is noticed
 PAUSE_S = 2.0  # a longer wait is a pause: the connection is let go
 LATE_PERMILLE = 50  # of the booked time, and not less than
 LATE_S = 2.0  # so long a path is used after its last segment, at that one's rate: a start is never at the very second
@@ -110,6 +111,7 @@ class Lane:
     now_s: Callable[[], float] = field(default_factory=lambda: steady_clock())
     _paid_s: float = 0.0  # until then everything that was moved is paid for
     _peak_s: float = 0.0  # the same at the peak rate
+    _laid: int = 0  # counts schedules
 
     @property
     def is_bound(self) -> bool:
@@ -125,7 +127,7 @@ class Lane:
                 raise LaneOverError
             if opens <= now:
                 return
-            await asyncio.sleep(min(opens - now, 60.0))
+            await asyncio.sleep(min(opens - now, LOOK_S))
 
     async def pay(self, size_bytes: int) -> None:
         """Count ``size_bytes`` that were moved, and wait until they are paid for.
@@ -145,9 +147,17 @@ class Lane:
         self._peak_s = max(self._peak_s, now - BURST_S) + (done - begin) / PEAK
         if opens - now > PAUSE_S:
             raise LanePausedError
-        due = max(done, self._peak_s)
-        if due > now:
-            await asyncio.sleep(due - now)
+        left_s, laid = max(done, self._peak_s) - now, self._laid
+        while left_s > 0 and laid == self._laid:
+            await asyncio.sleep(min(left_s, LOOK_S))
+            left_s -= LOOK_S
+
+    def lay(self, schedule: Schedule) -> None:
+        """Go by another schedule from now on; what was paid ahead at the old one is forgiven."""
+        now = self.now_s()
+        self.schedule = schedule
+        self._paid_s, self._peak_s = min(self._paid_s, now), min(self._peak_s, now)
+        self._laid += 1
 
 
 def steady_clock() -> Callable[[], float]:
@@ -167,7 +177,7 @@ def relaid(lanes: Sequence[Lane], segments: Sequence[Segment]) -> int:
     for lane, path in zip(gone, fresh, strict=False):
         lane.path, lane.source_address, lane.mark = path, "", 0
     for lane in lanes:
-        lane.schedule = Schedule.booked(paths.get(lane.path, ()))
+        lane.lay(Schedule.booked(paths.get(lane.path, ())))
     return max(0, len(fresh) - len(gone))
 
 
