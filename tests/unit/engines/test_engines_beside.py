@@ -148,16 +148,16 @@ def test_the_run_cannot_look_at_what_reaches_its_port(site):
     if "none" not in site.engine().way.sandbox.networks:
         pytest.skip("no sandbox without a network works here")
     script = (
-        "python3 -c 'import os,socket\n"
+        "python3 -c 'import os,socket,time\n"
         's=socket.create_server(("127.0.0.1",8765)); open("ready","w")\n'
-        "c,_=s.accept()\n"
+        "c,_=s.accept(); c.recv(99)\n"
         "seen=[]\n"
         'for each in filter(str.isdigit, os.listdir("/proc")):\n'
         ' if b"/join.py\\0" not in open(f"/proc/{each}/cmdline","rb").read(): continue\n'
         ' for name in ("exe","environ"):\n'
         '  try: os.close(os.open(f"/proc/{each}/{name}",os.O_RDONLY)); seen.append("open")\n'
         '  except OSError: seen.append("closed")\n'
-        'c.sendall(" ".join(seen).encode()); c.close()\''
+        'c.sendall(" ".join(seen).encode()); c.close(); time.sleep(600)\''
     )
     launch = site.launch(script, sandbox="bubblewrap", network="none")
 

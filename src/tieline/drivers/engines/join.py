@@ -22,7 +22,7 @@ import termios
 from typing import Any
 
 NS_GET_PARENT = 0xB702  # <linux/nsfs.h>: the user name space above
-PR_SET_PDEATHSIG, PR_SET_SECCOMP, SECCOMP_FILTER = 1, 22, 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_FILTER = 1, 4, 22, 2
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 CAPABILITY_VERSION = 0x20080522
 CAPABILITIES = 64
@@ -48,6 +48,9 @@ def main() -> int:
                 procs.write("0")
         limits = limits_of(entry["task"])
         if entry["init"]:
+            # until something of the run's own is executed, the run must not look at us: `/proc/PID/exe` is the site's
+            # interpreter, a file from outside of the sandbox
+            libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
             enter(entry["init"], entry["namespace"])
     except (OSError, ValueError) as error:
         say(f"[tieline] the run cannot be entered: {error}")
