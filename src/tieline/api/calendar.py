@@ -24,7 +24,7 @@ class CalendarQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     columns: Annotated[int, msgspec.Meta(ge=1, le=2_016, description="at most so many; slots are put together")] = 48
 
 
-@operation("GET", "/v1/calendar", tag="network", errors=("not_admitted", "too_large"))
+@operation("GET", "/v1/calendar", tag="network", errors=("not_admitted", "not_found", "too_large"))
 async def read_calendar(call: Call, query: CalendarQuery) -> CalendarView:
     """Rates of both directions of each link: what there is, what circuits and transfers hold, what is free.
 

@@ -8,12 +8,13 @@ import msgspec
 
 from tieline.api.call import OPTIONAL_NAME, Call, named
 from tieline.api.operation import Follow, operation
-from tieline.exchange.bookings import BookNight, CancelTransfer, LookAtCalendar, OrderTransfer, sees_booking
+from tieline.exchange.bookings import BookNight, CancelTransfer, LookAtCalendar, OrderTransfer, refused, sees_booking
 from tieline.exchange.permission import no_such
 from tieline.exchange.receipts import ends_of
 from tieline.model.booking_api import NightBody, NightView, TransferBody, TransferPage, TransferView
 from tieline.model.error import TielineError
 from tieline.model.party import Role
+from tieline.model.reason import Reason
 from tieline.model.transfer import Transfer, TransferState
 
 STATES = "|".join(state.value for state in TransferState)
@@ -107,7 +108,7 @@ async def cancel_transfer(call: Call, transfer: str) -> TransferView:
     tag="network",
     status=201,
     is_change=True,
-    errors=("not_admitted", "not_found", "overloaded", "too_large"),
+    errors=("not_admitted", "not_found", "overloaded"),
     example={"orders": [EXAMPLE], "is_dry_run": True},
 )
 async def book_night(call: Call, body: NightBody) -> NightView:
@@ -126,8 +127,7 @@ async def book_night(call: Call, body: NightBody) -> NightView:
     now_ms = platform.clock.now_ms()
     size = size_of(calendar, body.orders, now_ms)
     if size > MOST_COLUMNS:
-        message = f"{size:,} rates would be looked for, over {MOST_COLUMNS:,}: fewer orders, or sooner deadlines"
-        raise TielineError("too_large", message, where="orders")
+        raise refused((Reason(code="night_large", values={"columns": size, "most": MOST_COLUMNS}),))
     plan = await platform.read(planned_segments, calendar, body.orders, now_ms, is_partial=body.is_partial)
     command = call.command(
         BookNight,

@@ -278,6 +278,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "circuit_later": ("what moves now keeps its room: it would be admitted from {wait_us} on", "正在传输的数据保留其带宽；自 {wait_us} 后起可以承诺"),
     "transfer_unseen": ("its room is over, and nothing was heard of {left_bytes} of {asked_bytes}", "预留时段已结束，{asked_bytes} 中的 {left_bytes} 没有到达凭据"),
     "night_left_out": ("it is not in the plan that carries most of the batch", "不在使该批次传输量最大的方案之中"),
+    "night_large": ("{columns} rates would be looked for, over {most} at once: fewer orders, or sooner deadlines", "需求解 {columns} 个速率，一次至多 {most} 个：请减少订单或提前期限"),
     "receipt_path": ("the receipt names the path {said}, and {booked} is booked", "凭据所述路径为 {said}，而预留路径为 {booked}"),
     "circuit_unproven": ("receipt {seq} does not prove its path", "凭据 {seq} 未证明其路径"),
     "circuit_slow": ("it carries {goodput_bps} bit/s of the {computed_bps} that its rate and headers allow", "实际承载 {goodput_bps} bit/s，而其速率与报头允许 {computed_bps} bit/s"),

@@ -140,6 +140,9 @@ def test_a_night_is_planned_beside_the_writer_and_booked(net):
     assert carried == night["carried_bytes"] <= night["bound_bytes"]
     assert night["asked_bytes"] == 1_200 * GB
     assert len(said(net.alice.get("/v1/transfers"))["transfers"]) == len(night["transfers"]) >= 1
+    week = [transfer(1, deadline_ms=NOW_MS + 160 * HOUR_MS)] * 100
+    answer = refused(net.alice.post("/v1/nights", json={"orders": week}), "not_admitted")
+    assert answer["reasons"][0]["code"] == "night_large"
     partial = said(net.alice.post("/v1/nights", json={"orders": orders, "is_partial": True, "is_dry_run": True}), 201)
     assert partial["carried_bytes"] <= partial["bound_bytes"]
 
