@@ -74,13 +74,13 @@ def _with_passes(platform: Platform, site: str, plan: ProbePlan) -> tuple[Probe,
     keys, holder = platform.view.keys, platform.view.sites[site].public
     passes = {}
     for door, probes in doors.items():
-        rights = dict.fromkeys(Right.RATE if each.method is Method.RATE else Right.ECHO for each in probes)
+        is_rated = any(each.method is Method.RATE for each in probes)  # an echo first: it proves whose door it is
         given = Pass(
             id=secrets.token_urlsafe(16),
             door=door,
             holder=site,
             public=holder,
-            rights=tuple(rights),
+            rights=(Right.ECHO, Right.RATE) if is_rated else (Right.ECHO,),
             from_ms=plan.at_ms,
             until_ms=plan.at_ms + min(PASS_MOST_MS, plan.again_ms + GRACE_MS),
             most_bytes=sum(each.most_bytes for each in probes),

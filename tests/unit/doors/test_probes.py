@@ -4,10 +4,14 @@ import asyncio
 import sys
 from pathlib import Path
 
+from msgspec import structs
+
 sys.path.insert(0, str(Path(__file__).parent))
 from door_world import CLOCK, DOOR_SITE, HOLDER, HOLDER_SITE, KID, SITE, a_pass, open_door
 
-from tieline.drivers.probes.prober import Prober
+from tieline.drivers.doors import door as door_module
+from tieline.drivers.probes import prober as prober_module
+from tieline.drivers.probes.prober import SESSION_BYTES, Prober, bounded
 from tieline.drivers.probes.samples import Sample, reading_of
 from tieline.model.reading import Method, OneWay, Probe
 
@@ -31,7 +35,7 @@ def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_readi
             slow = await prober.measure(a_probe(door, Method.RATE, most_bytes=100_000, rate_bps=4_000_000))
             point = f"127.0.0.1:{door.port}"
             hand = await prober.measure(Probe(target="shanghai", method=Method.TCP, address=point, count=3, gap_ms=1))
-            assert door.moved["rate"] == 500_000
+            assert door.moved["rate"] == 500_000 - 2 * SESSION_BYTES
             return udp, tcp, rate, mtu, few, slow, hand
 
     udp, tcp, rate, mtu, few, slow, hand = asyncio.run(story())
@@ -43,7 +47,7 @@ def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_readi
         assert reading.begun_ms <= reading.ended_ms, reading
     assert udp.moved_bytes == 100 * (udp.sent + udp.count)
     assert few.sent == 2, few  # a third echo of 200 bytes would move more than the probe allows
-    assert (rate.count, rate.moved_bytes) == (1, 400_000)
+    assert (rate.count, rate.moved_bytes) == (1, 400_000 - SESSION_BYTES)
     assert rate.rate_bps > 4_000_000
     assert slow.rate_bps < 3 * 4_000_000, slow
     assert mtu.path_mtu_bytes >= 1_280, mtu  # of the loopback interface; at most what is looked for
@@ -82,6 +86,40 @@ def test_nobody_s_record_leads_a_site_to_addresses_that_are_not_for_others(tmp_p
             return readings
 
     assert [reading.count for reading in asyncio.run(story())] == [0, 0, 0, 0]
+
+
+def test_an_exchange_cannot_aim_sites_and_a_door_cannot_hold_them_up(tmp_path, monkeypatch):
+    for method, most in ((Method.UDP, 65_536), (Method.RATE, 4_000_000), (Method.MTU, 500_000)):
+        greedy = Probe(target="x", method=method, address="http://x", count=1_000, most_bytes=2**40)
+        assert (bounded(greedy).count, bounded(greedy).most_bytes) == (64, most)
+    monkeypatch.setattr(prober_module, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(prober_module, "clock_error_us", lambda: None)
+    seen = []
+
+    async def victim(reader, writer):  # no door of ours, whatever a record says
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        seen.append(head + await reader.read())
+        writer.close()
+
+    async def story():
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
+        server = await asyncio.start_server(victim, "127.0.0.1", 0)
+        async with server, open_door(tmp_path) as door:
+            where = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            sent = await prober.measure(structs.replace(a_probe(door, Method.RATE), address=where))
+            monkeypatch.setattr(door_module, "MOST_BYTES", 0)  # as a door may state of its packets
+            unbounded = await prober.measure(a_probe(door, Method.TCP))
+            door.sessions.bytes_per_s = 0  # and of its rate: a second for each byte
+            slow = await prober.measure(a_probe(door, Method.UDP))
+            return sent, unbounded, slow
+
+    sent, unbounded, slow = asyncio.run(story())
+    assert (sent.count, slow.count, unbounded.count > 0) == (0, 0, True)
+    assert len(seen) == 1
+    assert seen[0].startswith(b"POST /v1/echo")
+    assert len(seen[0]) < 4_096
 
 
 def test_a_one_way_time_is_by_clocks_only_where_it_is_longer_than_their_error():

@@ -8,6 +8,8 @@ import logging
 import socket
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from tieline.drivers.doors.clockerror import clock_error_us
 from tieline.drivers.doors.visitor import Visitor
 from tieline.drivers.http.guard import check_address, unwrapped
@@ -22,8 +24,11 @@ from tieline.registry import Key
 
 log = logging.getLogger("tieline.site")
 SESSION_BYTES = 4_096  # about what opening a session costs, both directions
-RATE_BYTES = 1_000_000  # of an upload that states no bound
-MTU_BYTES = 64_000
+UNSAID_BYTES = {Method.RATE: 1_000_000, Method.MTU: 64_000}  # of a probe that states no bound
+# what a site does for whoever asks: an exchange that means well stays far below it, and another cannot aim sites
+MOST_COUNT = 64
+MOST_BYTES = {Method.UDP: 65_536, Method.TCP: 65_536, Method.MTU: 500_000, Method.RATE: 4_000_000}
+DEADLINE_S = 90.0  # of one probe: a door that states a rate of nothing holds nobody up
 POINT_METHODS = (Method.TCP,)  # what a reference point, which knows no passes, can be asked
 
 
@@ -44,27 +49,29 @@ class Prober:
         """What came of ``probe``. Raises TielineError only for a probe that makes no sense."""
         if not probe.door_pass and probe.method not in POINT_METHODS:
             raise TielineError("invalid_request", f"`{probe.method}` needs a pass for the door of `{probe.target}`")
-        begun_ms = self.clock.now_ms()
+        begun_ms, probe = self.clock.now_ms(), bounded(probe)
         try:
-            if not probe.door_pass:
-                host, _, port = probe.address.rpartition(":")
-                asked = await tcp.handshakes(
-                    await self._reached(host.strip("[]")), int(port), probe.count, probe.gap_ms
-                )
-                return self._trips(probe, asked, begun_ms, None)
-            url = urlsplit(probe.address)
-            host = await self._reached(url.hostname or "")
-            shown = f"[{host}]" if ":" in host else host
-            # Over HTTP the address that was looked at is called, whatever the name leads to next; TLS proves the name.
-            where = f"http://{shown}:{url.port or 80}{url.path}" if url.scheme == "http" else probe.address
-            visitor = Visitor(where, probe.door_pass, probe.public, self.key, self.kid, self.clock)
-            try:
-                return await self._visit(visitor, probe, host, begun_ms)
-            finally:
-                await visitor.close()
+            async with asyncio.timeout(DEADLINE_S):
+                return await self._measured(probe, begun_ms)
         except (TielineError, OSError, ValueError) as error:
             log.warning("a probe failed", extra={"site": probe.target, "why": str(error), "code": probe.method.value})
             return self._trips(probe, Asked([], probe.count, SESSION_BYTES), begun_ms, None)
+
+    async def _measured(self, probe: Probe, begun_ms: int) -> Reading:
+        if not probe.door_pass:
+            name, _, port = probe.address.rpartition(":")
+            host = await self._reached(name.strip("[]"))
+            return self._trips(probe, await tcp.handshakes(host, int(port), probe.count, probe.gap_ms), begun_ms, None)
+        url = urlsplit(probe.address)
+        host = await self._reached(url.hostname or "")
+        shown = f"[{host}]" if ":" in host else host
+        # Over HTTP the address that was looked at is called, whatever the name leads to next; TLS proves the name.
+        where = f"http://{shown}:{url.port or 80}{url.path}" if url.scheme == "http" else probe.address
+        visitor = Visitor(where, probe.door_pass, probe.public, self.key, self.kid, self.clock)
+        try:
+            return await self._visit(visitor, probe, host, begun_ms)
+        finally:
+            await visitor.close()
 
     async def _reached(self, host: str) -> str:
         """The address of ``host``. Raises TielineError `address_refused` where no record may lead us."""
@@ -76,11 +83,10 @@ class Prober:
         return str(address)
 
     async def _visit(self, visitor: Visitor, probe: Probe, host: str, begun_ms: int) -> Reading:
+        echoes = await visitor.echoes()  # first of all: whoever is no door proves nothing, and is sent no more
+        left = max(1, probe.most_bytes - SESSION_BYTES)
         if probe.method is Method.RATE:
-            size = probe.most_bytes or RATE_BYTES
-            return self._rate(probe, await tcp.upload(visitor, size, probe.rate_bps), begun_ms)
-        echoes = await visitor.echoes()
-        left = max(1, probe.most_bytes - SESSION_BYTES) if probe.most_bytes else 0
+            return self._rate(probe, await tcp.upload(visitor, left, probe.rate_bps), begun_ms)
         door_us, own_us = echoes.said.clock_error_us, clock_error_us()
         error_us = door_us + own_us if door_us is not None and own_us is not None else None
         if probe.method is Method.TCP:
@@ -88,7 +94,7 @@ class Prober:
             return self._trips(probe, asked, begun_ms, error_us)
         async with udp.caller(host, echoes) as caller:
             if probe.method is Method.MTU:
-                mtu_bytes, sent = await udp.path_mtu(caller, left or MTU_BYTES)
+                mtu_bytes, sent = await udp.path_mtu(caller, left)
                 return self._mtu(probe, mtu_bytes, sent, caller.moved_bytes, begun_ms)
             asked = await udp.ask_often(caller, probe.count, probe.gap_ms, probe.packet_bytes, left)
         return self._trips(probe, asked, begun_ms, error_us)
@@ -135,3 +141,10 @@ class Prober:
             begun_ms=begun_ms,
             ended_ms=self.clock.now_ms(),
         )
+
+
+def bounded(probe: Probe) -> Probe:
+    """The same probe, within what a site does for anybody."""
+    most_bytes = MOST_BYTES.get(probe.method, 0)
+    asked_bytes = probe.most_bytes or UNSAID_BYTES.get(probe.method, most_bytes)
+    return structs.replace(probe, count=min(probe.count, MOST_COUNT), most_bytes=min(asked_bytes, most_bytes))

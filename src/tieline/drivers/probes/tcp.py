@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 
 from tieline.drivers.doors.pace import Pace
-from tieline.drivers.doors.packet import LEAST_BYTES, Kind, packed, unpacked
+from tieline.drivers.doors.packet import LEAST_BYTES, MOST_BYTES, Kind, packed, unpacked
 from tieline.drivers.doors.visitor import Echoes, Visitor
 from tieline.drivers.probes.samples import Sample
 from tieline.drivers.probes.udp import Asked
@@ -39,7 +39,7 @@ async def echo_often(visitor: Visitor, echoes: Echoes, count: int, gap_ms: int, 
             client.ws_connect(
                 visitor.client.base_url + path,
                 headers=visitor.headers("GET", path),
-                max_msg_size=2 * size,
+                max_msg_size=2 * MOST_BYTES,  # 0, which a door may state, would be no bound
                 timeout=aiohttp.ClientWSTimeout(ws_receive=ANSWER_S, ws_close=ANSWER_S),
             ) as stream,
         ):
@@ -103,8 +103,11 @@ async def upload(visitor: Visitor, size: int, rate_bps: int) -> RateSeen:
     seen = await visitor.client.call(
         "POST", "/v1/rate", RateSeen, body=content, headers=headers, key=None, total_s=RATE_MOST_S
     )
-    if seen.moved_bytes != size or seen.took_us > (time.perf_counter() - began_s) * 1e6:
+    took_us = (time.perf_counter() - began_s) * 1e6
+    if seen.moved_bytes != size or seen.took_us > took_us:
         raise TielineError("check_failed", f"`{visitor.given.door}` saw {seen.moved_bytes:,} of {size:,} bytes")
+    if seen.counted_bytes > size or seen.counted_us > seen.took_us:
+        raise TielineError("check_failed", f"`{visitor.given.door}` counts more than all: {seen.counted_bytes:,} bytes")
     return seen
 
 

@@ -23,6 +23,9 @@ SPACING_S = 1.0  # most between two probes: what is few is done soon
 AGAIN_S = 30.0
 OLDER_S = 600.0  # an exchange that knows no probes may be upgraded
 LEAST_S = 1.0
+TURN_S = 20.0  # between two plans with something in them; with the next two, what a site does for anybody
+TURN_PROBES = 64
+TURN_BYTES = 8_000_000
 BATCH = 64  # readings in one statement
 HELD = 2_048  # newest readings that a new session is told again
 POST_S = 10.0
@@ -70,18 +73,19 @@ class Probing:
                 return OLDER_S
             log.warning("readings wait", extra={"code": error.code, "why": error.message})
             return AGAIN_S
-        return max(LEAST_S, plan.again_ms / 1_000 - (loop.time() - began_s))
+        least_s = TURN_S if plan.probes else LEAST_S
+        return max(least_s, plan.again_ms / 1_000 - (loop.time() - began_s))
 
     async def _measure(self, plan: ProbePlan) -> None:
         """Every probe once, a few at a time; what was measured is brought as it comes."""
         if not plan.probes:
             return
-        from tieline.drivers.probes.prober import Prober  # here: a site that measures nothing does not pay for it
+        from tieline.drivers.probes.prober import Prober, bounded  # here: who measures nothing does not pay for it
 
         is_local = is_loopback(self.client.base_url)
         prober = Prober(self.site, self.key, self.kid, self.clock, is_local=is_local)
         spacing_s = min(SPACING_S, plan.again_ms / 2_000 / len(plan.probes))
-        room = asyncio.Semaphore(AT_ONCE)
+        room, left_bytes = asyncio.Semaphore(AT_ONCE), TURN_BYTES
         tasks: list[asyncio.Task[None]] = []
 
         async def measure(probe: Probe) -> None:
@@ -93,7 +97,11 @@ class Probing:
                 room.release()
 
         try:
-            for probe in plan.probes:
+            for probe in plan.probes[:TURN_PROBES]:
+                left_bytes -= bounded(probe).most_bytes
+                if left_bytes < 0:
+                    log.warning("a plan of probes is over what a site measures", extra={"size_bytes": TURN_BYTES})
+                    break
                 await room.acquire()
                 tasks.append(asyncio.create_task(measure(probe)))
                 if len(self._unsaid) >= BATCH:
