@@ -48,9 +48,7 @@ CODES: dict[str, Code] = {
     "range_not_satisfiable": Code(416, 2, False, "the range of bytes lies beyond the end"),
     "unplaceable": Code(422, 3, False, "nothing that exists here can ever run this"),
     "kind_not_offered": Code(422, 3, False, "no site here runs this kind of task"),
-    "not_admitted": Code(
-        422, 3, False, "the calendar cannot promise this: the reasons say why, with numbers"
-    ),
+    "not_admitted": Code(422, 3, False, "the calendar cannot promise this: the reasons say why, with numbers"),
     "version_not_supported": Code(426, 1, False, "the two ends share no protocol version"),
     "rate_limited": Code(429, 1, True, "too many calls or bytes from this caller; retry after the stated time"),
     "internal": Code(500, 1, True, "a defect in Tieline; the request id finds it in the log"),
