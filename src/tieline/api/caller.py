@@ -71,7 +71,7 @@ async def _delegated(platform: Platform, text: str, via: str, now_ms: int) -> Ac
     """Who a delegated token stands for, as long as what it comes from and what it is bound to still live."""
     view, here = platform.view, platform.exchange.id
     token = opened_token(text, platform.keys.key.public, by=here, to=here, now_s=now_ms // 1000)
-    if token.parent and not _lives(view, token.parent, now_ms):
+    if token.parent and not lives(view, token.parent, now_ms):
         raise refusal("token_parent", parent=token.parent)
     if token.job and not await is_live_job(platform, token.job):
         raise refusal("token_job_ended", job=token.job)
@@ -90,7 +90,8 @@ async def _delegated(platform: Platform, text: str, via: str, now_ms: int) -> Ac
     )
 
 
-def _lives(view: View, name: str, now_ms: int) -> bool:
+def lives(view: View, name: str, now_ms: int) -> bool:
+    """Whether the token of that id is here, neither revoked nor expired."""
     token = view.tokens.get(view.token_sha256.get(name, ""))
     return token is not None and not token.revoked_ms and not (token.expires_ms and now_ms >= token.expires_ms)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tieline.api.answer import ThrottledError
-from tieline.api.caller import caller_of
+from tieline.api.caller import caller_of, lives
 from tieline.api.rates import Bucket
 from tieline.model.error import CODES, TielineError
 from tieline.model.party import Actor, Role
@@ -32,6 +32,8 @@ PREFIX = "/v1/relay/"
 STALL_S = 30.0  # an end that takes nothing for so long is gone
 ALIVE_S = 20.0  # an end that answers no ping for half of that is gone too
 DAY_MS = 86_400_000
+EACH = 8  # one caller has at most one in so many streams of all, and as many as that
+MESSAGE_COST_BYTES = 256  # what a message takes of the owner's rate besides its bytes: an empty one is work too
 PARTIES = 100_000  # that are counted; more than sites and users of one exchange
 
 
@@ -48,10 +50,13 @@ class Stream:
     ends: dict[str, web.WebSocketResponse] = field(default_factory=dict)
     met: asyncio.Event = field(default_factory=asyncio.Event)
     moved_bytes: int = 0
+    token: str = ""  # that the caller came with: once it is revoked, nothing more passes
     why: str = ""  # it ended
 
     def end_of(self, actor: Actor) -> str:
-        """Which end an actor is; empty: none."""
+        """Which end an actor is; empty: none. A delegated token is none: it opens no streams either."""
+        if actor.scopes or actor.job or actor.project:
+            return ""
         if actor.has(Role.SITE):
             return "site" if actor.name == self.site else ""
         return "caller" if actor.name == self.caller else ""
@@ -73,12 +78,16 @@ class Relay:
 
     # -- from operations ----------------------------------------------------------------------------------------------
 
-    def check(self, owner: str) -> None:
-        """Raises ThrottledError where no more streams can be opened, or where the owner's day is used up."""
+    def check(self, owner: str, caller: str) -> None:
+        """Raises ThrottledError where no more streams can be opened, by this caller neither, or where the owner's day
+        is used up. ``owner`` may be empty: not known yet."""
         self._forget()
         limits = self.platform.limits
         if len(self.streams) >= limits.relay_streams:
             raise ThrottledError("overloaded", f"{limits.relay_streams:,} streams are open at the relay", 10.0)
+        most = max(EACH, limits.relay_streams // EACH)
+        if sum(each.caller == caller for each in self.streams.values()) >= most:
+            raise ThrottledError("overloaded", f"{most:,} streams of `{caller}` are open at the relay", 10.0)
         self._turn_day()
         if self.today[owner] >= limits.relay_day_bytes:
             left_s = (DAY_MS - self.platform.clock.now_ms() % DAY_MS) / 1000
@@ -144,7 +153,7 @@ class Relay:
         from aiohttp import web
 
         try:
-            stream, end = await self._met(request)
+            stream, end, token = await self._met(request)
         except TielineError as error:
             body = msgspec.json.encode(error.envelope)
             answer = web.Response(body=body, status=CODES[error.code].status, content_type="application/json")
@@ -152,6 +161,8 @@ class Relay:
             return answer
         socket = web.WebSocketResponse(max_msg_size=2 * MESSAGE_BYTES, compress=False, heartbeat=ALIVE_S, timeout=2.0)
         stream.ends[end] = socket  # before anything is awaited: an end comes once
+        if end == "caller":
+            stream.token = token
         try:
             await socket.prepare(request)
             await self._serve(stream, end, socket)
@@ -160,8 +171,8 @@ class Relay:
             await socket.close()
         return socket
 
-    async def _met(self, request: web.BaseRequest) -> tuple[Stream, str]:
-        """The stream that is asked for, and which end of it the caller is. Raises TielineError."""
+    async def _met(self, request: web.BaseRequest) -> tuple[Stream, str, str]:
+        """The stream that is asked for, which end of it the caller is, and its token. Raises TielineError."""
         actor = await self._caller(request)
         stream = self.streams.get(request.path.removeprefix(PREFIX))
         end = stream.end_of(actor) if stream is not None else ""
@@ -171,7 +182,7 @@ class Relay:
             raise TielineError("conflict", f"the {end}'s end of this stream was taken before")
         if request.headers.get("Sec-WebSocket-Version", "") != "13":
             raise TielineError("invalid_request", "this is a WebSocket of version 13 (RFC 6455)")
-        return stream, end
+        return stream, end, actor.token
 
     async def _caller(self, request: web.BaseRequest) -> Actor:
         platform, via = self.platform, request.remote or ""
@@ -218,8 +229,11 @@ class Relay:
             self._end(stream, str(error) or "the other end went")
 
     async def _pay(self, stream: Stream, size: int) -> None:
-        """Count, and wait as the owner's rate wants. Raises TielineError `rate_limited` where the day is used up."""
+        """Count, and wait as the owner's rate wants. Raises TielineError `rate_limited` where the day is used up,
+        `unauthenticated` where the caller's token was revoked or has expired."""
         limits, owner = self.platform.limits, stream.owner
+        if stream.token and not lives(self.platform.view, stream.token, self.platform.clock.now_ms()):
+            raise TielineError("unauthenticated", f"token `{stream.token}` was revoked or has expired")
         self._turn_day()
         if self.today[owner] + size > limits.relay_day_bytes:
             self.today[owner] = limits.relay_day_bytes  # what is left is too little to go on with
@@ -236,7 +250,7 @@ class Relay:
         bucket = self._buckets.get(owner)
         if bucket is None:
             bucket = self._buckets[owner] = Bucket(limits.relay_bytes_per_s, limits.relay_bytes_per_s, now_s)
-        wait_s = bucket.take(size, now_s)
+        wait_s = bucket.take(size + MESSAGE_COST_BYTES, now_s)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 

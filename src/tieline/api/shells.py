@@ -28,13 +28,14 @@ async def open_shell(call: Call, job: str, body: ShellBody) -> RelayView:
     """Run a command beside a job's run, or reach one of its ports, through the relay.
 
     The answer names a stream: open the WebSocket `/v1/relay/{stream}` within 30 s with the same token. The site dials
-    the other end. The job's user, members of its project and admins may; the site's owner may forbid it. That somebody
+    the other end. The job's user, managers of its project and admins may; the site's owner may forbid it. That somebody
     did is in the log.
     """
     platform, name = call.platform, job_id(call.platform, named(job))
     call.note(job=name)
+    platform.relay.check("", call.actor.name)  # before the log says that somebody came in
     run: Run = await platform.ask(OpenShell(actor=call.actor, job=name, body=body))
-    platform.relay.check(run.owner)
+    platform.relay.check(run.owner, call.actor.name)
     stream = platform.relay.open(run.id, run.site, run.owner, call.actor.name)
     told = Summons(
         stream=stream.name,
@@ -86,7 +87,7 @@ async def open_stream(call: Call, site: str, body: StreamBody) -> RelayView:
     given = checked_pass(body.door_pass, platform.keys.key.public, name, None, now_ms)
     if given.holder != actor.name:
         raise TielineError("forbidden", "the pass is another holder's")
-    platform.relay.check(found.owner)
+    platform.relay.check(found.owner, actor.name)
     stream = platform.relay.open("", name, found.owner, actor.name)
     told = Summons(
         stream=stream.name, site=name, purpose=Purpose.DOOR, run="", who=actor.name, until_ms=stream.until_ms

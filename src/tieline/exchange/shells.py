@@ -1,13 +1,15 @@
 """Shells: who may run a command beside a run, or reach one of its ports. That somebody did is in the log.
 
-The right is that of reading what the job printed, without the auditors': a look is not a hand.
+The right is that of stopping the job: who can run a command there can end it, and sees what its environment holds.
 """
 
 from __future__ import annotations
 
+from re import compile as pattern
+
 from tieline.exchange.commands import Decision, OpenShell
 from tieline.exchange.permission import no_such
-from tieline.exchange.projects import sees_work
+from tieline.exchange.projects import manages, sees_work
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
 from tieline.model.event import ShellOpened
@@ -15,6 +17,8 @@ from tieline.model.job import RunState
 from tieline.model.party import Role
 from tieline.model.relay import WORDS_BYTES
 from tieline.ports import Ids
+
+PROGRAM = pattern(r"[A-Za-z0-9._+/-]{1,200}")
 
 
 def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decision:
@@ -24,8 +28,7 @@ def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decisio
     if row is None or not sees_work(view, actor, row.user, row.project):
         raise no_such("live job", command.job)
     job = view.jobs[row.id]
-    is_member = bool(job.project) and view.members.role(actor, job.project) is not None
-    if not (actor.name == job.user or is_member or actor.has(Role.ADMIN)):
+    if not (actor.name == job.user or manages(view, actor, job.project) or actor.has(Role.ADMIN)):
         raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
     run = view.runs.get(job.run)
     if run is None or run.state is not RunState.RUNNING:
@@ -44,6 +47,13 @@ def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decisio
         )
     if body.port and body.command:
         raise TielineError("invalid_request", "a stream is for a command or for a port", where="port")
-    program = f"port {body.port}" if body.port else (body.command[0][:200] if body.command else "shell")
+    program = f"port {body.port}" if body.port else _program(body.command)
     said = ShellOpened(job=job.id, run=run.id, by=actor.name, program=program, words=len(body.command))
     return Decision((said,), run)
+
+
+def _program(command: tuple[str, ...]) -> str:
+    """What the log calls a command. A word that is no program's name may be a whole line, with a secret in it."""
+    if not command:
+        return "shell"
+    return command[0] if PROGRAM.fullmatch(command[0]) else "(not shown)"

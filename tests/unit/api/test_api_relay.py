@@ -10,7 +10,7 @@ from api_world import World
 
 from tieline.api import relaying
 from tieline.model.limits import Limits
-from tieline.model.party import Role
+from tieline.model.party import Actor, Role
 from tieline.model.relay import MESSAGE_BYTES
 
 WAIT_S = 60
@@ -194,13 +194,51 @@ def test_streams_and_the_owner_s_day_are_bounded(world):
     assert "used up" in stream.why
     assert stream.moved_bytes <= 40_000_000
     with pytest.raises(relaying.ThrottledError):
-        on_loop(world, relay.check, ends.site.prefix)
-    on_loop(world, relay.check, "cn.demo.lab9")  # another owner has a day of its own
+        on_loop(world, relay.check, ends.site.prefix, "bob")
+    on_loop(world, relay.check, "cn.demo.lab9", "bob")  # another owner has a day of its own
     world.clock.at_ms += 86_400_000
-    on_loop(world, relay.check, ends.site.prefix)
+    on_loop(world, relay.check, ends.site.prefix, "bob")
     opened = [ends.stream() for _ in range(4)]
     with pytest.raises(relaying.ThrottledError):
-        on_loop(world, relay.check, ends.site.prefix)
+        on_loop(world, relay.check, ends.site.prefix, "bob")
     for each in opened:
         on_loop(world, relay.drop, each, "over")
     assert relay.streams == {}
+
+
+def test_one_caller_cannot_take_all_streams_and_a_revoked_token_carries_nothing_more(tmp_path):
+    world = World(tmp_path, limits=Limits(relay_streams=80)).start()
+    try:
+        ends = Ends(world)
+        for _ in range(10):
+            first = ends.stream()
+        with pytest.raises(relaying.ThrottledError, match="alice"):
+            on_loop(world, ends.relay.check, "", "alice")
+        on_loop(world, ends.relay.check, "", "bob")
+        narrow = {"name": "alice", "roles": (Role.USER,)}
+        assert first.end_of(Actor(**narrow)) == "caller"
+        for bound in ({"scopes": ("read:job",)}, {"job": "cn.demo/job/j-1"}, {"project": "vision"}):
+            assert first.end_of(Actor(**narrow, **bound)) == "", bound
+
+        async def story():
+            async with aiohttp.ClientSession() as client:
+                one, other = ends.both(client, first)
+                async with one as site, other as alice:
+                    await alice.send_bytes(b"\0before")
+                    assert (await site.receive(WAIT_S)).data == b"\0before"
+                    await asyncio.to_thread(revoked, world, first.token)
+                    await site.send_bytes(b"\1after")
+                    async with asyncio.timeout(WAIT_S):
+                        assert [message.data async for message in alice] == []
+                    await until(lambda: first.name not in ends.relay.streams)
+
+        asyncio.run(story())
+        assert "revoked" in first.why
+        assert first.moved_bytes == 7
+    finally:
+        world.stop()
+
+
+def revoked(world, token):
+    assert token
+    assert world.admin.delete(f"/v1/tokens/{token}").status_code == 200
