@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from door_world import CLOCK, DOOR_SITE, EXCHANGE, HOLDER, HOLDER_SITE, SITE, a_pass, open_door, visitor
+from door_world import CLOCK, DOOR_SITE, EXCHANGE, HOLDER, HOLDER_SITE, KID, SITE, a_pass, open_door, visitor
 
 from tieline.drivers.doors import door as door_module
+from tieline.drivers.doors import guard as guard_module
+from tieline.drivers.doors.chunks import Chunks
+from tieline.drivers.doors.guard import Guard
 from tieline.drivers.doors.pace import Pace
 from tieline.drivers.doors.packet import LEAST_BYTES, Kind, packed, unpacked
 from tieline.drivers.http import HttpClient
 from tieline.drivers.probes import udp
-from tieline.model.door import KNOCK_HEADER, PASS_HEADER, ChunkKept, Right
+from tieline.model.door import KNOCK_HEADER, PASS_HEADER, ChunkKept, Knock, Right
 from tieline.model.error import TielineError
+from tieline.ports import FakeClock
 from tieline.registry import Key
+from tieline.registry.passes import knocked, pass_said
 
 STRANGER = Key(b"x" * 32)
 
@@ -182,6 +187,60 @@ def test_chunks_come_and_go_by_name_under_a_pass_that_names_them(tmp_path):
             await guest.close()
 
     asyncio.run(story())
+
+
+def test_what_is_on_its_way_counts_against_the_space_and_is_left_alone(tmp_path):
+    """Many at once must not bring more than the owner allows."""
+    first, second = (hashlib.sha256(each).hexdigest() for each in (b"a" * 60, b"b" * 60))
+
+    async def story():
+        chunks = Chunks(tmp_path, 100).open()
+        going = asyncio.Event()
+
+        async def slow():
+            await going.wait()
+            yield b"a" * 60
+
+        async def fast():
+            yield b"b" * 60
+
+        keeping = asyncio.create_task(chunks.keep(first, slow(), 60))
+        await until(lambda: list(tmp_path.iterdir()))
+        assert await refused(chunks.keep(second, fast(), 60)) == "storage_full"
+        assert await refused(chunks.keep(first, fast(), 60)) == "conflict"
+        chunks.open()  # another door of the same site
+        going.set()
+        assert await keeping == 60
+        assert await chunks.keep(second, fast(), 60) == 60  # now there is something that can go
+        assert [each.name for each in tmp_path.iterdir()] == [second]
+
+    asyncio.run(story())
+
+
+def test_one_holder_cannot_make_a_door_forget_or_refuse_the_others(monkeypatch):
+    monkeypatch.setattr(guard_module, "KNOCKS_EACH", 3)
+    clock = FakeClock(at_ms=CLOCK.now_ms())
+    guard = Guard(DOOR_SITE, EXCHANGE.public, clock)
+
+    def knock(holder, key, nonce, at_ms):
+        text = a_pass(holder=holder, public=key.public, until_ms=clock.at_ms + 600_000)
+        said = Knock(id=pass_said(text).id, door=DOOR_SITE, method="GET", path="/x", nonce=nonce, at_ms=at_ms)
+        headers = {PASS_HEADER.lower(): text, KNOCK_HEADER.lower(): knocked(said, key, KID)}
+        guard.admit(headers, "GET", "/x", Right.READ)
+
+    early_ms = clock.at_ms + 59_000  # by a clock that is ahead
+    knock(HOLDER_SITE, HOLDER, "early-early-early", early_ms)
+    for turn in range(2):
+        knock(HOLDER_SITE, HOLDER, f"nonce-of-{turn}-times", clock.at_ms)
+    with pytest.raises(TielineError, match="3 requests"):
+        knock(HOLDER_SITE, HOLDER, "nonce-of-3-times", clock.at_ms)
+    knock("cn.demo.lab9/site/x", STRANGER, "nonce-of-another", clock.at_ms)
+    clock.at_ms = early_ms + 60_000  # the last moment in which it is believed
+    with pytest.raises(TielineError, match="used before"):
+        knock(HOLDER_SITE, HOLDER, "early-early-early", early_ms)
+    clock.at_ms += 3_000
+    for turn in range(3):
+        knock(HOLDER_SITE, HOLDER, f"nonce-of-{turn}-later", clock.at_ms)
 
 
 def test_a_door_bounds_its_connections_and_does_not_wait_for_who_says_nothing(tmp_path, monkeypatch):

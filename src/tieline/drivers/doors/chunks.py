@@ -21,13 +21,14 @@ class Chunks:
         self.folder = folder
         self.limit_bytes = limit_bytes
         self.others = tuple(others)
-        self._writing: set[str] = set()
+        self._writing: dict[str, int] = {}  # what is being brought, and how large it is said to be
 
     def open(self) -> Chunks:
         """Make the folder, and remove what a crash left half done."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in self.folder.glob("*.part"):
-            path.unlink(missing_ok=True)
+            if path.stem not in self._writing:
+                path.unlink(missing_ok=True)
         return self
 
     def path(self, sha256: str) -> Path | None:
@@ -48,10 +49,10 @@ class Chunks:
             raise TielineError("too_large", f"a chunk has at most {CHUNK_BYTES:,} bytes")
         if sha256 in self._writing:
             raise TielineError("conflict", f"somebody brings `{sha256}` right now")
-        self._writing.add(sha256)
+        self._make_room(size_bytes)
+        self._writing[sha256] = size_bytes
         part = self.folder / f"{sha256}.part"
         try:
-            self._make_room(size_bytes)
             with open(part, "wb") as file:  # noqa: ASYNC230 - pieces of a page cache, not a disk to wait for
                 summed, size = hashlib.sha256(), 0
                 async for piece in pieces:
@@ -69,21 +70,28 @@ class Chunks:
             return size
         finally:
             part.unlink(missing_ok=True)
-            self._writing.discard(sha256)
+            self._writing.pop(sha256, None)
 
     def _make_room(self, wanted: int) -> None:
-        """Let go of what was used longest ago. Raises TielineError `storage_full`."""
-        room = os.statvfs(self.folder)
+        """Let go of the oldest; what is on its way counts whole. Raises TielineError `storage_full`."""
+        coming = sum(self._writing.values())
+        try:
+            room = os.statvfs(self.folder)
+            kept = sorted(
+                (entry.stat().st_mtime, entry.stat().st_size, entry.name)
+                for entry in os.scandir(self.folder)
+                if entry.name.removesuffix(".part") not in self._writing
+            )
+        except OSError as error:
+            raise TielineError("storage_full", f"nothing can be kept: {error}") from None
         free = room.f_bavail * room.f_frsize
-        if wanted > self.limit_bytes or wanted + RESERVE_BYTES > free:
+        if coming + wanted > self.limit_bytes or coming + wanted + RESERVE_BYTES > free:
             raise TielineError(
                 "storage_full", f"{wanted:,} bytes do not fit: {self.limit_bytes:,} are kept here, {free:,} are free"
             )
-        kept = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.name) for entry in os.scandir(self.folder))
-        total = sum(size for _, size, _ in kept) + wanted
+        total = sum(size for _, size, _ in kept) + coming + wanted
         for _, size, name in kept:
             if total <= self.limit_bytes:
                 return
-            if name.removesuffix(".part") not in self._writing:
-                (self.folder / name).unlink(missing_ok=True)
-                total -= size
+            (self.folder / name).unlink(missing_ok=True)
+            total -= size

@@ -10,6 +10,8 @@ from tieline.ports import Clock
 from tieline.registry.passes import SKEW_MS, checked_knock, checked_pass
 
 MOST_KNOCKS = 65_536
+KNOCKS_EACH = MOST_KNOCKS // 4  # of one holder
+KNOCK_MS = 2 * SKEW_MS + 1_000  # one that comes as early as can be is believed so long
 KEEP_MS = PASS_MOST_MS + 2 * SKEW_MS
 HEADER_BYTES = 7_000
 
@@ -24,7 +26,8 @@ class Guard:
         self.clock = clock
         self.opened_ms = clock.now_ms()
         self.refused: Counter[str] = Counter()  # error code -> requests
-        self._knocks: OrderedDict[str, int] = OrderedDict()  # nonce -> when it was used
+        self._knocks: OrderedDict[str, tuple[int, str]] = OrderedDict()  # nonce -> when it was used, by whom
+        self._of: Counter[str] = Counter()  # holder -> how many of these
         self._moved: OrderedDict[str, tuple[int, int]] = OrderedDict()  # pass -> until when, bytes
 
     def admit(self, headers: dict[str, str], method: str, path: str, right: Right) -> tuple[Pass, Knock]:
@@ -46,15 +49,20 @@ class Guard:
             raise TielineError("unauthenticated", "the knock is older than this door")
         if knock.nonce in self._knocks:
             raise TielineError("unauthenticated", "the knock was used before")
-        self._remember(knock.nonce, now_ms)
+        self._remember(knock.nonce, given.holder, now_ms)
         return given, knock
 
-    def _remember(self, nonce: str, now_ms: int) -> None:
-        while self._knocks and now_ms - next(iter(self._knocks.values())) > KEEP_MS:
-            self._knocks.popitem(last=False)
-        if len(self._knocks) >= MOST_KNOCKS:
-            raise TielineError("overloaded", f"{MOST_KNOCKS:,} requests are remembered here; retry in a minute")
-        self._knocks[nonce] = now_ms
+    def _remember(self, nonce: str, holder: str, now_ms: int) -> None:
+        while self._knocks and now_ms - next(iter(self._knocks.values()))[0] > KNOCK_MS:
+            _, (_, its) = self._knocks.popitem(last=False)
+            self._of[its] -= 1
+            if not self._of[its]:
+                del self._of[its]
+        if len(self._knocks) >= MOST_KNOCKS or self._of[holder] >= KNOCKS_EACH:
+            most = KNOCKS_EACH if self._of[holder] >= KNOCKS_EACH else MOST_KNOCKS
+            raise TielineError("overloaded", f"{most:,} requests are remembered here; retry in two minutes")
+        self._knocks[nonce] = now_ms, holder
+        self._of[holder] += 1
 
     def spend(self, given: Pass, size: int) -> None:
         """Count bytes against a pass. Raises TielineError `forbidden` where they are more than it is good for."""

@@ -13,6 +13,7 @@ from tieline.registry import Key
 from tieline.site.configuration import DoorConfig
 
 if TYPE_CHECKING:
+    from tieline.drivers.doors.chunks import Chunks
     from tieline.drivers.doors.door import Door
 
 log = logging.getLogger("tieline.site")
@@ -33,6 +34,7 @@ class Doorkeeper:
         self._inner: Door | None = None  # listens to nobody: for what comes through the relay
         self.guard = Guard(site, public, clock)  # for as long as the process lives: a knock counts once
         self._is_refused = False
+        self._chunks: Chunks | None = None  # of both doors: one counts what is on its way
 
     @property
     def url(self) -> str:
@@ -72,8 +74,9 @@ class Doorkeeper:
     def _made(self, config: DoorConfig) -> Door:
         from tieline.drivers.doors.door import Door, chunks_of  # here: a site without a door does not pay for it
 
-        chunks = chunks_of(self.folder, config)
-        return Door(config, self.site, self.key, self.public, self.clock, chunks, self.guard)
+        if self._chunks is None:
+            self._chunks = chunks_of(self.folder, config)
+        return Door(config, self.site, self.key, self.public, self.clock, self._chunks, self.guard)
 
     async def close(self) -> None:
         """Listen no more."""
