@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 MOVE_WORDS: dict[str, tuple[str, str]] = {
-    "do_transfer": ("bytes from here to there: order, move, follow", "数据传输：预订、搬运、跟踪"),
-    "do_transfer_run": ("move bytes between files, web servers, S3 stores and blobs; at a booked rate, and on from where a try was cut", "在文件、网站、S3 存储与平台数据块之间搬运数据，可按预订速率，可断点续传"),
+    "do_transfer": ("bytes from here to there: order, move, follow", "数据传输：订购、搬运、跟踪"),
+    "do_transfer_run": ("move bytes between files, web servers, S3 stores and blobs; at a booked rate, and on from where a try was cut", "在文件、网站、S3 存储与平台数据块之间搬运数据，可按预留速率，可断点续传"),
     "do_transfer_follow": ("follow a transfer until it has ended", "跟踪传输直至结束"),
     "opt_move_from": ("a path, http(s)://, s3://BUCKET/KEY, blob:SHA256, door:SITE#SHA256, or env:NAME", "路径、http(s)://、s3://桶/键、blob:SHA256、door:节点#SHA256 或 env:变量名"),
     "opt_move_to": ("a path, http(s):// (PUT), s3://BUCKET/KEY, blob:, door:SITE, or env:NAME", "路径、http(s)://（PUT）、s3://桶/键、blob:、door:节点 或 env:变量名"),
     "opt_move_rate": ("at most this rate, such as 10Mbit/s", "速率上限，如 10Mbit/s"),
-    "opt_move_transfer": ("obey this booking: its times, rates and paths", "按该预订的时间、速率与路径搬运"),
+    "opt_move_transfer": ("obey this booking: its times, rates and paths", "按该预留的时间、速率与路径搬运"),
     "opt_move_streams": ("connections at once", "并行连接数"),
-    "opt_move_bind": ("address of this machine for one booked path, in order; may be given again", "为一条预订路径绑定的本机地址，按次序，可多次指定"),
+    "opt_move_bind": ("address of this machine for one booked path, in order; may be given again", "为一条预留路径绑定的本机地址，按次序，可多次指定"),
     "opt_move_sha256": ("what the whole must be; otherwise nothing is kept", "整体应有的 sha256，不符则不保留"),
     "opt_move_replace": ("take the place of what is there", "替换已有目标"),
     "opt_move_stall": ("a peer that sends next to nothing for so many seconds is asked anew", "对端停滞多少秒后重新连接"),

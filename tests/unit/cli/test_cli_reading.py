@@ -61,7 +61,7 @@ def test_points_are_named_measured_found_by_and_taken_back(exchange, operator, c
     )
     assert near.split("\t")[2:] == ["10", "10", "10", "700 us", "-"]
     gone = operator("point", "rm", "shanghai", "--yes")
-    assert (gone.exit_code, gone.stderr) == (0, "0 reference points\n")
+    assert (gone.exit_code, gone.stderr) == (0, "reference points: 0\n")
     assert operator("reading", "ls", "--source", site.id).stdout == ""
 
 
