@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from tieline.cli.main import tieline
+from tieline.cli.processes import start_of
 from tieline.drivers.circuits.kernel.traffic import goodput_bps
 from tieline.drivers.lab.control import LabCircuits, Laboratory
 from tieline.model.circuit import Circuit, CircuitOrder, Receipt, Route
@@ -183,15 +185,76 @@ def test_a_command_runs_inside_one_network_and_nowhere_else(laboratory, tmp_path
     assert names["manager"] == ["lo", "s1", "s2", "s3", "s4"]
 
 
-def test_ending_it_leaves_nothing(laboratory, tmp_path, monkeypatch):
+def outside() -> dict[str, str]:
+    """The network of this machine itself: ports, routes, addresses, and settings that a laboratory makes its own of."""
+    files = ("net/dev", "net/route", "net/ipv6_route", "net/if_inet6", "sys/net/ipv4/ip_forward")
+    kept = {name: Path("/proc", name) for name in (*files, "sys/net/ipv6/conf/all/forwarding")}
+    seen = {name: file.read_text() for name, file in kept.items() if file.exists()}
+    seen["net/dev"] = " ".join(sorted(line.split(":")[0].strip() for line in seen["net/dev"].splitlines()[2:]))
+    seen["net/ipv6_route"] = "\n".join(  # without counts of use
+        sorted(f"{line[:32]} {line.split()[-1]}" for line in seen.get("net/ipv6_route", "").splitlines())
+    )
+    return seen
+
+
+def networks_of(pids: list[int]) -> set[str]:
+    """The networks that some processes stand in or hold open."""
+    found = set()
+    for pid in pids:
+        for link in (Path(f"/proc/{pid}/ns/net"), *Path(f"/proc/{pid}/fd").iterdir()):
+            with suppress(OSError):
+                found.add(str(link.readlink()))
+    return {each for each in found if each.startswith("net:[")} - {str(Path("/proc/self/ns/net").readlink())}
+
+
+def held_networks() -> set[str]:
+    """Every network that a process of this machine stands in or holds open."""
+    found: set[str] = set()
+    for each in Path("/proc").iterdir():
+        if each.name.isdecimal():
+            with suppress(OSError):
+                found |= networks_of([int(each.name)])
+    return found
+
+
+def gone(pids: list[int], networks: set[str]) -> bool:
+    """Whether no process is left, and nobody holds one of the networks."""
+    return not any(start_of(pid) for pid in pids) and networks.isdisjoint(held_networks())
+
+
+@pytest.mark.parametrize("ending", ["down", "killed keeper"])
+def test_ending_it_leaves_nothing(laboratory, tmp_path, monkeypatch, ending):
     monkeypatch.setenv("TIELINE_HOME", str(tmp_path))
+    before = outside()
     said("lab", "up", str(FILE), "--name", "second")
     pid = int(said("lab", "ls").split("\t")[1])
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    said("lab", "down", "second")
-    for each in (str(pid), *children):
-        assert not Path("/proc", each).exists()
+    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    networks = networks_of(pids)
+    assert networks <= held_networks()
+    assert len(networks) == 7 + 4 + 1  # routers, sites, their own
+    assert outside() == before
+    refused = subprocess.run(  # a second keeper of one folder would be one that nobody finds again
+        [sys.executable, "-m", "tieline.drivers.lab", str(tmp_path / "labs/second")],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert (refused.returncode, "another process keeps" in refused.stderr) == (1, True)
+    if ending == "down":
+        left = inside("jiaxing", "import time; print('here', flush=True); time.sleep(600)")
+        assert left.stdout is not None
+        assert left.stdout.readline() == "here\n"
+        said("lab", "down", "second")
+        assert not start_of(left.pid)
+        left.communicate()
+    else:
+        os.kill(pid, signal.SIGKILL)
+        said("lab", "down", "second")
+    deadline = time.monotonic() + PATIENCE_S
+    while not gone(pids, networks):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert outside() == before
     assert said("lab", "ls", "--json").strip() == "[]"
+    assert not (tmp_path / "labs/second").exists()
     with pytest.raises(TielineError, match="no laboratory is kept"):
         asyncio.run(Laboratory(tmp_path / "labs/second").show())
 

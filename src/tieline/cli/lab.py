@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,15 @@ from tieline.cli.face import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
+    from tieline.cli.processes import Started
     from tieline.client.asynchronous import AsyncClient
     from tieline.drivers.lab.wording import Seen
 
 MOST_FILE_BYTES = 16 * 2**20
 NAME = re.compile(r"\A[a-z0-9][a-z0-9._-]{0,62}\Z")
 MODULE = "tieline.drivers.lab"
-MANAGER = "manager"
 which = option("--lab", "name", default="", help="lab_which")
 
 
@@ -50,7 +51,7 @@ def up(file: Path, name: str, as_json: bool) -> None:
     """Build a laboratory and wait until it stands. Where one of that name stands, nothing changes."""
     import msgspec
 
-    from tieline.cli.processes import Started, spawn
+    from tieline.cli.processes import spawn
     from tieline.drivers.circuits.kernel.addressing import Addressing
     from tieline.network.survey import checked
     from tieline.network.topologyfile import read
@@ -63,16 +64,17 @@ def up(file: Path, name: str, as_json: bool) -> None:
     if not NAME.match(name):
         raise usage(f"`{name}` is no name of a laboratory: a-z, 0-9, `.`, `_`, `-`")
     folder = _folder(name)
-    if _kept(folder) is None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in ("ready", "refused.json"):
-            (folder / left).unlink(missing_ok=True)
-        (folder / "topology.json").write_bytes(msgspec.json.encode(topology))
-        started: Started = spawn("lab", [str(folder)], folder / "log", module=MODULE)
-        (folder / "process.json").write_bytes(msgspec.json.encode(started))
-        _await_ready(folder, started)
-    else:
-        note(words.say("lab_stands", name=name))
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _alone(folder):
+        if _kept(folder) is None:
+            for left in ("ready", "refused.json"):
+                (folder / left).unlink(missing_ok=True)
+            (folder / "topology.json").write_bytes(msgspec.json.encode(topology))
+            started: Started = spawn("lab", [str(folder)], folder / "log", module=MODULE)
+            (folder / "process.json").write_bytes(msgspec.json.encode(started))
+            _await_ready(folder, started)
+        else:
+            note(words.say("lab_stands", name=name))
     seen = _ask(folder, lambda laboratory: laboratory.show())
     if as_json:
         show_json(seen)
@@ -166,13 +168,14 @@ def execute(place: str, command: tuple[str, ...], name: str) -> None:
     """Become a command that runs inside one of the networks, as root of the laboratory and of nothing else."""
     import os
 
+    from tieline.drivers.circuits.kernel.addressing import MANAGER_PLACE
     from tieline.drivers.circuits.kernel.namespaces import join
 
     folder = _chosen(name)
     if not command:
         raise usage(words.say("lab_no_command"))
     seen: Seen = _ask(folder, lambda laboratory: laboratory.show())
-    places = {**seen.nodes, **seen.sites, MANAGER: seen.manager}
+    places = {**seen.nodes, **seen.sites, MANAGER_PLACE: seen.manager}
     if place not in places:
         raise as_tieline("not_found", words.say("lab_no_place", place=place, names=", ".join(sorted(places))))
     pid = _kept(folder)
@@ -203,15 +206,18 @@ def follow(face: Face, name: str, is_once: bool) -> None:
 @verb("down", "lab_down")
 @click.argument("name", required=False, default="")
 def down(name: str) -> None:
-    """End a laboratory, and wait until nothing is left of it."""
+    """End a laboratory with all that runs inside, and wait until nothing is left of it, however its keeper ended."""
     import shutil
 
     import msgspec
 
     from tieline.cli.processes import Started, end
 
-    folder = _chosen(name)
+    is_left = bool(NAME.match(name)) and (_folder(name) / "process.json").exists()  # its keeper may have been killed
+    folder = _folder(name) if is_left else _chosen(name)
     started = msgspec.json.decode((folder / "process.json").read_bytes(), type=Started)
+    for each in _inside(started):
+        end(each)
     end(started)
     shutil.rmtree(folder, ignore_errors=True)
     note(words.say("lab_ended", name=folder.name))
@@ -238,6 +244,50 @@ def _kept(folder: Path) -> int | None:
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     return started.pid if is_alive(started) else None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time: two that build the same laboratory at once would leave one that nobody finds again."""
+    import fcntl
+    import os
+
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _inside(keeper: Started) -> list[Started]:
+    """Processes that stand in a network that the keeper holds, but for the keeper and what it started.
+
+    Each would keep its network there after the laboratory has ended.
+    """
+    from tieline.cli.processes import Started, is_alive, start_of
+
+    if not is_alive(keeper):
+        return []
+    held = {_network(f"/proc/{keeper.pid}/fd/{each.name}") for each in Path(f"/proc/{keeper.pid}/fd").iterdir()}
+    held -= {"", _network("/proc/self/ns/net")}
+    children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdecimal() and each.name not in (str(keeper.pid), *children):
+            start = start_of(int(each.name))
+            if start and _network(f"{each}/ns/net") in held:
+                found.append(Started(name="inside", pid=int(each.name), start=start))
+    return found
+
+
+def _network(path: str) -> str:
+    """Which network a link of /proc leads to; empty where it leads elsewhere, or may not be read."""
+    try:
+        where = str(Path(path).readlink())
+    except OSError:
+        return ""
+    return where if where.startswith("net:[") else ""
 
 
 def _standing() -> dict[str, int]:

@@ -37,6 +37,14 @@ def test_a_wrong_locator_is_refused(locator, said):
         Addressing(replace(FIVE, nodes=nodes))
 
 
+@pytest.mark.parametrize("change", [{"name": "manager"}, {"site": "manager"}, {"site": "cn.d/site/s"}, {"site": "b"}])
+def test_two_networks_of_one_name_are_refused(change):
+    nodes = (replace(FIVE.nodes[0], **change), *FIVE.nodes[1:])
+    links = tuple(link for link in FIVE.links if link.a != "a")
+    with pytest.raises(TielineError, match="would name two networks of the laboratory"):
+        Addressing(replace(FIVE, nodes=nodes, links=links))
+
+
 def test_a_topology_beyond_what_a_laboratory_holds_is_refused():
     nodes = tuple(Node(name=f"n{at}") for at in range(65))
     with pytest.raises(TielineError, match="65 nodes and 0 links; a laboratory holds 64 and 256"):

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,8 @@ from tieline.model.circuit import Circuit, Receipt
 from tieline.model.error import TielineError
 from tieline.model.evidence import Evidence
 from tieline.ports import Applied, PortCount
+
+PATIENCE_S: Final = 120.0  # for an answer: a proof takes seconds, and waits for those before it
 
 
 class Laboratory:
@@ -42,9 +44,14 @@ class Laboratory:
             if handle >= 0:
                 os.close(handle)
         try:
-            writer.write(msgspec.json.encode(Question(verb=verb, given=msgspec.to_builtins(given))) + b"\n")
-            await writer.drain()
-            line = await reader.readline()
+            async with asyncio.timeout(PATIENCE_S):
+                writer.write(msgspec.json.encode(Question(verb=verb, given=msgspec.to_builtins(given))) + b"\n")
+                await writer.drain()
+                line = await reader.readline()
+        except TimeoutError:
+            raise TielineError("timeout", f"the laboratory gave no answer for {PATIENCE_S:g} s", where=verb) from None
+        except (ConnectionError, ValueError) as error:  # it ended, or said more than a line may hold
+            raise TielineError("timeout", f"the laboratory in `{self.folder}` broke off: {error}") from None
         finally:
             writer.close()
         if not line:

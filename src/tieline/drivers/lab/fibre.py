@@ -28,6 +28,7 @@ TUNSETCARRIER: Final = 0x4004_54E2
 IFF_TAP: Final = 0x0002
 IFF_NO_PI: Final = 0x1000
 MOST_WAITING: Final = 16_384  # packets of one direction; more are lost
+MOST_WAITING_BYTES: Final = 2**28  # of all directions together
 BATCH: Final = 64  # packets read of one port before the others have their turn
 
 
@@ -47,12 +48,20 @@ def tap(network: int, name: str) -> int:
 
 
 @dataclass
+class Held:
+    """What waits on all links together."""
+
+    size_bytes: int = 0
+
+
+@dataclass
 class Direction:
     """One way of a link."""
 
     source: int
     target: int
     delay_ns: int
+    held: Held
     is_lit: bool = True
     waiting: deque[tuple[int, bytes]] = field(default_factory=deque)  # due time in ns, packet
 
@@ -65,7 +74,9 @@ class Direction:
                 if error.errno in (errno.EAGAIN, errno.EIO):
                     return
                 raise
-            if self.is_lit and len(self.waiting) < MOST_WAITING:
+            has_room = len(self.waiting) < MOST_WAITING and self.held.size_bytes + len(packet) <= MOST_WAITING_BYTES
+            if self.is_lit and has_room:
+                self.held.size_bytes += len(packet)
                 self.waiting.append((now_ns + self.delay_ns, packet))
 
     def give(self, now_ns: int) -> None:
@@ -73,11 +84,17 @@ class Direction:
         waiting = self.waiting
         while waiting and waiting[0][0] <= now_ns:
             packet = waiting.popleft()[1]
+            self.held.size_bytes -= len(packet)
             try:
                 os.write(self.target, packet)
             except OSError as error:  # the port is down, or its queue is full: a packet is lost
                 if error.errno not in (errno.EAGAIN, errno.EIO, errno.EINVAL, errno.ENOBUFS):
                     raise
+
+    def lose(self) -> None:
+        """What is under way is lost."""
+        self.held.size_bytes -= sum(len(packet) for _, packet in self.waiting)
+        self.waiting.clear()
 
 
 def carry(links: Mapping[str, tuple[int, int, int]], control: socket.socket) -> None:
@@ -85,8 +102,9 @@ def carry(links: Mapping[str, tuple[int, int, int]], control: socket.socket) -> 
 
     Commands: ``cut NAME`` and ``light NAME``, a line each, each answered with a line ``done``.
     """
+    held = Held()
     pairs = {
-        name: (Direction(a, b, delay_us * 1_000), Direction(b, a, delay_us * 1_000))
+        name: (Direction(a, b, delay_us * 1_000, held), Direction(b, a, delay_us * 1_000, held))
         for name, (a, b, delay_us) in links.items()
     }
     by_port = {way.source: way for pair in pairs.values() for way in pair}
@@ -116,7 +134,7 @@ def _obeyed(control: socket.socket, pairs: Mapping[str, Sequence[Direction]]) ->
     verb, _, name = line.strip().partition(" ")
     for way in pairs[name]:
         way.is_lit = verb == "light"
-        way.waiting.clear()
+        way.lose()
         fcntl.ioctl(way.source, TUNSETCARRIER, struct.pack("i", int(way.is_lit)))
     control.sendall(b"done\n")
     return True

@@ -17,6 +17,7 @@ import array
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 import socket
 import struct
@@ -268,13 +269,20 @@ def main(folder: Path) -> None:
     """Build the laboratory of a folder and keep it. The folder holds `topology.json`."""
     os.umask(0o077)
     os.chdir(folder)
+    lock = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # held until both processes have ended
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"another process keeps the laboratory in {folder}")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a network of each node, two ports of each link
+    here, there = socket.socketpair()  # before all others: `select` cannot name a descriptor over 1,023
     topology = msgspec.json.decode(Path("topology.json").read_bytes(), type=Topology)
     try:
         laboratory = _built(topology)
     except TielineError as error:
         Path("refused.json").write_bytes(msgspec.json.encode(error.envelope))
         sys.exit(1)
-    here, there = socket.socketpair()
     child = os.fork()
     if child == 0:
         here.close()

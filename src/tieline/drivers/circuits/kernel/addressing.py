@@ -24,6 +24,7 @@ from tieline.model.topology import Link, Topology
 MOST_NODES: Final = 64
 MOST_LINKS: Final = 256
 MANAGER: Final = "fd03::ffff:1"
+MANAGER_PLACE: Final = "manager"  # what the laboratory's own network is called
 
 
 def locator(topology: Topology, node: str) -> str:
@@ -86,6 +87,15 @@ class Addressing:
             if words in seen:
                 raise TielineError("invalid_request", f"`{node}` and `{seen[words]}` have one locator", where=node)
             seen[words] = node
+        taken: dict[str, None] = {}
+        for name in (MANAGER_PLACE, *self.numbers, *self.sites.values()):
+            if name in taken:
+                raise TielineError(
+                    "invalid_request",
+                    f"`{name}` would name two networks of the laboratory: nodes, sites and `{MANAGER_PLACE}` differ",
+                    where=name,
+                )
+            taken[name] = None
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:

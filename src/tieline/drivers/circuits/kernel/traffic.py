@@ -1,7 +1,7 @@
 """Traffic of our own: packets of full size that come back, and as much as a circuit carries for a second.
 
-The sockets are made inside the networks at both ends; one thread serves them, with `select` and deadlines, no more than
-the stated packets and bytes.
+The sockets are made inside the networks at both ends; one thread serves them, with `poll` and deadlines, no more than
+the stated packets and bytes. Not with `select`: a large laboratory has more descriptors open than that can name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -64,6 +65,15 @@ def _socket(end: End, kind: int) -> socket.socket:
     return made
 
 
+def _ready(sockets: Sequence[socket.socket], event: int, wait_s: float) -> list[socket.socket]:
+    """Those that can be read or written, once there are any or the time is over."""
+    poll = select.poll()
+    for each in sockets:
+        poll.register(each, event)
+    found = {number for number, _ in poll.poll(max(0.0, wait_s) * 1e3)}
+    return [each for each in sockets if each.fileno() in found]
+
+
 def probe(near: End, far: End, packet_bytes: int, count: int) -> Probed:
     """Send ``count`` IP packets of ``packet_bytes`` that no router may cut, and wait for each to come back whole."""
     with _socket(near, socket.SOCK_DGRAM) as here, _socket(far, socket.SOCK_DGRAM) as there:
@@ -85,7 +95,7 @@ def probe(near: End, far: End, packet_bytes: int, count: int) -> Probed:
                     here.sendto(struct.pack("!QI", now, number) + padding, target)
                 next_ns = now + int(GAP_S * 1e9)
             due_ns = next_ns if len(sent_ns) < count else until_ns
-            readable, _, _ = select.select((here, there), (), (), max(0, due_ns - time.monotonic_ns()) / 1e9)
+            readable = _ready((here, there), select.POLLIN, (due_ns - time.monotonic_ns()) / 1e9)
             if there in readable:
                 with suppress(OSError):
                     packet, source = there.recvfrom(65_536)
@@ -130,8 +140,7 @@ def _send(outs: list[socket.socket], until: float) -> None:
     for each in outs:
         each.setblocking(False)
     while (left := until - time.monotonic()) > 0:
-        _, writable, _ = select.select((), outs, (), left)
-        for each in writable:
+        for each in _ready(outs, select.POLLOUT, left):
             with suppress(BlockingIOError):
                 try:
                     each.send(CHUNK)
@@ -145,8 +154,7 @@ def _received(ins: list[socket.socket], until: float, seconds: float) -> tuple[i
     for each in ins:
         each.setblocking(False)
     while (left := until - time.monotonic()) > 0:
-        readable, _, _ = select.select(ins, (), (), left)
-        for each in readable:
+        for each in _ready(ins, select.POLLIN, left):
             with suppress(OSError):
                 count = len(each.recv(262_144))
                 total += count
