@@ -9,7 +9,7 @@ then is told at once how much arrives late, and when.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,11 +18,13 @@ from tieline.model.circuit import Circuit, CircuitState, Diversity, Route
 from tieline.model.reason import Reason
 from tieline.model.transfer import Segment, Transfer, TransferState
 from tieline.network.admit import arrival_of, laid, moved_by, parts_of
-from tieline.network.calendar import Calendar, columns_of
+from tieline.network.calendar import Calendar, Laid, at, columns_of, held_arcs
 from tieline.network.fill import Room, filled
-from tieline.network.lease import pair_of, route_of
-from tieline.network.slots import Longs, Piece, cut_at, pieces_of, segments_of, taken
+from tieline.network.lease import least_of, pair_of, route_of, spare_of
+from tieline.network.slots import Grid, Longs, Piece, cut_at, pieces_of, segments_of, taken
 from tieline.network.ways import Path
+
+MOST_REROUTED: Final = 100  # circuits that get other routes in one decision; the others are down until the next
 
 
 class Healed(NamedTuple):
@@ -42,15 +44,14 @@ def healed(calendar: Calendar, now_ms: int) -> Healed:
     now_ms = max(now_ms, calendar.grid.begin_ms)
     calendar = calendar.copied()
     calendar.now_ms = now_ms = max(now_ms, calendar.now_ms)
-    firm = calendar.capacity.copy()
-    circuits = _circuits(calendar, firm, now_ms)
-    first = calendar.copied()
+    circuits = _circuits(calendar, now_ms)
     for circuit in circuits:
-        first.put_circuit(circuit)
-    transfers = _kept(first, now_ms)
+        calendar.put_circuit(circuit)
+    transfers = _kept(calendar, now_ms)
     for transfer in transfers:
-        first.put_transfer(transfer)
-    better = _anew(first, now_ms) if any(each.short_bytes for each in transfers) else ()
+        calendar.put_transfer(transfer)
+    is_short = any(each.transfer.state is TransferState.SHORT for each in calendar.transfers.values())
+    better = _anew(calendar, now_ms) if is_short else ()
     newest = {each.id: each for each in (*transfers, *better)}
     return Healed(circuits, tuple(newest.values()))
 
@@ -77,29 +78,91 @@ def topped(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
     return tuple(changed)
 
 
-def _circuits(calendar: Calendar, firm: Longs, now_ms: int) -> tuple[Circuit, ...]:
-    """Circuits that change. ``firm``: what there is; what they hold is taken from it."""
+class _Least:
+    """What each arc has in all columns of a circuit; kept, as the next one mostly has the same columns."""
+
+    def __init__(self, firm: Longs) -> None:
+        self._firm = firm
+        self._columns: Longs | None = None
+        self._room = firm[:, 0]
+
+    def of(self, columns: Longs) -> Longs:
+        if self._columns is None or not np.array_equal(columns, self._columns):
+            self._columns, self._room = columns, least_of(self._firm, columns)
+        return self._room
+
+    def take(self, calendar: Calendar, circuit: Circuit) -> None:
+        """Take what it holds from what there is."""
+        _take(calendar, circuit, self._firm)
+        for arcs in held_arcs(calendar.wires, circuit):
+            if self._columns is not None and len(self._columns):
+                self._room[arcs] = self._firm[at(arcs, self._columns)].min(axis=1)
+
+
+def _circuits(calendar: Calendar, now_ms: int) -> tuple[Circuit, ...]:
+    """Circuits that change. Who shares no arc on which there is too little for all keeps what he has, in any order."""
+    firm = calendar.firm.copy()
+    first = calendar.grid.touched(now_ms, now_ms)[0] - calendar.grid.first
+    is_over = (firm[:, first:] < 0).any(axis=1)
     inline = sorted(calendar.circuits.values(), key=lambda each: (each.ordered_ms, each.id))
+    hurt = [each for each in inline if _is_hurt(calendar, each, is_over)]
+    for circuit in hurt:
+        _take(calendar, circuit, firm, -1)
     after: dict[str, Circuit] = {}
     broken = []
-    for circuit in inline:
+    for circuit in hurt:
         held = _surviving(calendar, circuit, firm, now_ms)
         if held is None:
             broken.append(circuit)
         else:
             after[circuit.id] = held
             _take(calendar, held, firm)
-    for circuit in broken:
-        after[circuit.id] = held = _rerouted(calendar, circuit, firm, now_ms)
-        _take(calendar, held, firm)
-    return tuple(after[each.id] for each in inline if after[each.id] != each)
+    least = _Least(firm)
+    for number, circuit in enumerate(broken):
+        room = least.of(columns_of(calendar.grid, circuit)) if number < MOST_REROUTED else None
+        after[circuit.id] = held = _rerouted(calendar, circuit, room, now_ms)
+        least.take(calendar, held)
+    alone = [each for each in (after.get(each.id, each) for each in inline) if lacks_spare(each)]
+    for circuit in alone[:MOST_REROUTED]:
+        after[circuit.id] = held = _joined(calendar, circuit, least.of(columns_of(calendar.grid, circuit)), now_ms)
+        if held.spare is not None:
+            least.take(calendar, msgspec.structs.replace(held, route=None))
+    return tuple(after[each.id] for each in inline if after.get(each.id, each) != each)
+
+
+def lacks_spare(circuit: Circuit) -> bool:
+    """Whether a failure took the spare route that it asked for."""
+    return circuit.order.diversity is not Diversity.NONE and circuit.spare is None and circuit.route is not None
+
+
+def _is_hurt(calendar: Calendar, circuit: Circuit, is_over: Any) -> bool:
+    """Whether it has no route, or one that is not here any more, or shares an arc that holds too much."""
+    if circuit.route is None:
+        return True
+    held = calendar.held[circuit.id]
+    if len(held) < 1 + (circuit.spare is not None):
+        return True
+    ends = calendar.wires.node.get(circuit.order.a), calendar.wires.node.get(circuit.order.b)
+    graph, arcs = calendar.wires.graph, held[0]
+    is_elsewhere = (int(graph.tail[arcs[0]]), int(graph.head[arcs[-2]])) != ends
+    return is_elsewhere or any(bool(is_over[each].any()) for each in held)
+
+
+def _joined(calendar: Calendar, circuit: Circuit, room: Longs, now_ms: int) -> Circuit:
+    """The circuit with a spare route again, where there is one beside its own; else as it was."""
+    spare = spare_of(calendar, circuit, room)
+    if spare is None:
+        return circuit
+    granted = min(circuit.held_bps, int(room[np.concatenate([spare, spare ^ 1])].min()))
+    reasons = tuple(each for each in circuit.reasons if each.code != "circuit_spare_lost")
+    return _said(circuit, now_ms, *reasons, spare=route_of(calendar, spare), granted_bps=granted)
 
 
 def _surviving(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) -> Circuit | None:
     """The circuit on what is left of its route and spare one; None where neither holds its least."""
     columns = columns_of(calendar.grid, circuit)
     routes = [circuit.route, circuit.spare]
-    rooms = [0 if route is None else _room(calendar, route, firm, columns) for route in routes]
+    rooms = [0 if route is None else _room(calendar, circuit, route, firm, columns) for route in routes]
     least, spares = circuit.order.rate_bps, circuit.spare
     if rooms[0] >= least and (spares is None or rooms[1] >= least):
         most = min(room for room, route in zip(rooms, routes, strict=True) if route is not None)
@@ -116,13 +179,15 @@ def _surviving(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) -
     return None
 
 
-def _rerouted(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) -> Circuit:
-    """The circuit on a new route; without its spare one if need be; down where there is none at all."""
-    room = firm[:, columns_of(calendar.grid, circuit)]
+def _rerouted(calendar: Calendar, circuit: Circuit, room: Longs | None, now_ms: int) -> Circuit:
+    """The circuit on a new route; without its spare one if need be; down where there is none at all.
+
+    ``room``: of each arc in all of its columns; None: nobody looks now.
+    """
     order, node = circuit.order, calendar.wires.node
     plain = msgspec.structs.replace(order, diversity=Diversity.NONE)
-    if order.a in node and order.b in node:
-        for asked in (order, plain):
+    if room is not None and order.a in node and order.b in node:
+        for asked in dict.fromkeys((order, plain)):
             pair = pair_of(calendar, asked, room)
             if pair is not None:
                 route, spare = (None if path is None else route_of(calendar, path) for path in pair)
@@ -133,6 +198,8 @@ def _rerouted(calendar: Calendar, circuit: Circuit, firm: Longs, now_ms: int) ->
                 why = Reason(code="circuit_spare_lost" if is_less else "circuit_rerouted")
                 granted = order.rate_bps
                 return _said(circuit, now_ms, why, route=route, spare=spare, granted_bps=granted, state=state)
+    if circuit.route is None:
+        return circuit
     why = Reason(code="circuit_down", values={"asked_bps": order.rate_bps})
     return _said(circuit, now_ms, why, route=None, spare=None, state=CircuitState.DOWN)
 
@@ -141,36 +208,39 @@ def _said(circuit: Circuit, now_ms: int, *reasons: Reason, **changes: object) ->
     return msgspec.structs.replace(circuit, changed_ms=now_ms, reasons=reasons, **changes)
 
 
-def _room(calendar: Calendar, route: Route, firm: Longs, columns: Longs) -> int:
+def _room(calendar: Calendar, circuit: Circuit, route: Route, firm: Longs, columns: Longs) -> int:
     """The least room on a route in both directions; 0 where a link of it is not here any more."""
     way = calendar.wires.way_of(route.nodes, route.links)
     if way is None:
         return 0
+    graph, node, order = calendar.wires.graph, calendar.wires.node, circuit.order
+    if not way or (graph.tail[way[0]], graph.head[way[-1]]) != (node.get(order.a), node.get(order.b)):
+        return 0  # an end of it is at another node now
     arcs = np.array([each for arc in way for each in (arc, arc ^ 1)])
-    return (
-        int(firm[np.ix_(arcs, columns)].min()) if len(columns) else int(calendar.wires.graph.capacity_bps[arcs].min())
-    )
+    return int(firm[at(arcs, columns)].min()) if len(columns) else int(graph.capacity_bps[arcs].min())
 
 
-def _take(calendar: Calendar, circuit: Circuit, firm: Longs) -> None:
+def _take(calendar: Calendar, circuit: Circuit, firm: Longs, sign: int = 1) -> None:
     columns = columns_of(calendar.grid, circuit)
-    for route in (circuit.route, circuit.spare):
-        way = None if route is None else calendar.wires.way_of(route.nodes, route.links)
-        if way is not None:
-            arcs = np.array([each for arc in way for each in (arc, arc ^ 1)])
-            firm[np.ix_(arcs, columns)] -= circuit.held_bps
+    for arcs in held_arcs(calendar.wires, circuit):
+        firm[at(arcs, columns)] -= sign * circuit.held_bps
 
 
 def _kept(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
     """Transfers that change: what survives of each, and what it lost laid into the room that is left."""
     grid = calendar.grid
     first = grid.touched(now_ms, grid.until_ms)[0]
-    free = calendar.firm[:, first - grid.first : -1].copy()
+    free = calendar.free[:, first - grid.first : -1].copy()
     room = Room(free, first, grid)
+    is_over = (free < 0).any(axis=1)
     inline = sorted(
-        (each for each in calendar.transfers.values() if each.transfer.segments or each.transfer.short_bytes),
+        (each for each in calendar.transfers.values() if _loses(calendar, each, is_over, now_ms)),
         key=lambda each: (each.transfer.order.deadline_ms or 2**62, each.transfer.booked_ms, each.transfer.id),
     )
+    ahead = Grid(first, free.shape[1], grid.slot_ms)
+    for each in inline:
+        for piece in each.pieces:
+            taken(free, ahead, piece, -1)
     kept: dict[str, list[Segment]] = {}
     lost: dict[str, int] = {}
     for each in inline:
@@ -178,7 +248,8 @@ def _kept(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
         survives: list[Segment] = []
         kept[each.transfer.id] = survives
         for segment in after:
-            survives.extend(_still(calendar, room, segment))
+            if _is_its(calendar, each, segment):
+                survives.extend(_still(calendar, room, segment))
         asked = sum(segment.size_bytes for segment in after)
         lost[each.transfer.id] = asked - sum(segment.size_bytes for segment in survives)
     changed = []
@@ -200,6 +271,24 @@ def _kept(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...]:
         before, _ = cut_at(transfer.segments, now_ms)
         changed.append(_changed(transfer, (*before, *kept[transfer.id], *new), now_ms))
     return tuple(changed)
+
+
+def _loses(calendar: Calendar, laid: Laid, is_over: Any, now_ms: int) -> bool:
+    """Whether what is still to come of it lies on arcs that hold too much, or on none that lead from end to end."""
+    if any(bool(is_over[piece.arcs].any()) for piece in laid.pieces):
+        return True
+    paths = {each.path: each for each in laid.transfer.segments if each.until_ms > now_ms}
+    return not all(_is_its(calendar, laid, each) for each in paths.values())
+
+
+def _is_its(calendar: Calendar, laid: Laid, segment: Segment) -> bool:
+    """Whether the links of a segment, as they are now, lead from one end of the transfer to the other."""
+    arcs, graph = calendar.wires.arcs_of(segment), calendar.wires.graph
+    if not arcs or min(laid.source, laid.target) < 0:
+        return False
+    way = np.array(arcs)
+    is_joined = bool((graph.head[way[:-1]] == graph.tail[way[1:]]).all())
+    return is_joined and (int(graph.tail[way[0]]), int(graph.head[way[-1]])) == (laid.source, laid.target)
 
 
 def _still(calendar: Calendar, room: Room, segment: Segment) -> tuple[Segment, ...]:

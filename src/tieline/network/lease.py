@@ -19,7 +19,7 @@ from tieline.model.reason import Reason, Value
 from tieline.model.topology import Line
 from tieline.model.transfer import Transfer
 from tieline.network.admit import Refused, moved_by, relaid
-from tieline.network.calendar import Calendar, columns_in, held_arcs, windows_in
+from tieline.network.calendar import Calendar, at, columns_in, held_arcs, windows_in
 from tieline.network.graph import Floats
 from tieline.network.slots import Longs
 from tieline.network.ways import Path, in_order, shortest
@@ -27,6 +27,7 @@ from tieline.network.ways import Path, in_order, shortest
 CANDIDATES: Final = 32  # first routes that are tried for a pair
 ENCAPSULATION_BYTES: Final = 96  # an outer IPv6 header and three segments (RFC 8754): 40 + 8 + 48
 MOST_WINDOWS: Final = 2_048
+NO_BOUND: Final = 2**62
 
 PriceOf = Callable[[CircuitOrder], int]  # -> micro CNY an hour
 
@@ -83,17 +84,17 @@ def resized(calendar: Calendar, circuit: Circuit, rate_bps: int, *, now_ms: int)
     firm, free = calendar.firm.copy(), calendar.free.copy()
     for array in (firm, free):
         for way in ways:
-            array[np.ix_(way, columns)] += circuit.held_bps - rate_bps
-    if all((free[np.ix_(way, columns)] >= 0).all() for way in ways):
+            array[at(way, columns)] += circuit.held_bps - rate_bps
+    if all((free[at(way, columns)] >= 0).all() for way in ways):
         return Leased(again)
     whole = calendar.grid.whole_from(now_ms) - calendar.grid.first
     begun = columns[columns < whole]
     later = columns[columns >= whole]
-    if all((free[np.ix_(way, begun)] >= 0).all() and (firm[np.ix_(way, later)] >= 0).all() for way in ways):
+    if all((free[at(way, begun)] >= 0).all() and (firm[at(way, later)] >= 0).all() for way in ways):
         layout = relaid(calendar, now_ms, (), firm=firm)
         if layout is not None:
             return Leased(again, moved_by(calendar, layout, now_ms))
-    most = min(int(free[np.ix_(way, columns)].min()) for way in ways) + rate_bps
+    most = min(int(free[at(way, columns)].min()) for way in ways) + rate_bps
     return Refused((Reason(code="circuit_no_room", values={"most_bps": max(0, most), "asked_bps": rate_bps}),))
 
 
@@ -149,10 +150,10 @@ def _mtu(calendar: Calendar) -> Longs:
 
 def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int) -> Leased | Refused:
     """A route in what is free; then with transfers laid elsewhere; then beside circuits at their least."""
-    free = calendar.free
-    pair = pair_of(calendar, circuit.order, free[:, columns])
+    least_free = least_of(calendar.free, columns)
+    pair = pair_of(calendar, circuit.order, least_free)
     if pair is not None:
-        return Leased(_granted(calendar, circuit, pair, free[:, columns]))
+        return Leased(_granted(circuit, pair, least_free, calendar))
     whole = calendar.grid.whole_from(now_ms) - calendar.grid.first
     for is_shrinking in (False, True):
         shrunk = _at_their_least(calendar, now_ms) if is_shrinking else ()
@@ -163,15 +164,15 @@ def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int) -> 
             more = calendar.circuits[each.id].held_bps - each.held_bps
             held = columns_in(calendar.grid, each.order.from_ms, each.order.until_ms, each.order.recurrence)
             for arcs in held_arcs(calendar.wires, each):
-                firm[np.ix_(arcs, held)] += more
-                now[np.ix_(arcs, held[held < whole])] += more
-        room = np.concatenate([now, firm[:, whole:]], axis=1)[:, columns]
-        pair = pair_of(calendar, circuit.order, room)
+                firm[at(arcs, held)] += more
+                now[at(arcs, held[held < whole])] += more
+        begun = least_of(now, columns[columns < whole])
+        pair = pair_of(calendar, circuit.order, np.minimum(begun, least_of(firm, columns[columns >= whole])))
         if pair is None:
             continue
         least = _with(calendar, circuit, pair, circuit.order.rate_bps)
         for arcs in held_arcs(calendar.wires, least):
-            firm[np.ix_(arcs, columns)] -= least.held_bps
+            firm[at(arcs, columns)] -= least.held_bps
         layout = relaid(calendar, now_ms, (), firm=firm)
         if layout is not None:
             return Leased(least, moved_by(calendar, layout, now_ms), shrunk)
@@ -187,17 +188,22 @@ def _at_their_least(calendar: Calendar, now_ms: int) -> tuple[Circuit, ...]:
     )
 
 
+def least_of(room: Longs, columns: Longs) -> Longs:
+    """What each arc has in all of the columns; without a column there is no bound."""
+    if not len(columns):
+        return np.full(len(room), NO_BOUND, dtype=np.int64)
+    least: Longs = room[at(slice(None), columns)].min(axis=1)
+    return least
+
+
 def pair_of(calendar: Calendar, order: CircuitOrder, room: Longs) -> tuple[Path, Path | None] | None:
     """A route and, where it was asked for, a spare one that keeps clear of it; within rate, latency and packet size.
 
-    ``room``: arcs x the columns that are held. A pair is looked for among the first `CANDIDATES` routes.
+    ``room``: of each arc, in all columns that are held. A pair is looked for among the first `CANDIDATES` routes.
     """
     graph, node = calendar.wires.graph, calendar.wires.node
     source, target = node[order.a], node[order.b]
-    has_room = room.min(axis=1) >= order.rate_bps if room.shape[1] else np.ones(graph.arc_count, dtype=bool)
-    has_room &= has_room.reshape(-1, 2)[:, ::-1].reshape(-1)  # both directions
-    is_open = has_room & graph.is_up & (_mtu(calendar) >= needed_mtu(order))
-    weight = np.where(is_open, graph.delay_us + 1e-3, np.inf)
+    weight = np.where(_is_open(calendar, order, room), graph.delay_us + 1e-3, np.inf)
     most_us = order.latency_us or np.inf
     if order.diversity is Diversity.NONE:
         path = shortest(graph, weight, source, target)
@@ -210,6 +216,26 @@ def pair_of(calendar: Calendar, order: CircuitOrder, room: Longs) -> tuple[Path,
         if spare is not None and graph.delay_us[spare].sum() <= most_us:
             return path, spare
     return None
+
+
+def spare_of(calendar: Calendar, circuit: Circuit, room: Longs) -> Path | None:
+    """A spare route beside the one that a circuit has."""
+    wires, order = calendar.wires, circuit.order
+    way = None if circuit.route is None else wires.way_of(circuit.route.nodes, circuit.route.links)
+    if not way or order.a not in wires.node or order.b not in wires.node:
+        return None
+    weight = np.where(_is_open(calendar, order, room), wires.graph.delay_us + 1e-3, np.inf)
+    clear = np.where(_touching(calendar, np.array(way, dtype=np.int32), order.diversity), np.inf, weight)
+    spare = shortest(wires.graph, clear, wires.node[order.a], wires.node[order.b])
+    is_late = spare is not None and order.latency_us and wires.graph.delay_us[spare].sum() > order.latency_us
+    return None if is_late else spare
+
+
+def _is_open(calendar: Calendar, order: CircuitOrder, room: Longs) -> Any:
+    """Arcs that carry the order: both directions of a link, or none."""
+    has_room = room >= order.rate_bps
+    has_room &= has_room.reshape(-1, 2)[:, ::-1].reshape(-1)
+    return has_room & calendar.wires.graph.is_up & (_mtu(calendar) >= needed_mtu(order))
 
 
 def _touching(calendar: Calendar, path: Path, diversity: Diversity) -> Any:
@@ -227,12 +253,11 @@ def _touching(calendar: Calendar, path: Path, diversity: Diversity) -> Any:
     return is_closed
 
 
-def _granted(calendar: Calendar, circuit: Circuit, pair: tuple[Path, Path | None], room: Longs) -> Circuit:
+def _granted(circuit: Circuit, pair: tuple[Path, Path | None], room: Longs, calendar: Calendar) -> Circuit:
     """The pair at the most that the order's range and the room allow."""
     arcs = np.concatenate([path for path in pair if path is not None])
     both = np.concatenate([arcs, arcs ^ 1])
-    most = int(room[both].min()) if room.shape[1] else circuit.order.most_bps
-    rate = max(circuit.order.rate_bps, min(circuit.order.most_bps, most))
+    rate = max(circuit.order.rate_bps, min(circuit.order.most_bps, int(room[both].min())))
     return _with(calendar, circuit, pair, rate)
 
 
@@ -255,7 +280,7 @@ def route_of(calendar: Calendar, path: Path) -> Route:
 
 def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
     """What stands in the way: no spare route in the empty network, the latency, or the room."""
-    empty = np.repeat(calendar.wires.graph.capacity_bps.astype(np.int64)[:, None], 1, axis=1)
+    empty = calendar.wires.graph.capacity_bps.astype(np.int64)
     plain = msgspec.structs.replace(order, diversity=Diversity.NONE)
     if pair_of(calendar, order, empty) is None:
         if pair_of(calendar, plain, empty) is None:
@@ -263,7 +288,7 @@ def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
             values: dict[str, Value] = {"most_bps": most, "asked_bps": order.rate_bps}
             return Refused((Reason(code="circuit_no_room", values=values),))
         return Refused((Reason(code="circuit_no_spare", values={"diversity": order.diversity.value}),))
-    most = _widest(calendar, order, calendar.free[:, columns])
+    most = _widest(calendar, order, least_of(calendar.free, columns))
     return Refused((Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps}),))
 
 

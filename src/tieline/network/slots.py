@@ -96,11 +96,14 @@ class Wires(NamedTuple):
     def way_of(self, nodes: Sequence[str], links: Sequence[str]) -> tuple[int, ...] | None:
         """The arcs of a route; None where it is not here any more."""
         arcs = []
-        for name, at in zip(links, nodes, strict=False):
-            number, tail = self.link.get(name), self.node.get(at)
-            if number is None or tail is None:
+        for name, at, to in zip(links, nodes, nodes[1:], strict=False):
+            number, ends = self.link.get(name), (self.node.get(at), self.node.get(to))
+            if number is None or None in ends:
                 return None
-            arcs.append(2 * number if int(self.graph.tail[2 * number]) == tail else 2 * number + 1)
+            there = int(self.graph.tail[2 * number]), int(self.graph.head[2 * number])
+            if ends not in (there, there[::-1]):  # another link has its name now
+                return None
+            arcs.append(2 * number + (ends != there))
         return tuple(arcs)
 
 

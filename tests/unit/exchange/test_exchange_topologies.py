@@ -12,12 +12,13 @@ from tieline.exchange.bookings import OrderCircuit, OrderTransfer
 from tieline.exchange.commands import ChangeLinks, ChangeTopology, ReadTopology
 from tieline.exchange.projection import load, rows
 from tieline.exchange.view import View
-from tieline.model.circuit import CircuitOrder, CircuitState
+from tieline.model.circuit import CircuitOrder, CircuitState, Diversity, Recurrence
 from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, LinksChanged, TopologyChanged
 from tieline.model.party import Actor, Role
 from tieline.model.topology import Link, Node, Topology
-from tieline.model.transfer import TransferOrder
+from tieline.model.transfer import TransferOrder, TransferState
+from tieline.network.calendar import Calendar
 
 replace = msgspec.structs.replace
 OPERATOR = Actor(name="oscar", roles=(Role.OPERATOR,))
@@ -145,3 +146,84 @@ def test_whatever_is_cut_and_booked_nothing_lies_over_what_does_not_carry(change
     assert again.network.topology == world.view.network.topology
     assert list(again.network.down) == list(world.view.network.down)
     assert again.network.circuits == world.view.network.circuits
+
+
+def test_who_was_short_is_in_time_again_when_the_link_is_back():
+    world = network()
+    due_ms = world.clock.now_ms() + 7_200_000
+    order = TransferOrder(source="a", target="b", size_bytes=1_000 * GBIT, deadline_ms=due_ms)
+    name = world.do(OrderTransfer(actor=ALICE, order=order)).transfer.id
+    world.do(ChangeLinks(actor=OPERATOR, down=("ab", "ac")))
+    assert world.view.network.transfers[name].state is TransferState.SHORT
+    world.clock.advance(60_000)
+    back = world.do(ChangeLinks(actor=OPERATOR, up=("ab", "ac")))
+    after = world.view.network.transfers[name]
+    assert (after.short_bytes, after.reasons, back.moved_transfers, back.short) == (0, (), (name,), ())
+    assert after.arrives_ms <= due_ms
+
+
+@pytest.mark.parametrize("ends", [("b", "a"), ("c", "d")], ids=["the other way round", "somewhere else"])
+def test_another_link_of_the_same_name_is_not_taken_for_the_one_that_was_booked(ends):
+    world = network()
+    due_ms = world.clock.now_ms() + 7_200_000
+    order = TransferOrder(source="a", target="b", size_bytes=GBIT, deadline_ms=due_ms)
+    name = world.do(OrderTransfer(actor=ALICE, order=order)).transfer.id
+    line = circuit(world)
+    other = tuple(replace(link, a=ends[0], b=ends[1]) if link.name == "ab" else link for link in MESH.links)
+    told = world.do(ChangeTopology(actor=OPERATOR, topology=replace(MESH, links=other)))
+    assert told.moved_transfers == (name,)
+    links = {link.name: (link.a, link.b) for link in other}
+    for segment in world.view.network.transfers[name].segments:
+        here = "a"
+        for link, is_forward in zip(segment.path, segment.is_forward, strict=True):
+            tail, head = links[link] if is_forward else links[link][::-1]
+            assert tail == here
+            here = head
+        assert here == "b"
+    assert all(at in links[link] for at, link in zip(*route_of(world, line), strict=False))
+    assert world.view.network.calendar_at(world.clock.now_ms()).is_kept()
+
+
+def route_of(world: World, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    route = world.view.network.circuits[name].route
+    return route.nodes, route.links
+
+
+def test_a_lost_spare_route_comes_back_with_its_links():
+    world = network()
+    order = CircuitOrder(a="a", b="b", rate_bps=GBIT // 2, diversity=Diversity.LINK)
+    name = world.do(OrderCircuit(actor=ALICE, order=order)).circuit.id
+    first, spare = world.view.network.circuits[name].route, world.view.network.circuits[name].spare
+    world.do(ChangeLinks(actor=OPERATOR, down=("bc",)))
+    alone = world.view.network.circuits[name]
+    assert (alone.route, alone.spare, alone.reasons[0].code) == (first, None, "circuit_spare_lost")
+    back = world.do(ChangeLinks(actor=OPERATOR, up=("bc",)))
+    again = world.view.network.circuits[name]
+    assert (back.moved_circuits, again.route, again.spare, again.reasons) == ((name,), first, spare, ())
+    assert world.view.network.calendar_at(world.clock.now_ms()).is_kept()
+
+
+def test_a_calendar_that_moved_on_is_the_same_as_one_made_anew():
+    world = network()
+    again = Recurrence(period_s=7_200, begin_s=600, length_s=1_800)
+    for order in (
+        CircuitOrder(a="a", b="b", rate_bps=GBIT // 4, recurrence=again),
+        CircuitOrder(a="a", b="c", rate_bps=GBIT // 4, diversity=Diversity.LINK),
+        CircuitOrder(a="c", b="d", rate_bps=GBIT // 4, until_ms=world.clock.now_ms() + 8 * 86_400_000),
+    ):
+        world.do(OrderCircuit(actor=ALICE, order=order))
+    due_ms = world.clock.now_ms() + 86_400_000
+    order = TransferOrder(source="a", target="d", size_bytes=3_000 * GBIT, deadline_ms=due_ms)
+    world.do(OrderTransfer(actor=ALICE, order=order))
+    for slots in (1, 1, 7, 300, 2_015, 5_000):
+        world.clock.advance(slots * SLOT_MS)
+        now_ms = world.clock.now_ms()
+        moved = world.view.network.calendar_at(now_ms)
+        fresh = Calendar(MESH, now_ms)
+        for transfer in world.view.network.transfers.values():
+            fresh.put_transfer(transfer)
+        for each in world.view.network.circuits.values():
+            fresh.put_circuit(each)
+        assert moved.grid == fresh.grid
+        for name in ("capacity", "firm", "free"):
+            assert (getattr(moved, name) == getattr(fresh, name)).all(), name
