@@ -468,3 +468,13 @@ def test_progress_grows_and_ends_at_the_whole(place, tmp_path, monkeypatch):
     assert len(seen) > 2
     assert (seen[-1].moved_bytes, seen[-1].permille, seen[-1].left_s) == (len(BYTES), 1000, 0)
     assert any(0 < each.permille < 1000 and each.rate_bps > 0 for each in seen)
+
+
+def test_what_was_read_ahead_of_its_rate_has_not_moved_yet(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("tieline.drivers.mover.moving.LOOK_S", 0.02)
+    (tmp_path / "from").write_bytes(b"a" * 60_000)  # four connections read 40,000 bytes of it at once
+    seen = []
+    lane = Lane(schedule=Schedule.always(8 * 40_000))
+    run(move(FileSource(str(tmp_path / "from")), FileTarget(str(place / "it")), SMALL, [lane], seen.append))
+    assert any(0 < each.moved_bytes < 30_000 for each in seen)
+    assert all(each.left_s != 0 for each in seen if each.moved_bytes < 60_000)

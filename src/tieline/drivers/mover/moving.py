@@ -361,7 +361,8 @@ class _Work:
         while True:
             await asyncio.sleep(LOOK_S)
             flying = sum(count for index, count in self.flying.items() if index not in self.kept)
-            self.told(meter.look(now(), self.done_bytes + flying, self.done_bytes))
+            paid = max(0, flying - sum(lane.owed_bytes for lane in self.lanes))
+            self.told(meter.look(now(), self.done_bytes + paid, self.done_bytes))
 
     def _size(self, index: int) -> int:
         start, end = self.division.span(index)

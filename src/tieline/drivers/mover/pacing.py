@@ -86,6 +86,11 @@ class Schedule:
             left_bits -= (span.until_s - begin_s) * span.rate_bps
         return None
 
+    def bytes_between(self, from_s: float, until_s: float) -> int:
+        """How much is let through between two times."""
+        parts = ((max(from_s, each.from_s), min(until_s, each.until_s), each.rate_bps) for each in self.spans)
+        return int(sum((end - begin) * rate / 8 for begin, end, rate in parts if begin < end))
+
 
 class LanePausedError(Exception):
     """Nothing may be moved on this path for a while."""
@@ -117,6 +122,11 @@ class Lane:
     def is_bound(self) -> bool:
         """Whether its packets are led to its path."""
         return bool(self.source_address or self.mark)
+
+    @property
+    def owed_bytes(self) -> int:
+        """What came ahead of its rate: it waits until it is paid for, and has not moved as far as the booking goes."""
+        return self.schedule.bytes_between(self.now_s(), self._paid_s)
 
     async def until_open(self) -> None:
         """Wait until something may be moved. Raises LaneOverError."""
