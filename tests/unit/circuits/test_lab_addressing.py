@@ -49,6 +49,9 @@ def test_a_topology_beyond_what_a_laboratory_holds_is_refused():
     nodes = tuple(Node(name=f"n{at}") for at in range(65))
     with pytest.raises(TielineError, match="65 nodes and 0 links; a laboratory holds 64 and 256"):
         Addressing(Topology(name="large", nodes=nodes))
+    links = (replace(FIVE.links[0], mtu_bytes=65_522), *FIVE.links[1:])
+    with pytest.raises(TielineError, match="packets of 65522 bytes; a port of a laboratory carries 65521"):
+        Addressing(replace(FIVE, links=links))
 
 
 def test_other_packets_take_the_quickest_way_over_what_has_light():

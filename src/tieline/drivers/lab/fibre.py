@@ -35,15 +35,18 @@ BATCH: Final = 64  # packets read of one port before the others have their turn
 def tap(network: int, name: str) -> int:
     """A new port in a network: the descriptor of its far side."""
     with inside(network):
+        port = -1
         try:
             port = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            fcntl.ioctl(port, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
         except OSError as error:
+            if port >= 0:
+                os.close(port)
             raise TielineError(
                 "lab_refused",
-                f"`/dev/net/tun` cannot be opened: {error.strerror}",
+                f"`/dev/net/tun` gives no port: {error.strerror}",
                 hints=("sudo modprobe tun", "sudo chmod 666 /dev/net/tun"),
             ) from None
-        fcntl.ioctl(port, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
     return port
 
 

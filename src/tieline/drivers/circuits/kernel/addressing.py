@@ -23,6 +23,7 @@ from tieline.model.topology import Link, Topology
 
 MOST_NODES: Final = 64
 MOST_LINKS: Final = 256
+MOST_MTU_BYTES: Final = 65_535 - 14  # of a TAP: the kernel counts its header
 MANAGER: Final = "fd03::ffff:1"
 MANAGER_PLACE: Final = "manager"  # what the laboratory's own network is called
 
@@ -82,6 +83,14 @@ class Addressing:
                 f"the topology has {nodes} nodes and {links} links; a laboratory holds {MOST_NODES} and {MOST_LINKS}",
                 where=self.topology.name,
             )
+        for link in self.topology.links:
+            if link.mtu_bytes > MOST_MTU_BYTES:
+                raise TielineError(
+                    "too_large",
+                    f"link `{link.name}` carries packets of {link.mtu_bytes} bytes; a port of a laboratory carries "
+                    f"{MOST_MTU_BYTES}",
+                    where=link.name,
+                )
         seen: dict[str, str] = {}
         for node, words in self.locators.items():
             if words in seen:
