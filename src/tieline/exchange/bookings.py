@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Booked = TypeVar("Booked", Transfer, Circuit)
 MOST_TRANSFERS: Final = 10_000  # live at once
 MOST_CIRCUITS: Final = 2_000
+WHOLE: Final = 1_000  # permille
 HINT = ("tieline calendar",)
 
 
@@ -154,8 +155,11 @@ def booking_project(view: View, actor: Actor, asked: str) -> str:
     return project_for(view, actor, asked, ())
 
 
-def check_money(view: View, project: str, price_micro_cny: int) -> None:
-    """Refuse what a project cannot pay this month beside what is booked for it. Raises `not_admitted` (quota_money)."""
+def check_money(view: View, project: str, price_micro_cny: int, *, but: str = "") -> None:
+    """Refuse what a project cannot pay this month beside what is booked for it: transfers, and an hour of each circuit.
+
+    Raises `not_admitted` (quota_money). ``but``: the circuit that is priced anew.
+    """
     if not project or view.shares is None:
         return
     left = view.shares.left(project).micro_cny
@@ -166,8 +170,17 @@ def check_money(view: View, project: str, price_micro_cny: int) -> None:
         for each in view.network.transfers.values()
         if each.project == project
     )
+    booked += sum(
+        dearest(each) for each in view.network.circuits.values() if each.project == project and each.id != but
+    )
     if price_micro_cny + booked > left:
         bound = view.projects[project].quota.micro_cny
         used = bound - left + booked
         values: dict[str, int | str] = {"project": project, "used_micro_cny": used, "bound_micro_cny": bound}
         raise refused((Reason(code="quota_money", values=values),), f"tieline project show {project}")
+
+
+def dearest(circuit: Circuit) -> int:
+    """What a circuit's dearest hour costs."""
+    most = max((each.permille for each in circuit.hours), default=WHOLE)
+    return -(-circuit.price_micro_cny_per_hour * max(most, WHOLE) // WHOLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from tieline.exchange.bookings import ChangeTariff, ReadCalendar, calendar_of
 from tieline.exchange.commands import Decision
 from tieline.exchange.permission import allow, no_such
+from tieline.exchange.transfers import healed_events
 from tieline.exchange.view import View
 from tieline.model.booking_api import CalendarView, LinkBooked
 from tieline.model.circuit import Circuit, CircuitState
@@ -49,30 +51,35 @@ def read_calendar(view: View, command: ReadCalendar, now_ms: int, ids: Ids) -> D
     width = -(-(high - low) // command.columns)
     if len(numbers) * 2 * -(-(high - low) // width) > MOST_CELLS:
         raise TielineError("too_large", f"more than {MOST_CELLS:,} cells: name one link, or fewer columns")
-    shown = tuple(
-        _booked(calendar, arc, low - grid.first, high - grid.first, width)
-        for number in numbers
-        for arc in (2 * number, 2 * number + 1)
-    )
+    shown = _booked(calendar, numbers, low - grid.first, high - grid.first, width)
     reply = CalendarView(from_ms=low * grid.slot_ms, column_ms=width * grid.slot_ms, slot_ms=grid.slot_ms, links=shown)
     return Decision((), reply)
 
 
-def _booked(calendar: Calendar, arc: int, low: int, high: int, width: int) -> LinkBooked:
-    """One direction of a link, from column ``low`` of the grid to ``high``, ``width`` of them together."""
-    wires = calendar.wires
-    capacity, firm, free = (each[arc, low:high] for each in (calendar.capacity, calendar.firm, calendar.free))
-    cuts = [slice(at, at + width) for at in range(0, high - low, width)]
-    link = wires.topology.links[arc // 2]
-    a, b = (link.a, link.b) if arc % 2 == 0 else (link.b, link.a)
-    return LinkBooked(
-        link=link.name,
-        a=a,
-        b=b,
-        capacity_bps=tuple(int(capacity[cut].mean()) for cut in cuts),
-        circuit_bps=tuple(int((capacity[cut] - firm[cut]).mean()) for cut in cuts),
-        transfer_bps=tuple(int((firm[cut] - free[cut]).mean()) for cut in cuts),
-        free_bps=tuple(max(0, int(free[cut].min())) for cut in cuts),
+def _booked(calendar: Calendar, numbers: Sequence[int], low: int, high: int, width: int) -> tuple[LinkBooked, ...]:
+    """Both directions of links, from column ``low`` of the grid to ``high``, ``width`` of them together."""
+    import numpy as np
+
+    arcs = [arc for number in numbers for arc in (2 * number, 2 * number + 1)]
+    rows = slice(None) if len(arcs) == len(calendar.capacity) else arcs
+    capacity, firm, free = (each[rows, low:high] for each in (calendar.capacity, calendar.firm, calendar.free))
+    begins = np.arange(0, high - low, width)
+    counts = np.diff([*begins.tolist(), high - low])
+    there, left, least = (np.add.reduceat(each, begins, axis=1) for each in (capacity, firm, free))
+    means = [(each // counts).tolist() for each in (there, there - left, left - least)]
+    frees = np.maximum(np.minimum.reduceat(free, begins, axis=1), 0).tolist()
+    links = calendar.wires.topology.links
+    return tuple(
+        LinkBooked(
+            link=links[arc // 2].name,
+            a=links[arc // 2].a if arc % 2 == 0 else links[arc // 2].b,
+            b=links[arc // 2].b if arc % 2 == 0 else links[arc // 2].a,
+            capacity_bps=tuple(means[0][at]),
+            circuit_bps=tuple(means[1][at]),
+            transfer_bps=tuple(means[2][at]),
+            free_bps=tuple(frees[at]),
+        )
+        for at, arc in enumerate(arcs)
     )
 
 
@@ -110,7 +117,7 @@ def bookings_due(view: View, now_ms: int) -> list[Events]:
             why = "its time is over" if later.state is CircuitState.ENDED else "admitted further"
             events.append(CircuitChanged(circuit=later, why=why))
     if not events:  # what changes now is looked at again at once
-        events.extend(_topped(view, now_ms))
+        events.extend(_mended(view, now_ms) or _topped(view, now_ms))
         network.due_ms = due_ms
     return events
 
@@ -162,6 +169,29 @@ def _circuit_due(view: View, circuit: Circuit, now_ms: int) -> tuple[Circuit | N
     if tuple(windows) == circuit.windows:
         return None, until_ms
     return replace(circuit, windows=tuple(windows)), now_ms
+
+
+def _mended(view: View, now_ms: int) -> list[Events]:
+    """Circuits without a route, or without the spare one that they asked for, when there may be room for them again;
+    and who lies where maintenance has come into the calendar, as far as there is another way for him."""
+    from tieline.network.heal import lacks_spare
+
+    network = view.network
+    calendar = network.calendar_at(now_ms)
+    if calendar is None:
+        return []
+    at = (network.grants, calendar.grid.first)
+    if at == network.mended_at:
+        return []
+    is_new = at[0] != network.mended_at[0] and any(
+        each.route is None or lacks_spare(each) for each in network.circuits.values()
+    )
+    is_over = at[1] != network.mended_at[1] and not calendar.is_kept()
+    found = healed_events(view, now_ms) if is_new or is_over else []
+    events = [each for each in found if not isinstance(each, CircuitChanged) or each.circuit.route is not None]
+    if not any(isinstance(each, CircuitChanged) for each in events):  # else there may be more to find at the next tick
+        network.mended_at = at
+    return events
 
 
 def _topped(view: View, now_ms: int) -> list[Events]:

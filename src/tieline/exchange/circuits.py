@@ -15,6 +15,7 @@ from tieline.exchange.bookings import (
     calendar_of,
     check_label,
     check_money,
+    dearest,
     live_circuit,
     refused,
 )
@@ -32,7 +33,6 @@ from tieline.model.transfer import TrafficClass
 from tieline.ports import Ids
 
 replace = msgspec.structs.replace
-WHOLE = 1_000  # permille
 
 
 def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> Decision:
@@ -69,7 +69,7 @@ def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> D
     hours = _hours(tariff)
     made = replace(answer.circuit, hours=hours, utc_offset_s=tariff.utc_offset_s)
     _check_price(made)
-    check_money(view, project, _dearest(made))
+    check_money(view, project, dearest(made))
     moved = [TransferChanged(transfer=each, why=f"laid elsewhere for {made.id}") for each in answer.moved]
     shrunk = [CircuitChanged(circuit=each, why=f"gave back for {made.id}") for each in answer.shrunk]
     reply = CircuitView(
@@ -101,7 +101,7 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
         answer.circuit, price_micro_cny_per_hour=price, hours=_hours(tariff), utc_offset_s=tariff.utc_offset_s
     )
     _check_price(made)
-    check_money(view, made.project, _dearest(made))
+    check_money(view, made.project, dearest(made), but=made.id)
     moved = [TransferChanged(transfer=each, why=f"laid elsewhere for {made.id}") for each in answer.moved]
     change = CircuitChanged(circuit=made, why=f"resized by {actor.name} to {command.rate_bps} bit/s")
     return Decision((*moved, change), CircuitView(circuit=made, moved=tuple(each.id for each in answer.moved)))
@@ -120,16 +120,10 @@ def _hours(tariff: Tariff) -> tuple[Hours, ...]:
     return tuple(each for each in tariff.hours if not each.classes or TrafficClass.PROTECTED in each.classes)
 
 
-def _dearest(circuit: Circuit) -> int:
-    """What its dearest hour costs."""
-    most = max((each.permille for each in circuit.hours), default=WHOLE)
-    return -(-circuit.price_micro_cny_per_hour * max(most, WHOLE) // WHOLE)
-
-
 def _check_price(circuit: Circuit) -> None:
     """Refuse what passes the order's limit in its dearest hour. Raises `not_admitted` (circuit_price)."""
     order: CircuitOrder = circuit.order
-    limit, price = order.limit_micro_cny_per_hour, _dearest(circuit)
+    limit, price = order.limit_micro_cny_per_hour, dearest(circuit)
     if limit is not None and price > limit:
         values: dict[str, int | str] = {"limit_micro_cny": limit, "price_micro_cny": price}
         raise refused((Reason(code="circuit_price", values=values),))

@@ -8,7 +8,7 @@ and is made when something asks for it (it brings scipy along). Changed by event
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tieline.network.calendar import Calendar
 
 replace = msgspec.structs.replace
+BACK_MS: Final = 86_400_000  # a clock that goes back by more was wrong before
 
 NetworkEvent = (
     fact.TopologyChanged
@@ -51,6 +52,8 @@ class Network:
         self.changes = 0  # of anything that says how long bytes take
         self.brings: dict[str, dict[str, None]] = {}  # job -> live transfers that bring data to it
         self.due_ms = 0  # before then no booking changes by time alone; 0: look
+        self.grants = 0  # of what circuits may have more room by
+        self.mended_at = (0, 0)  # `grants` and the first slot when circuits were last looked at for that
         self._calendar: Calendar | None = None
         self.held: list[Transfer] = []  # bookings of a pass that goes on
 
@@ -108,11 +111,13 @@ class Network:
         topology = self.standing()
         if topology is None:
             return None
+        if self._calendar is not None and now_ms + BACK_MS < self._calendar.grid.begin_ms:
+            self._calendar = None  # the clock was far ahead for a time: what is booked is laid out by this one
         if self._calendar is None:
             from tieline.network.calendar import Calendar
 
             self._calendar = Calendar(topology, now_ms, slot_ms=topology.slot_s * 1_000)
-            for transfer in self.transfers.values():
+            for transfer in (*self.transfers.values(), *self.held):
                 self._calendar.put_transfer(transfer)
             for circuit in self.circuits.values():
                 self._calendar.put_circuit(circuit)
@@ -165,8 +170,10 @@ class Network:
         self.changes += 1
         self.due_ms = 0
         if circuit.state in CIRCUIT_ENDED:
-            self.circuits.pop(circuit.id, None)
+            self.grants += self.circuits.pop(circuit.id, None) is not None
         else:
+            before = self.circuits.get(circuit.id)
+            self.grants += before is not None and before.held_bps > circuit.held_bps
             self.circuits[circuit.id] = circuit
         if self._calendar is not None:
             self._calendar.put_circuit(circuit)
@@ -188,6 +195,7 @@ class Network:
 
     def _rewired(self) -> None:
         self.version += 1
+        self.grants += 1
         self.changes += 1
         self.due_ms = 0
         topology = self.standing()

@@ -36,6 +36,7 @@ from tieline.ports import Ids
 replace = msgspec.structs.replace
 SKEW_MS: Final = 60_000  # that a clock elsewhere may be ahead
 LONGEST_MS: Final = 31 * 86_400_000  # that one receipt may cover
+MOST_SKIPPED: Final = 1_000  # numbers that may be left out: nobody uses up all that are left for others
 
 
 def take_receipt(view: View, command: TakeReceipt, now_ms: int, ids: Ids) -> Decision:
@@ -48,6 +49,9 @@ def take_receipt(view: View, command: TakeReceipt, now_ms: int, ids: Ids) -> Dec
     _check_times(receipt, now_ms)
     if receipt.seq <= found.seq:
         return Decision((), _said(found, receipt, is_known=True))
+    if receipt.seq > found.seq + MOST_SKIPPED:
+        message = f"{receipt.seq} is more than {MOST_SKIPPED:,} above the newest receipt, {found.seq}"
+        raise TielineError("invalid_request", message, where="receipt.seq")
     if isinstance(found, Transfer):
         return _of_transfer(view, found, receipt, now_ms)
     return _of_circuit(view, found, receipt, now_ms)

@@ -136,6 +136,9 @@ def impossible(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[R
     out = int(graph.capacity_bps[graph.tail == source].sum())
     into = int(graph.capacity_bps[graph.head == target].sum())
     needed_ms = -(-order.size_bytes * BITS_MS // min(out, into))
+    if until_ms < order.deadline_ms and until_ms - from_ms < needed_ms <= order.deadline_ms - from_ms:
+        ahead_us = (calendar.grid.until_ms - now_ms) * 1_000  # it could be carried, but not promised as yet
+        return (Reason(code="calendar_too_far", values={"ahead_us": ahead_us}),)
     if needed_ms > until_ms - from_ms:
         values: dict[str, Value] = {"needed_us": needed_ms * 1_000, "asked_us": max(0, until_ms - from_ms) * 1_000}
         return (Reason(code="transfer_physical", values={**values, "most_bps": min(out, into)}),)

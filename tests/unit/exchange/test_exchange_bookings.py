@@ -355,6 +355,18 @@ def test_a_project_pays_within_its_month(net: World) -> None:
     assert codes(refusal(lambda: circuit(net, GBIT))) == ["quota_money"]
 
 
+def test_a_project_pays_an_hour_of_every_circuit_that_it_orders(net: World) -> None:
+    net.do(ChangeProject(actor=ADMIN, project="vision", what="create", quota=Quota(micro_cny=1_500_000)))
+    net.do(ChangeProject(actor=ADMIN, project="vision", what="members", put=(member("alice"),)))
+    first = circuit(net, GBIT // 8).circuit
+    assert first.price_micro_cny_per_hour == 750_000
+    net.do(ResizeCircuit(actor=ALICE, circuit=first.id, rate_bps=GBIT // 4))
+    assert codes(refusal(lambda: circuit(net, GBIT // 8))) == ["quota_money"]
+    assert codes(refusal(lambda: order(net, 1, 60))) == ["quota_money"]
+    net.do(CancelCircuit(actor=ALICE, circuit=first.id))
+    assert circuit(net, GBIT // 4).circuit.price_micro_cny_per_hour == 1_500_000
+
+
 def member(name: str) -> Any:
     from tieline.model.project import Member
 

@@ -8,15 +8,15 @@ from exchange_world import ADMIN, ALICE, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieline.exchange.bookings import OrderCircuit, OrderTransfer
-from tieline.exchange.commands import ChangeLinks, ChangeTopology, ReadTopology
+from tieline.exchange.bookings import CancelCircuit, OrderCircuit, OrderTransfer, ReadCalendar, TakeReceipt
+from tieline.exchange.commands import ChangeLinks, ChangeTopology, ReadTopology, Tick
 from tieline.exchange.projection import load, rows
 from tieline.exchange.view import View
-from tieline.model.circuit import CircuitOrder, CircuitState, Diversity, Recurrence
+from tieline.model.circuit import CircuitOrder, CircuitState, Diversity, Receipt, Recurrence
 from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, LinksChanged, TopologyChanged
 from tieline.model.party import Actor, Role
-from tieline.model.topology import Link, Node, Topology
+from tieline.model.topology import Link, Node, Topology, Window
 from tieline.model.transfer import TransferOrder, TransferState
 from tieline.network.calendar import Calendar
 
@@ -227,3 +227,66 @@ def test_a_calendar_that_moved_on_is_the_same_as_one_made_anew():
         assert moved.grid == fresh.grid
         for name in ("capacity", "firm", "free"):
             assert (getattr(moved, name) == getattr(fresh, name)).all(), name
+
+
+def test_who_is_down_gets_the_room_that_another_gives_back():
+    world = network()
+    one, two = circuit(world, rate_bps=GBIT), circuit(world, rate_bps=GBIT)
+    world.do(ChangeLinks(actor=OPERATOR, down=("ab",)))
+    assert [each.id for each in world.view.network.circuits.values() if each.route is None] == [one]
+    world.do(Tick())
+    assert world.view.network.circuits[one].route is None
+    world.do(CancelCircuit(actor=ALICE, circuit=two))
+    world.do(Tick())
+    assert world.view.network.circuits[one].route.links == ("ac", "bc")
+
+
+def test_maintenance_that_comes_into_the_calendar_moves_who_lies_there():
+    world = network()
+    later_ms = world.clock.now_ms() + 8 * 86_400_000
+    hour = Window(from_ms=later_ms, until_ms=later_ms + 3_600_000)
+    links = tuple(replace(link, maintenance=(hour,)) if link.name == "ab" else link for link in MESH.links)
+    world.do(ChangeTopology(actor=OPERATOR, topology=replace(MESH, links=links)))
+    name = circuit(world)
+    assert world.view.network.circuits[name].route.links == ("ab",)
+    world.clock.advance(2 * 86_400_000)
+    for _ in range(3):
+        world.do(Tick())
+    assert world.view.network.circuits[name].route.links == ("ac", "bc")
+    assert world.view.network.calendar_at(world.clock.now_ms()).is_kept()
+
+
+def test_a_clock_that_was_years_ahead_leaves_a_calendar_of_today():
+    world = network()
+    now_ms = world.clock.now_ms()
+    world.clock.advance(10 * 365 * 86_400_000)
+    world.do(ReadCalendar(actor=ALICE))
+    world.clock.at_ms = now_ms
+    order = TransferOrder(source="a", target="b", size_bytes=GBIT, deadline_ms=now_ms + 600_000)
+    assert world.do(OrderTransfer(actor=ALICE, order=order)).transfer.arrives_ms <= now_ms + 600_000
+    assert world.do(ReadCalendar(actor=ALICE)).from_ms == now_ms
+
+
+def test_what_takes_longer_than_the_calendar_reaches_is_not_called_impossible():
+    world = network()
+    now_ms = world.clock.now_ms()
+    reasons = []
+    for days in (5, 300):
+        order = TransferOrder(source="a", target="b", size_bytes=600_000 * GBIT, deadline_ms=now_ms + days * 86_400_000)
+        with pytest.raises(TielineError) as refusal:
+            world.do(OrderTransfer(actor=ALICE, order=order))
+        reasons.append(refusal.value.reasons[0].code)
+    assert reasons == ["transfer_physical", "calendar_too_far"]
+
+
+def test_nobody_uses_up_the_numbers_of_receipts():
+    world = network()
+    now_ms = world.clock.now_ms()
+    order = TransferOrder(source="a", target="b", size_bytes=GBIT, deadline_ms=now_ms + 600_000)
+    name = world.do(OrderTransfer(actor=ALICE, order=order)).transfer.id
+    far = Receipt(subject=name, seq=2**53 - 1, begun_ms=now_ms, ended_ms=now_ms)
+    with pytest.raises(TielineError) as refusal:
+        world.do(TakeReceipt(actor=ALICE, receipt=far))
+    assert (refusal.value.code, refusal.value.where) == ("invalid_request", "receipt.seq")
+    told = world.do(TakeReceipt(actor=OPERATOR, receipt=replace(far, seq=1, moved_bytes=GBIT)))
+    assert (told.state, told.is_known) == ("arrived", False)
