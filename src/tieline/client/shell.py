@@ -48,7 +48,12 @@ class Shell:
 
         async for message in self._stream:
             if message.type is WSMsgType.TEXT:
-                said = msgspec.json.decode(message.data, type=Notice)
+                try:
+                    said = msgspec.json.decode(message.data, type=Notice)
+                except msgspec.MsgspecError:
+                    raise TielineError(
+                        "check_failed", "the site said what nobody says at the end of a stream"
+                    ) from None
                 if said.error:
                     raise TielineError("conflict", said.error)
                 self.exit_code = said.exit_code

@@ -188,3 +188,37 @@ def test_what_runs_beside_ends_with_its_caller_and_leaves_the_run_alone(site):
         await engine.stop(folder, 0.1)
 
     site.do(story)
+
+
+def test_a_caller_leaves_no_descriptor_open_here_whatever_goes_on_in_the_run(site):
+    """Something that it left behind may hold its output for as long as the run lives."""
+    launch = site.launch("touch ready; exec sleep 600", network="host")
+
+    async def story(engine):
+        await engine.start(launch)
+        folder = launch.folder
+        await until(Path(folder, "work", "ready").exists)
+        left = ("/bin/sh", "-c", "setsid sleep 600 & echo there; [ -t 1 ] || exec sleep 600")
+
+        async def once(rows):
+            how = beside(engine, folder, command=left, has_terminal=rows > 0)
+            told = Summons(purpose=Purpose.SHELL, has_terminal=rows > 0, rows=rows, columns=80, **TOLD)
+            command = await Command.start(how, told)
+            async with asyncio.timeout(30):
+                assert b"there" in await command.outputs[0][1].read(65_536)
+                if rows:
+                    assert await command.wait() == 0
+                await command.end()
+
+        await once(0)
+        before = descriptors()
+        for rows in (0, 24, 0, 24):
+            await once(rows)
+        await until(lambda: descriptors() <= before, 30)
+        await engine.stop(folder, 0.1)
+
+    site.do(story)
+
+
+def descriptors():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

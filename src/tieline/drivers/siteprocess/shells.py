@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline.site")
 SHELLS = 32  # at once
+SHELLS_EACH = 24  # of one caller: the others can still look after their runs
 REMEMBERED = 1_024  # summonses that are answered once
 PIECE_BYTES = 32_768
 END_S = 5.0
@@ -60,7 +61,7 @@ class Shells:
         self.attempt_of = attempt_of
         self.door = door
         self.config = config
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], str] = {}  # and for whom
         self._answered: OrderedDict[str, None] = OrderedDict()
 
     def summon(self, statement: str) -> None:
@@ -73,8 +74,8 @@ class Shells:
             return
         log.info("summoned", extra={"run": told.run, "caller": told.who, "code": told.purpose.value})
         task = asyncio.create_task(self._follow(told))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = told.who
+        task.add_done_callback(lambda done: self.tasks.pop(done, None))
 
     def _check(self, told: Summons) -> None:
         if told.site != self.identity.site:
@@ -83,13 +84,15 @@ class Shells:
             raise TielineError("forbidden", "it is over, or was followed before")
         if len(self.tasks) >= SHELLS:
             raise TielineError("overloaded", f"{SHELLS} streams are open here")
+        if sum(who == told.who for who in self.tasks.values()) >= SHELLS_EACH:
+            raise TielineError("overloaded", f"{SHELLS_EACH} streams of `{told.who}` are open here")
         self._answered[told.stream] = None
         while len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 
     async def close(self) -> None:
         """End every stream."""
-        for task in self.tasks:
+        for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
@@ -157,13 +160,31 @@ async def carried(how: Beside, told: Summons, stream: aiohttp.ClientWebSocketRes
         await asyncio.gather(coming, finished, return_exceptions=True)
 
 
+class Exits(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells when a process has ended. `Process.wait` waits for its pipes too, which others may hold for ever."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=PIECE_BYTES, loop=loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        """It has ended."""
+        super().process_exited()
+        self.exited.set()
+
+
 class Command:
     """One process beside a run, with pipes or a terminal of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process, terminal: int = -1) -> None:
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, process: asyncio.subprocess.Process, exited: asyncio.Event,
+        terminal: int = -1,
+    ) -> None:  # fmt: skip
         self.process = process
+        self._exited = exited
         self.terminal = terminal  # the outer end, or -1
         self.input = process.stdin
+        self._reading: list[asyncio.BaseTransport] = [transport]
         self.outputs = [
             (channel, reader)
             for channel, reader in ((Channel.OUTPUT, process.stdout), (Channel.ERRORS, process.stderr))
@@ -189,15 +210,16 @@ class Command:
                 stack.callback(os.close, inner)
                 resize(outer, told.rows, told.columns)
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *words, stdin=inner, stdout=inner, stderr=inner, pass_fds=given, env=environment,
-                    start_new_session=True, limit=PIECE_BYTES,
+                loop = asyncio.get_running_loop()
+                transport, protocol = await loop.subprocess_exec(
+                    lambda: Exits(loop), *words, stdin=inner, stdout=inner, stderr=inner, pass_fds=given,
+                    env=environment, start_new_session=True,
                 )  # fmt: skip
             except BaseException:
                 if outer >= 0:
                     os.close(outer)
                 raise
-        made = cls(process, outer)
+        made = cls(transport, asyncio.subprocess.Process(transport, protocol, loop), protocol.exited, outer)
         if outer >= 0:
             await made._open_terminal()
         return made
@@ -206,13 +228,20 @@ class Command:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=PIECE_BYTES)
         reading = asyncio.StreamReaderProtocol(reader)
-        await loop.connect_read_pipe(lambda: reading, open(os.dup(self.terminal), "rb", 0))  # noqa: ASYNC230, SIM115
+        coming, _ = await loop.connect_read_pipe(lambda: reading, open(os.dup(self.terminal), "rb", 0))  # noqa: ASYNC230, SIM115
         transport, protocol = await loop.connect_write_pipe(
             asyncio.streams.FlowControlMixin,
             open(os.dup(self.terminal), "wb", 0),  # noqa: ASYNC230, SIM115
         )
         self.input = asyncio.StreamWriter(transport, protocol, None, loop)
         self.outputs = [(Channel.OUTPUT, reader)]
+        self._reading.append(coming)
+
+    async def wait(self) -> int:
+        """Its exit code."""
+        await self._exited.wait()
+        assert self.process.returncode is not None
+        return self.process.returncode
 
     def resized(self, rows: int, columns: int) -> None:
         """The caller's terminal has another size."""
@@ -235,12 +264,14 @@ class Command:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
             try:
-                await asyncio.wait_for(self.process.wait(), END_S)
+                await asyncio.wait_for(self.wait(), END_S)
             except TimeoutError:
                 self.process.kill()
-                await self.process.wait()
+                await self.wait()
         if self.input is not None:
             self.input.close()
+        for transport in self._reading:  # what was left behind in the run may hold the other ends for ever
+            transport.close()
         if self.terminal >= 0:
             os.close(self.terminal)
             self.terminal = -1
@@ -279,7 +310,7 @@ async def _finish(stream: aiohttp.ClientWebSocketResponse, command: Command) -> 
     """Everything that it says, and its exit code."""
     giving = [asyncio.create_task(_give(stream, *each)) for each in command.outputs]
     try:
-        code = await command.process.wait()
+        code = await command.wait()
         await asyncio.wait(giving, timeout=LAST_S)  # what it started may hold its output for ever
         return code if code >= 0 else 128 - code
     finally:
