@@ -66,6 +66,8 @@ BOOKING_WORDS: dict[str, tuple[str, str]] = {
     "cancel_it": ("cancel {name}?", "确定取消 {name}？"),
     "svg_written": ("{file}: {links} directions of links, {columns} columns of {span}", "{file}：{links} 个链路方向，{columns} 列，每列 {span}"),
     "tariff_is": ("prices hold for what is ordered from now on", "资费对此后的订单生效"),
+    "every_and_length": ("--every and --length belong together", "--every 与 --length 须同时给出"),
+    "no_moment": ("{option}: `{text}` is no time such as 2h or 2026-11-21T08:00:00Z", "{option}：`{text}` 不是时间，应如 2h 或 2026-11-21T08:00:00Z"),
     # -- names ---------------------------------------------------------------------------------------------------------
     "col_transfer": ("transfer", "传输"),
     "col_circuit": ("circuit", "专线"),

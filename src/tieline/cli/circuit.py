@@ -224,7 +224,7 @@ def _recurrence(every: str, offset: str, length: str) -> Recurrence | None:
     if not every and not length:
         return None
     if not every or not length:
-        raise usage("--every and --length belong together")
+        raise usage(words.say("every_and_length"))
     return Recurrence(
         period_s=seconds("--every", every), begin_s=seconds("--begin", offset), length_s=seconds("--length", length)
     )

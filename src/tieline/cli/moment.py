@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tieline.cli import words
 from tieline.cli.face import usage
 
 
@@ -20,7 +21,7 @@ def moment_ms(option: str, text: str, now_ms: int) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise usage(f"{option}: `{text[:40]}` is no time such as 2h or 2026-11-21T08:00:00Z") from None
+        raise usage(words.say("no_moment", option=option, text=text[:40])) from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 

@@ -22,5 +22,12 @@ MOVE_WORDS: dict[str, tuple[str, str]] = {
     "moving_now": ("{share} %  {moved} of {size}  {rate}  {left} left", "{share} %  {moved}/{size}  {rate}  剩余 {left}"),
     "moving_unknown": ("?", "未知"),
     "paths_paced": ("{count} of {all} paths are paced but not bound: routing chooses the way of their packets", "{all} 条路径中有 {count} 条仅限速、未绑定：其报文路径由路由决定"),
+    "move_rate_or_transfer": ("--rate and --transfer exclude each other: a booking has its rates", "--rate 与 --transfer 不能同时使用：预留自有其速率"),
+    "move_bind_needs_transfer": ("--bind is for the paths of a booking (--transfer)", "--bind 用于预留的路径（--transfer）"),
+    "move_from_blob": ("--from blob: needs the sha256 of the blob", "--from blob: 后须给出数据块的 sha256"),
+    "move_from_door": ("--from door:SITE needs # and the sha256 of the chunk", "--from door:节点 后须给出 # 和分块的 sha256"),
+    "move_to_named": ("--to blob: and door: get their name from what arrives; give the sha256 by --sha256", "--to blob: 与 door: 以到达的内容命名；sha256 请用 --sha256 给出"),
+    "move_rate_least": ("--rate: at least 1 kbit/s", "--rate：至少 1 kbit/s"),
+    "move_no_sha256": ("--sha256: 64 letters of 0-9a-f", "--sha256：64 个 0-9a-f 字符"),
     "transfer_is": ("{transfer} is {state}", "{transfer} {state}"),
 }  # fmt: skip

@@ -53,16 +53,16 @@ def run_transfer(
     from tieline.drivers.mover import Terms, address_of
 
     if rate and transfer:
-        raise usage("--rate and --transfer exclude each other: a booking has its rates")
+        raise usage(words.say("move_rate_or_transfer"))
     if addresses and not transfer:
-        raise usage("--bind is for the paths of a booking (--transfer)")
+        raise usage(words.say("move_bind_needs_transfer"))
     begin, end = address_of(source), address_of(target)
     if begin.scheme == "blob" and not begin.path:
-        raise usage("--from blob: needs the sha256 of the blob")
+        raise usage(words.say("move_from_blob"))
     if begin.scheme == "door" and not begin.path:
-        raise usage("--from door:SITE needs # and the sha256 of the chunk")
+        raise usage(words.say("move_from_door"))
     if end.scheme in ("blob", "door") and end.path:
-        raise usage("--to blob: and door: get their name from what arrives; give the sha256 by --sha256")
+        raise usage(words.say("move_to_named"))
     terms = Terms(streams=streams, sha256=_digest(sha256), stall_s=stall_s)
     needs_exchange = bool(transfer) or bool({"blob", "door"} & {begin.scheme, end.scheme})
     line = Line()
@@ -274,11 +274,11 @@ def _rate_bps(text: str) -> int:
     except ValueError as error:
         raise usage(f"--rate: {error}") from None
     if rate < 1_000:
-        raise usage("--rate: at least 1 kbit/s")
+        raise usage(words.say("move_rate_least"))
     return rate
 
 
 def _digest(text: str) -> str:
     if text and (len(text) != 64 or set(text) - set("0123456789abcdef")):
-        raise usage("--sha256: 64 letters of 0-9a-f")
+        raise usage(words.say("move_no_sha256"))
     return text
