@@ -21,7 +21,11 @@ from tieline.model.error import TielineError
 
 MOST_LETTERS = 4_096
 SCHEMES = ("file", "http", "https", "s3", "blob", "door")
-SIGNED = re.compile(r"(?:^|[&?;])(?:x-amz-(?:signature|credential|security-token)|signature|sig|token)=", re.IGNORECASE)
+SIGNED = re.compile(  # what AWS, Google, Azure, Alibaba, Tencent and Huawei call it, and everybody else
+    r"(?:^|[&?;])(?:(?:x-[a-z]{2,6}-|q-)?(?:signature|credential|security-token)|sig|sign|(?:[a-z]+[_-])?token|api[_-]?key"
+    r"|password|secret)=",
+    re.IGNORECASE,
+)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 DOOR = re.compile(r"([a-z0-9._-]{1,150}/site/[a-z0-9._-]{1,50})(?:#([0-9a-f]{64}))?")

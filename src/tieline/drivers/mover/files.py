@@ -14,6 +14,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from tieline.model.error import TielineError
 
 T = TypeVar("T")
 PIECE_BYTES = 2**18
+KEY = re.compile(r"[0-9a-f]{32}")
+MOST_STEM_BYTES = 150  # a file system takes names of 255
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -140,7 +143,7 @@ class FileTarget:
             raise TielineError("conflict", f"`{self.name}` is there already")
         self._division = job.division
         key = job.key or os.urandom(16).hex()
-        parent, stem = self.path.parent, f".{self.path.name[:150]}"
+        parent, stem = self.path.parent, _stem(self.path.name)
         self._journal = Journal(parent / f"{stem}.{key}.moves", job._replace(key=key))
         self._part = parent / f"{stem}.{key}.part"
         self._clear_others(stem, key)
@@ -215,9 +218,9 @@ class FileTarget:
 
     def _clear_others(self, stem: str, key: str) -> None:
         """What tries of other bytes left behind at this place, unless one of them is at work."""
-        for path in self.path.parent.glob(f"{_literal(stem)}.*.moves"):
-            if path.name == f"{stem}.{key}.moves":
-                continue
+        for path in self.path.parent.glob(f"{_literal(stem)}.{'?' * len(key)}.moves"):
+            if path.name == f"{stem}.{key}.moves" or not KEY.fullmatch(path.stem.removeprefix(f"{stem}.")):
+                continue  # `a` is not to clear what belongs to `a.b`
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.with_suffix(".part").unlink(missing_ok=True)
@@ -254,6 +257,12 @@ def _opened(path: str) -> int:
         os.close(descriptor)
         raise TielineError("invalid_request", f"`{path}` is no plain file")
     return descriptor
+
+
+def _stem(name: str) -> str:
+    """What hidden names beside a file begin with: its own name, where that leaves room for the rest."""
+    raw = os.fsencode(name)
+    return f".{name}" if len(raw) <= MOST_STEM_BYTES else f".{hashlib.sha256(raw).hexdigest()[:32]}"
 
 
 def _literal(stem: str) -> str:

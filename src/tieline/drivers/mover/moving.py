@@ -27,6 +27,8 @@ LEAST_CHUNK_BYTES = 2**18
 FEW_CHUNKS = 256  # smaller files have smaller chunks: all streams work, and a cut costs less
 MOST_CHUNKS = 1_000_000
 MOST_STREAMS = 64
+MOST_CHUNK_BYTES = 2**30  # 10,000 parts of S3 reach its largest object
+MOST_FLYING_BYTES = 2**30  # of all chunks that come at once, where there are several
 LOOK_S = 0.5
 LOOK_TRIES = 4  # at what a source says of itself
 SLOWEST_BPS = 8 * 1_024  # a peer that sends less for `stall_s` has stalled
@@ -105,6 +107,7 @@ class _Work:
     todo: list[int] = field(default_factory=list)  # a heap
     begun: dict[int, bytearray] = field(default_factory=dict)  # of chunks whose lane paused
     flying: dict[int, int] = field(default_factory=dict)  # chunk -> bytes that arrived
+    streams: int = 1
     done_bytes: int = 0
     retry_count: int = 0
     ready: dict[int, bytes | None] = field(default_factory=dict)  # put, not hashed yet; None: read it from the target
@@ -152,6 +155,13 @@ class _Work:
         if expected and about.sha256 and expected != about.sha256:
             raise TielineError("check_failed", f"`{self.source.name}` is sha256 {about.sha256}, not {expected}")
         self.division = Division(size, about.chunk_bytes or self._chunk_bytes(size))
+        if self.division.chunk_bytes > MOST_CHUNK_BYTES:  # each is held in memory
+            raise TielineError(
+                "too_large",
+                f"`{self.source.name}` says that it has {size:,} bytes, which would come in chunks of "
+                f"{self.division.chunk_bytes:,}, over {MOST_CHUNK_BYTES:,}",
+            )
+        self.streams = max(1, min(self.terms.streams, MOST_STREAMS, MOST_FLYING_BYTES // self.division.chunk_bytes))
         key = key_of(self.source.name, about, expected, self.division)
         self.kept = dict(await self.target.open(Job(key, self.division)))
         if self.target.is_readable:
@@ -167,7 +177,7 @@ class _Work:
 
     async def _carry(self) -> str:
         """Move and hash every chunk; the sha256 of the whole."""
-        streams = min(self.terms.streams, MOST_STREAMS) if self.about.is_ranged else 1
+        streams = self.streams if self.about.is_ranged else 1
         lanes = self.lanes if self.about.is_ranged else self.lanes[:1]
         share = max(1, streams // len(lanes))
         try:
@@ -217,7 +227,7 @@ class _Work:
 
         Chunks that must be hashed from memory are not fetched further ahead than a few.
         """
-        window = 2 * min(self.terms.streams, MOST_STREAMS) + 2
+        window = 2 * self.streams + 2
         async with self.changed:
             while True:
                 if self.todo and (self.target.is_readable or self.todo[0] < self.hashed + window):
@@ -246,7 +256,7 @@ class _Work:
             if before is None:
                 self.done_bytes += len(chunk)
             self.flying.pop(index, None)
-            is_near = not self.target.is_readable or index < self.hashed + self.terms.streams
+            is_near = not self.target.is_readable or index < self.hashed + self.streams
             self.ready[index] = chunk if is_near else None
             self.changed.notify_all()
 
