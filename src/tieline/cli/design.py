@@ -30,6 +30,8 @@ def design(ctx: click.Context, request: str, folder: Path | None, as_json: bool)
     from tieline.network.blueprint import drawn
     from tieline.network.documents import read
 
+    if folder is not None:
+        _check_free(folder)
     content, source = _content(request)
     asked = read(content, DesignRequest, source)
     with solving():
@@ -104,16 +106,42 @@ def _tightness(proof: Proof) -> tuple[int, tuple[str, ...]]:
 
 
 def _write(folder: Path, asked: DesignRequest, made: Design) -> None:
-    """The files of a design, into an empty or new folder: nothing is written over."""
+    """The files of a design, once all are made, into an empty or new folder: nothing is written over."""
+    import os
+    import shutil
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made_at = Path(tempfile.mkdtemp(prefix=f".{folder.name[:50]}.", dir=folder.parent))
+    try:
+        _fill(made_at, asked, made)
+        umask = os.umask(0)
+        os.umask(umask)
+        made_at.chmod(0o777 & ~umask)
+        if folder.exists():  # empty when it was looked at; somebody may stand in it
+            for each in sorted(made_at.iterdir()):
+                each.rename(folder / each.name)
+        else:
+            made_at.rename(folder)
+    except OSError as error:
+        raise as_tieline("conflict", f"`{folder}`: {error.strerror}") from None
+    finally:
+        shutil.rmtree(made_at, ignore_errors=True)
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise as_tieline("conflict", words.say("design_not_empty", folder=folder))
+
+
+def _fill(folder: Path, asked: DesignRequest, made: Design) -> None:
     import msgspec
 
     from tieline.cli.prove import lab_topology
     from tieline.network.configuration import addresses, frr
 
-    if folder.exists() and any(folder.iterdir()):
-        raise as_tieline("conflict", words.say("design_not_empty", folder=folder))
     plan = addresses(made.topology)
-    (folder / "frr").mkdir(parents=True)
+    (folder / "frr").mkdir()
     files = {
         "topology.json": msgspec.json.format(msgspec.json.encode(made.topology), indent=2),
         "design.json": msgspec.json.format(msgspec.json.encode(made), indent=2),
@@ -160,4 +188,4 @@ def _demands(asked: DesignRequest) -> DemandFile:
 
 
 def _file_name(name: str) -> str:
-    return "".join(character if character.isalnum() or character in "._-" else "_" for character in name)[:80]
+    return "".join(character if character.isalnum() or character in "._-" else "_" for character in name)[:60]

@@ -56,6 +56,11 @@ def test_a_request_becomes_a_network_with_proof_bill_and_configuration(call, req
     assert call("network", "check", folder / "topology.json").exit_code == 0
     again = call("network", "design", request_file, "--out", folder)
     assert (again.exit_code, "nothing is written over" in again.stderr) == (1, True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["made", "trio.yaml"]  # nothing half written
+    (tmp_path / "file").touch()
+    for beside in (tmp_path / "file", tmp_path / "file/below"):
+        refused = call("network", "design", request_file, "--out", beside)
+        assert (refused.exit_code, refused.exception.__class__) in ((1, SystemExit), (2, SystemExit)), refused.output
 
 
 def test_the_addresses_are_those_of_the_kernel_driver_and_frr_has_the_same(call, request_file, tmp_path):
