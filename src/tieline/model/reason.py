@@ -39,7 +39,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "query_unknown": ("`{term}` is unknown: no reading", "`{term}` 未知：没有测量值"),
     "reading_not_own": ("says that {source} measured, and {site} signed it", "声称由 {source} 测得，而签名者为 {site}"),
     "reading_of_itself": ("{site} measured the way to itself", "{site} 测量的是到自身的路径"),
-    "reading_target": ("{target} is no site and no reference point that is known here", "{target} 不是此处已知的算力节点或参考测量点"),
+    "reading_target": ("{target} is no site and no reference point that is known here", "{target} 不是此处已知的算力节点或测量点"),
     "reading_backwards": ("ended before it began ({begun_ms} ms, {ended_ms} ms)", "结束早于开始（{begun_ms} ms、{ended_ms} ms）"),
     "reading_ahead": ("ended {ahead_us} ahead of this exchange's clock", "结束时间超前本平台时钟 {ahead_us}"),
     "reading_old": ("ended {age_us} ago; at most {most_us} is taken", "结束于 {age_us} 之前；最多接受 {most_us}"),
