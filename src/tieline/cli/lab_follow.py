@@ -66,9 +66,15 @@ class Follower:
         self._refused: dict[str, Circuit] = {}  # not tried again until it is another
 
     async def follow(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. What may pass, such as an exchange that is started anew, is said and waited for."""
         while True:
-            await self.once()
+            try:
+                await self.once()
+            except TielineError as error:
+                if not error.transient:
+                    raise
+                self.say(error.message)
+                await asyncio.sleep(AGAIN_S)
             await asyncio.sleep(PAUSE_S)
 
     async def once(self) -> None:
@@ -81,9 +87,10 @@ class Follower:
         for name in standing:
             if name not in wanted:
                 await self.circuits.withdraw(name)
-                self._proven.pop(name, None)
-                self._next_s.pop(name, None)
                 self.say(words.say("lab_withdrawn", circuit=name))
+        for kept in (self._proven, self._next_s, self._refused):  # also of what never stood
+            for name in [each for each in kept if each not in wanted]:
+                del kept[name]
         # those that want less go first, so that others find the room
         for circuit in sorted(wanted.values(), key=lambda each: each.held_bps):
             await self._lay(circuit, standing.get(circuit.id), seen)
@@ -131,6 +138,8 @@ class Follower:
         try:
             await self.circuits.apply((circuit,))
         except TielineError as error:
+            if error.code == "timeout":  # nobody refused it
+                raise
             self._refused[circuit.id] = circuit
             self.say(f"{circuit.id}: {error.message}")
             if "." not in circuit.id:

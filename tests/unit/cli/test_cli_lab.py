@@ -13,6 +13,7 @@ from tieline.cli.lab_follow import LATE_MS, LEAD_MS, Follower, ways_of, wire_bps
 from tieline.cli.main import tieline
 from tieline.drivers.lab.wording import Happened, LinkSeen, Seen, Stands
 from tieline.model.circuit import Circuit, CircuitOrder, CircuitState, Route
+from tieline.model.error import TielineError
 from tieline.model.network_api import TopologyView
 from tieline.model.topology import Line, Link, Node, Topology, Window
 from tieline.model.transfer import Segment, Transfer, TransferOrder
@@ -174,6 +175,43 @@ def test_what_a_router_refuses_is_told_as_a_receipt_that_proves_nothing_and_trie
     world.exchange.booked["c-1"] = replace(world.exchange.booked["c-1"], route=SHORT)
     once(world)
     assert list(world.circuits.standing) == ["c-1"]
+
+
+def test_what_may_pass_is_said_and_waited_for_and_all_else_ends_it(world, monkeypatch):
+    monkeypatch.setattr("tieline.cli.lab_follow.AGAIN_S", 0.0)
+    monkeypatch.setattr("tieline.cli.lab_follow.PAUSE_S", 0.0)
+    apply, wrong = world.circuits.apply, [
+        TielineError("timeout", "the laboratory is away"),
+        TielineError("timeout", "the laboratory is slow"),
+    ]  # fmt: skip
+
+    async def moody(asked):
+        if wrong:
+            raise wrong.pop(0)
+        return await apply(asked)
+
+    async def topology():
+        if world.exchange.receipts:
+            raise TielineError("not_found", "it is gone")
+        return TopologyView(topology=TOPOLOGY, down=())
+
+    monkeypatch.setattr(world.circuits, "apply", moody)
+    monkeypatch.setattr(world.exchange, "topology", topology)
+    with pytest.raises(TielineError, match="it is gone"):
+        asyncio.run(world.follower.follow())
+    assert world.said[:2] == ["the laboratory is away", "the laboratory is slow"]
+    assert [each.is_path_proven for each in world.exchange.receipts] == [True]  # none for what nobody refused
+
+
+def test_nothing_is_remembered_of_what_is_booked_no_more(world):
+    world.circuits.refused = 1
+    once(world)
+    world.exchange.booked["c-2"] = circuit("c-2")
+    once(world)
+    assert (list(world.follower._refused), list(world.follower._next_s)) == (["c-1"], ["c-2"])
+    world.exchange.booked = {}
+    once(world)
+    assert world.follower._refused == world.follower._next_s == world.follower._proven == {}
 
 
 def test_a_receipt_covers_the_time_since_the_one_before_while_the_circuit_stood_still(world, monkeypatch):
