@@ -198,7 +198,8 @@ def test_a_caller_leaves_no_descriptor_open_here_whatever_goes_on_in_the_run(sit
         await engine.start(launch)
         folder = launch.folder
         await until(Path(folder, "work", "ready").exists)
-        left = ("/bin/sh", "-c", "setsid sleep 600 & echo there; [ -t 1 ] || exec sleep 600")
+        behind = "rm -f left; setsid sh -c 'touch left; exec sleep 600' & until [ -e left ]; do sleep 0.02; done"
+        left = ("/bin/sh", "-c", f"{behind}; echo there; [ -t 1 ] || exec sleep 600")
 
         async def once(rows):
             how = beside(engine, folder, command=left, has_terminal=rows > 0)
