@@ -56,9 +56,14 @@ class Readings:
         self.declared = Declared(-1, Links(), {}, {})
         self.refuted: deque[Refuted] = deque(maxlen=MOST_REFUTED)
         self.counts: dict[str, dict[str, int]] = {}  # site -> code -> how often it was refuted since the start
-        self.is_emulated = False  # something that is held was measured in a laboratory
         self._of: dict[str, dict[tuple[str, Method], Reading]] = {}  # source -> (target, method) -> the newest
+        self._emulated: dict[tuple[str, str, Method], None] = {}  # those that are held of a laboratory
         self._seqs: dict[str, tuple[int, int]] = {}  # site -> session, number of its last batch
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether something that is held was measured in a laboratory."""
+        return bool(self._emulated)
 
     @property
     def evidence(self) -> dict[str, str]:
@@ -102,9 +107,14 @@ class Readings:
         if before is not None and before.ended_ms >= reading.ended_ms:
             return False
         if before is None and len(held) >= MOST_OF_A_SITE:
-            del held[min(held, key=lambda each: (held[each].ended_ms, each))]
+            oldest = min(held, key=lambda each: (held[each].ended_ms, each))
+            del held[oldest]
+            self._emulated.pop((reading.source, *oldest), None)
         held[key] = reading
-        self.is_emulated |= reading.evidence is Evidence.EMULATED
+        if reading.evidence is Evidence.EMULATED:
+            self._emulated[reading.source, *key] = None
+        else:
+            self._emulated.pop((reading.source, *key), None)
         if reading.method in DIRECT and reading.count and reading.evidence in SEEN:
             self.coordinates.heard(reading.source, reading.target, reading.p50_us)
         return True
@@ -118,6 +128,7 @@ class Readings:
         for held in self._of.values():
             for key in [key for key in held if key[0] == name]:
                 del held[key]
+        self._emulated = {each: None for each in self._emulated if name not in each[:2]}
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

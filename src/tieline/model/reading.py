@@ -16,6 +16,7 @@ from tieline.model.evidence import Evidence
 
 Micros = Annotated[int, msgspec.Meta(ge=0, le=600_000_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+End = Annotated[str, msgspec.Meta(max_length=200)]  # what is refuted is remembered as it was said
 
 
 class Method(StrEnum):
@@ -39,8 +40,8 @@ class OneWay(StrEnum):
 class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``source`` saw of the way to ``target`` from ``begun_ms`` to ``ended_ms``."""
 
-    source: str  # identifier of a site
-    target: str  # identifier of a site, or the name of a reference point
+    source: End  # identifier of a site
+    target: End  # identifier of a site, or the name of a reference point
     method: Method
     count: Count  # samples; of probes those that were answered
     sent: Count = 0  # probes that were sent

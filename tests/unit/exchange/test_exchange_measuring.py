@@ -229,3 +229,28 @@ def test_what_one_source_says_is_bounded_and_the_oldest_goes():
     assert len(readings.of("s")) == MOST_OF_A_SITE
     assert readings.newest("s", "t4", Method.UDP) is None
     assert readings.newest("s", "t5", Method.UDP) is not None
+
+
+def test_what_a_laboratory_measured_says_so_until_it_is_measured_for_real_or_forgotten(world):
+    measured, emulated = {"rtt": "measured", "bandwidth": "measured"}, {"rtt": "emulated", "bandwidth": "emulated"}
+    readings = world.view.readings
+    world.bring(world.a, world.reading(world.a, world.b, evidence=Evidence.EMULATED))
+    assert readings.evidence == emulated
+    world.clock.advance(1_000)
+    world.bring(world.a, world.reading(world.a, world.b))
+    assert readings.evidence == measured
+    for end in (world.a, world.b):
+        world.clock.advance(1_000)
+        world.bring(world.a, world.reading(world.a, world.b, evidence=Evidence.EMULATED))
+        assert readings.evidence == emulated
+        readings.forget(end)
+        assert readings.evidence == measured
+
+
+def test_what_is_remembered_of_a_refuted_reading_is_bounded_by_its_form(world):
+    said = msgspec.to_builtins(ReadingBatch(site=world.a, seq=1, at_ms=1, readings=(world.reading(world.a, "x"),)))
+    assert msgspec.convert(said, ReadingBatch).readings[0].target == "x"
+    for field in ("source", "target"):
+        wrong = {**said, "readings": [{**said["readings"][0], field: "x" * 201}]}
+        with pytest.raises(msgspec.ValidationError, match="length <= 200"):
+            msgspec.convert(wrong, ReadingBatch)
