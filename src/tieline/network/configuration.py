@@ -76,8 +76,11 @@ def _port(number: int, link: Link, end: int, neighbour: str) -> PortAddress:
 
 def frr(node: NodeAddresses) -> str:
     """`/etc/frr/frr.conf` of one router."""
-    if any(not character.isprintable() for character in node.node):
-        raise TielineError("invalid_request", f"`{node.node!r}` is no host name", where=node.node)
+    for name in (node.node, *(name for port in node.ports for name in (port.link, port.neighbour))):
+        if not name.isprintable() or " " in name:  # it would be a line of the configuration of its own
+            raise TielineError(
+                "invalid_request", f"{name[:60]!r} is no name that a configuration holds", where=node.node
+            )
     lines = [
         "frr defaults datacenter",
         f"hostname {node.node}",

@@ -15,8 +15,8 @@ is enlarged until it suffices and then reduced link by link, and the gap says ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations, combinations_with_replacement
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from math import ceil
 from typing import Any, Final, NamedTuple
 
@@ -38,6 +38,8 @@ WHOLE: Final = 1e-6  # of what is asked: what may be missing of it by the solver
 ROUTING_ROUNDS: Final = 60
 EXACT: Final = 1e-8  # of the routing of one state: its gap, and the worth of a new path
 MOST_LEVELS: Final = 64  # capacities of one link that are worth their price
+MOST_MIXES: Final = 4_000  # of one count of modules that are worth their price
+MOST_NAME: Final = 200  # letters of a link's name
 MOST_SETS: Final = 2_000  # sets of nodes whose cut is looked at before anything is solved
 DETOUR: Final = 1.4  # fibre over great circle
 
@@ -172,6 +174,9 @@ def _stated(request: DesignRequest, number: dict[str, int]) -> list[Candidate]:
         if each.a == each.b:
             raise TielineError("invalid_request", f"a link begins and ends at `{each.a}`", where=where)
         name = each.name or f"{each.a}-{each.b}"
+        if len(name) > MOST_NAME:
+            what = f"the name of the link would have {len(name)} letters, over {MOST_NAME}: give it one"
+            raise TielineError("invalid_request", what, where=where)
         if name in seen:
             raise TielineError("invalid_request", f"two links are named `{name}`", where=where)
         seen.add(name)
@@ -197,33 +202,44 @@ def _fibre_us(request: DesignRequest, number: dict[str, int], each: Candidate) -
 
 def _levels(request: DesignRequest, candidate: Candidate) -> tuple[Level, ...]:
     """Capacities of a link that no cheaper one reaches, growing. With a capacity that is there the first is that."""
-    kinds = range(len(request.modules))
-    found = [Level(float(candidate.capacity_bps), 0, (0,) * len(request.modules))]
-    for count in range(1, candidate.most_modules + 1):
-        for bought in combinations_with_replacement(kinds, count):
-            modules = tuple(bought.count(kind) for kind in kinds)
-            price = 0 if candidate.capacity_bps else candidate.price_micro_cny
-            capacity = float(candidate.capacity_bps)
-            for kind, many in enumerate(modules):
-                module = request.modules[kind]
-                capacity += many * module.capacity_bps
-                price += many * (module.price_micro_cny + module.price_per_km_micro_cny * candidate.length_km)
-            found.append(Level(capacity, price, modules))
-        if len(found) > 20_000:
-            break
-    found.sort(key=lambda level: (level.price_micro_cny, -level.capacity_bps))
-    kept: list[Level] = []
-    for level in found:
-        if not kept or level.capacity_bps > kept[-1].capacity_bps:
-            kept.append(level)
-    if len(kept) > MOST_LEVELS:
+    nothing = Level(float(candidate.capacity_bps), 0, (0,) * len(request.modules))
+    price = 0 if candidate.capacity_bps else candidate.price_micro_cny
+    found, newest = [nothing], [nothing._replace(price_micro_cny=price)]
+    for _ in range(candidate.most_modules):
+        # So many modules are worth their price only where all but one of them are: to those one more is added.
+        newest = _worthy(
+            _more(request, candidate, level, kind) for level in newest for kind in range(len(level.modules))
+        )
+        found += newest
+        if len(newest) > MOST_MIXES:
+            break  # more than enough to refuse
+    kept = _worthy(found)
+    count = max(len(kept), len(newest) if len(newest) > MOST_MIXES else 0)
+    if count > MOST_LEVELS:
         raise TielineError(
             "too_large",
-            f"link `{candidate.name}` has {len(kept)} capacities worth their price, over {MOST_LEVELS}",
+            f"link `{candidate.name}` has {count} capacities worth their price, over {MOST_LEVELS}",
             where=f"links.{candidate.name}",
             hints=("write a lower `most_modules`",),
         )
     return tuple(kept)
+
+
+def _more(request: DesignRequest, candidate: Candidate, level: Level, kind: int) -> Level:
+    """The same with one module more."""
+    module, has = request.modules[kind], level.modules
+    price = module.price_micro_cny + module.price_per_km_micro_cny * candidate.length_km
+    modules = (*has[:kind], has[kind] + 1, *has[kind + 1 :])
+    return Level(level.capacity_bps + module.capacity_bps, level.price_micro_cny + price, modules)
+
+
+def _worthy(levels: Iterable[Level]) -> list[Level]:
+    """Those that have more than every cheaper one, growing."""
+    kept: list[Level] = []
+    for level in sorted(levels, key=lambda level: (level.price_micro_cny, -level.capacity_bps)):
+        if not kept or level.capacity_bps > kept[-1].capacity_bps:
+            kept.append(level)
+    return kept
 
 
 def _traffic(request: DesignRequest, number: dict[str, int]) -> tuple[Traffic, tuple[tuple[int, bool], ...]]:

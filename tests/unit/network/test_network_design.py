@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from network_cases import Everything
 
 from tieline.model.design import Candidate, DesignDemand, DesignNode, DesignRequest, Module, Survival
 from tieline.model.error import TielineError
+from tieline.model.topology import Link, Node, Topology
+from tieline.network.configuration import addresses, frr
 from tieline.network.design import capacity_of, designed, price_of, question_of
 from tieline.network.traffic import Traffic
 
@@ -198,3 +201,59 @@ def test_where_rounds_run_out_it_suffices_all_the_same_and_the_bound_is_true(ask
     assert built.least_micro_cny <= best <= built.price_micro_cny
     for state, flows in zip(question.states, built.flows, strict=True):
         assert np.all(flows.carried_bps() >= question.traffic.asked_bps[state.demands] * (1 - 1e-6))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=3),
+    st.integers(0, 4), st.integers(0, 9), st.integers(0, 5),
+)  # fmt: skip
+def test_the_levels_of_a_link_are_all_mixes_of_modules_that_are_worth_their_price(kinds, most, there, price):
+    modules = tuple(Module(name=f"m{at}", capacity_bps=bps, price_micro_cny=cny) for at, (bps, cny) in enumerate(kinds))
+    link = candidate("ab", price=price, capacity_bps=there, most_modules=most)
+    question = question_of(request((link,), (demand("ab", 1),), modules=modules, nodes="ab"))
+    every = {(there, 0)}
+    for count in range(1, most + 1):
+        for bought in itertools.combinations_with_replacement(kinds, count):
+            every.add((there + sum(bps for bps, _ in bought), sum(cny for _, cny in bought) + (0 if there else price)))
+    worth = [
+        (bps, cny) for bps, cny in every if not any(b >= bps and c <= cny and (b, c) != (bps, cny) for b, c in every)
+    ]
+    found = [(level.capacity_bps, level.price_micro_cny) for level in question.levels[0]]
+    assert found == sorted(worth)
+    for level in question.levels[0]:
+        assert level.capacity_bps == there + sum(n * bps for n, (bps, _) in zip(level.modules, kinds, strict=True))
+
+
+def test_many_modules_of_many_kinds_are_all_looked_at():
+    kinds = [Module(name=f"m{at}", capacity_bps=1, price_micro_cny=10 + at) for at in range(8)]
+    link = candidate("ab", most_modules=63)
+    question = question_of(
+        request((link,), (demand("ab", 63, survives=Survival.NONE),), modules=tuple(kinds), nodes="ab")
+    )
+    assert [level.capacity_bps for level in question.levels[0]] == list(range(64))
+    assert question.levels[0][-1].price_micro_cny == 630
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        (candidate(("e" * 200, "w" * 200)), "would have 401 letters, over 200"),
+        (candidate(("a", "w" * 200), most_modules=0), "would have 202 letters, over 200"),
+    ],
+)
+def test_a_link_whose_name_would_be_too_long_is_refused(link, said):
+    with pytest.raises(TielineError, match=said):
+        question_of(request((link,), (demand((link.a, link.b), 1),), nodes=(link.a, link.b)))
+
+
+@pytest.mark.parametrize("name", ["x\nrouter bgp 666", "x y", "x\u2028y", "x\0"])
+def test_a_name_that_would_be_a_line_of_its_own_is_refused_by_the_request_and_by_the_configuration(name):
+    text = msgspec.json.encode({"a": "a", "b": "b", "name": name})
+    with pytest.raises(msgspec.ValidationError, match="matching regex"):
+        msgspec.json.decode(text, type=Candidate)
+    topology = Topology(
+        name="t", nodes=(Node(name="a"), Node(name="b")), links=(Link(name=name, a="a", b="b", capacity_bps=1),)
+    )
+    with pytest.raises(TielineError, match="no name that a configuration holds"):
+        frr(addresses(topology)[0])
