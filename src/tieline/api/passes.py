@@ -8,7 +8,7 @@ from tieline.api.call import Call, named
 from tieline.api.operation import operation
 from tieline.api.reading import may_read
 from tieline.exchange.permission import no_such, owns
-from tieline.model.door import Pass, Right
+from tieline.model.door import Pass, Right, door_url
 from tieline.model.error import TielineError
 from tieline.model.party import Role
 from tieline.model.passing import PassBody, PassView
@@ -62,5 +62,5 @@ async def ask_pass(call: Call, site: str, body: PassBody) -> PassView:
         most_bytes=body.most_bytes,
     )
     text = issued(given, platform.keys.key, platform.keys.kid)
-    url = spec.door if spec is not None else ""
+    url = door_url(spec.door) if spec is not None else ""
     return PassView(door_pass=text, site=name, url=url, public=found.public, until_ms=given.until_ms)

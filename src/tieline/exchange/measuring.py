@@ -8,6 +8,7 @@ from tieline.exchange.commands import ChangePoints, Decision, PlanProbes, ReadRe
 from tieline.exchange.permission import allow, no_such
 from tieline.exchange.readings import Declared
 from tieline.exchange.view import View
+from tieline.model.door import door_url
 from tieline.model.error import TielineError
 from tieline.model.event import PointsChanged
 from tieline.model.evidence import Evidence
@@ -64,9 +65,11 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
     readings.turn(now_ms)
     sites = [each for each in sorted(view.sites) if _is_here(view.sites[each])]
     doors = [
-        Side(name, spec.door, view.sites[name].public)
+        Side(name, url, view.sites[name].public)
         for name in sites
-        if (spec := view.supply.site_specs.get(name)) is not None and spec.door and not view.sites[name].is_silent
+        if (spec := view.supply.site_specs.get(name)) is not None
+        and (url := door_url(spec.door))
+        and not view.sites[name].is_silent
     ]
     points = [Side(point.name, point.address) for point in view.network.points.values() if point.address]
     plan = planned(

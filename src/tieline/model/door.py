@@ -16,6 +16,7 @@ its own, which counts once.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -35,6 +36,18 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Public = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[A-Za-z0-9_-]*\Z")]
 Ms = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+URL = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::([1-9][0-9]{0,4}))?(?:/[A-Za-z0-9._~/-]{0,100})?"
+)
+
+
+def door_url(stated: str) -> str:
+    """The URL of a door as a record states it; empty for what is none. Nothing in it may say more than where it is."""
+    match = URL.fullmatch(stated) if len(stated) <= 255 else None
+    return stated if match is not None and int(match[1] or 1) < 65_536 else ""
 
 
 class Right(StrEnum):

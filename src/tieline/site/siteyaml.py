@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from tieline.model.accelerators import Named, named
+from tieline.model.door import door_url
 from tieline.model.error import TielineError
 from tieline.model.quantity import MONEY_MICRO_CNY, RATE_BPS, scaled
 from tieline.model.taskfile.compose import compose
@@ -215,6 +216,9 @@ def _door(value: Value | None, reading: Reading) -> DoorConfig | None:
     section: Section = value.value
     default = DoorConfig()
     _must(section, "listen", value, reading)
+    stated = section.get("url")
+    if stated is not None and not door_url(stated.value.rstrip("/")):
+        reading.wrong(stated.at, stated.path, "`http://HOST:PORT` or `https://HOST`: nobody comes to another")
     host, port = at(section, "listen", (default.host, default.port))
     return DoorConfig(
         host=host,

@@ -6,11 +6,12 @@ from exchange_world import ADMIN, ALICE, World
 
 from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings
 from tieline.exchange.readings import FRESH_MS, FRESH_RATE_MS, MOST_OF_A_SITE, Readings
+from tieline.model.door import door_url
 from tieline.model.error import TielineError
 from tieline.model.event import PointsChanged
 from tieline.model.evidence import Evidence
 from tieline.model.party import Actor, Role
-from tieline.model.reading import Method, Point, Reading, ReadingBatch
+from tieline.model.reading import Method, Point, ProbePlan, Reading, ReadingBatch
 from tieline.network.physics import Frame
 from tieline.network.probing import SPAN_MS
 
@@ -151,6 +152,36 @@ def test_a_plan_names_doors_and_points_within_the_share_and_is_given_once_in_a_s
     assert {probe.method for probe in doors} == {Method.UDP, Method.TCP, Method.RATE}
     assert {(probe.address, probe.public) for probe in doors} == {(spec["door"], world.view.sites[world.b].public)}
     assert all(probe.target != world.b for probe in world.plan(world.b).probes)
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        "http://10.0.0.1/" + "x" * 300,
+        "http://a b:7443",
+        "http://user:word@10.0.0.1:80",
+        "http://10.0.0.1:80/admin?delete=all&x=",
+        "http://10.0.0.1:80/#",
+        "file:///etc/passwd",
+        "10.0.0.1:80",
+        "http://10.0.0.1:99999",
+        "http://\u4e0a\u6d77:80",
+    ],
+)
+def test_a_record_that_names_no_door_is_measured_by_nobody_and_spoils_nobody_s_plan(world, door):
+    """A site reads its plan whole or not at all: one address without the form would blind all sites."""
+    spec = {"tier": "edge", "region": "shanghai", "door": door}
+    world.register("lab8", "site/b", spec, rev=2, prev=world.view.catalogue.head(world.b).sha256)
+    world.clock.advance(2 * SPAN_MS)
+    plan = world.plan(world.a)
+    assert {probe.target for probe in plan.probes} == {"shanghai"}
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=ProbePlan) == plan
+    assert door_url(door) == ""
+
+
+@pytest.mark.parametrize("door", ["https://gz1.lab7.example", "http://[fd00::7]:7443", "http://127.0.0.1:7443/tieline"])
+def test_a_door_has_a_name_or_an_address_and_may_stand_in_a_folder(door):
+    assert door_url(door) == door
 
 
 def test_points_are_changed_by_operators_whole_and_survive_in_the_log(world):

@@ -118,6 +118,8 @@ def test_nothing_written_means_the_defaults():
         ("fronts:\n- {name: a}", 2, "either a `file` or a `url`"),
         ("fronts:\n- {name: a, file: x.csv, url: 'http://y'}", 2, "either a `file` or a `url`"),
         ("limits: {disk: much}", 1, "limits.disk"),
+        ("door: {listen: 7443, url: 'gz1.example:7443'}", 1, "is not an address"),
+        ("door: {listen: 7443, url: 'http://a:7443/?x'}", 1, "http://HOST:PORT"),
         ("- a", 1, "mapping"),
         ("a: [b", 1, "not closed"),
         ("name: x\n---\nname: y", 3, "one document"),

@@ -16,7 +16,7 @@ from tieline.drivers.http.guard import check_address, unwrapped
 from tieline.drivers.probes import tcp, udp
 from tieline.drivers.probes.samples import Sample, reading_of
 from tieline.drivers.probes.udp import Asked
-from tieline.model.door import RateSeen
+from tieline.model.door import RateSeen, door_url
 from tieline.model.error import TielineError
 from tieline.model.reading import Method, Probe, Reading
 from tieline.ports import Clock
@@ -62,8 +62,10 @@ class Prober:
             name, _, port = probe.address.rpartition(":")
             host = await self._reached(name.strip("[]"))
             return self._trips(probe, await tcp.handshakes(host, int(port), probe.count, probe.gap_ms), begun_ms, None)
-        url = urlsplit(probe.address)
-        host = await self._reached(url.hostname or "")
+        url = urlsplit(door_url(probe.address))
+        if not url.hostname:
+            raise TielineError("invalid_request", f"`{probe.address[:200]}` is no URL of a door")
+        host = await self._reached(url.hostname)
         shown = f"[{host}]" if ":" in host else host
         # Over HTTP the address that was looked at is called, whatever the name leads to next; TLS proves the name.
         where = f"http://{shown}:{url.port or 80}{url.path}" if url.scheme == "http" else probe.address
