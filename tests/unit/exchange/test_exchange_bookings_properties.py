@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import pytest
 from exchange_world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,11 +27,12 @@ from tieline.exchange.settlement import verify_usage
 from tieline.exchange.view import View
 from tieline.model.circuit import CircuitOrder, Diversity, Receipt, Recurrence
 from tieline.model.error import TielineError
-from tieline.model.event import ReceiptStored, TransferChanged
+from tieline.model.event import CircuitChanged, ReceiptStored, TransferChanged
 from tieline.model.party import Actor, Role
 from tieline.model.tariff import Hours, Tariff
 from tieline.model.topology import Link, Node, Topology
 from tieline.model.transfer import TRANSFER_ENDED, TransferOrder, TransferState
+from tieline.network.calendar import Calendar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
 from network_worlds import nothing_is_sold_twice
@@ -128,6 +131,74 @@ def _see(world: World, *, is_circuit: bool, at: int, amount: int, share: int) ->
     assert world.view.charged_micro_cny == charged, "a receipt that is sent again is not billed again"
 
 
+def _holds(world: World, newest_ms: int) -> None:
+    """What has to hold after everything that happens: the calendar is that of the bookings, and keeps to what is."""
+    network, now_ms = world.view.network, world.clock.now_ms()
+    calendar, standing = network.calendar_at(now_ms), network.standing()
+    assert calendar is not None
+    assert standing is not None
+    nothing_is_sold_twice(calendar)
+    assert calendar.is_kept()
+    fresh = Calendar(standing, calendar.grid.begin_ms)
+    fresh.now_ms = calendar.now_ms
+    for transfer in network.transfers.values():
+        assert transfer.state not in TRANSFER_ENDED
+        assert transfer.late_bytes <= transfer.moved_bytes <= transfer.order.size_bytes
+        fresh.put_transfer(transfer)
+    for circuit in network.circuits.values():
+        fresh.put_circuit(circuit)
+    first = calendar.grid.whole_from(calendar.now_ms) - calendar.grid.first
+    assert (calendar.firm == fresh.firm).all()
+    assert (calendar.free[:, first:] == fresh.free[:, first:]).all()
+    proven: dict[str, int] = {}
+    for line in {e.usage.run: e.usage for e in world.events if isinstance(e, ReceiptStored) and e.usage}.values():
+        if line.carried is None:
+            name = line.run.rpartition(".")[0]
+            proven[name] = proven.get(name, 0) + line.duration_ms
+    for event in world.events:
+        if isinstance(event, TransferChanged):
+            assert event.transfer.moved_bytes <= event.transfer.order.size_bytes
+        if isinstance(event, CircuitChanged):
+            most_ms = newest_ms - event.circuit.ordered_ms
+            assert proven.get(event.circuit.id, 0) <= most_ms, "no time is billed twice"
+
+
+STEPS = (
+    *[("pass", ms) for ms in (1_000, 60_000, 299_999, 300_000, 3_600_000)],
+    *[("pass", -600_000)],
+)
+
+
+def _step(random: Random) -> tuple[Any, ...]:
+    """One thing that may happen; orders and cuts come more often than the end of what is booked."""
+    what = random.choice(
+        ("transfer",) * 4 + ("circuit",) * 4 + ("links", "seen") * 3 + ("cancel",) * 2 + ("resize",) * 2
+    )
+    a, b = random.sample(ENDS, 2)
+    at, is_it = random.randrange(8), random.random() < 0.4
+    made: dict[str, tuple[Any, ...]] = {
+        "transfer": (a, b, random.randint(1, 400), random.randint(0, 90), is_it),
+        "circuit": (a, b, random.randint(1, 400), random.choice(list(Diversity)), is_it),
+        "cancel": (is_it, at),
+        "resize": (at, random.randint(1, 600)),
+        "links": (at % len(LINKS), is_it),
+        "seen": (random.random() < 0.6, at, random.randint(0, 300), random.randint(0, 100)),
+    }
+    return random.choice(STEPS) if random.random() < 0.2 else (what, *made[what])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_long_story_leaves_the_calendar_that_its_bookings_make(seed: int) -> None:
+    world, random = World(), Random(seed)
+    world.do(ChangeTopology(actor=OPERATOR, topology=NETWORK))
+    world.do(ChangeTariff(actor=OPERATOR, tariff=NIGHT))
+    newest_ms = 0
+    for _ in range(120):
+        play(world, _step(random))
+        newest_ms = max(newest_ms, world.clock.now_ms())
+        _holds(world, newest_ms)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(act, min_size=4, max_size=24), st.booleans())
 def test_nothing_is_sold_twice_and_every_charge_rests_on_a_receipt(acts: list[tuple[Any, ...]], is_new: bool) -> None:
@@ -153,6 +224,7 @@ def test_nothing_is_sold_twice_and_every_charge_rests_on_a_receipt(acts: list[tu
         if isinstance(event, TransferChanged):
             told = event.transfer
             assert told.charged_micro_cny <= told.price_micro_cny
+            assert told.moved_bytes <= told.order.size_bytes
             is_bad = told.state in (TransferState.SHORT, TransferState.FAILED)
             assert not is_bad or told.reasons, "who is dropped is told why"
             assert told.state not in TRANSFER_ENDED or told.id not in world.view.network.transfers

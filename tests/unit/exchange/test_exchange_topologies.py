@@ -290,3 +290,27 @@ def test_nobody_uses_up_the_numbers_of_receipts():
     assert (refusal.value.code, refusal.value.where) == ("invalid_request", "receipt.seq")
     told = world.do(TakeReceipt(actor=OPERATOR, receipt=replace(far, seq=1, moved_bytes=GBIT)))
     assert (told.state, told.is_known) == ("arrived", False)
+
+
+def test_who_stands_on_his_spare_route_leaves_its_room_to_nobody():
+    world = network()
+    twice = CircuitOrder(a="a", b="b", rate_bps=550 * GBIT // 1_000, diversity=Diversity.LINK)
+    first = world.do(OrderCircuit(actor=ALICE, order=twice)).circuit
+    small, second = circuit(world, "b", "c", GBIT // 10), circuit(world, rate_bps=450 * GBIT // 1_000)
+    world.do(ChangeLinks(actor=OPERATOR, down=("ab",)))
+    circuits = world.view.network.circuits
+    assert (circuits[first.id].route, circuits[first.id].reasons[0].code) == (first.spare, "circuit_on_spare")
+    assert (circuits[small].route.links, circuits[second].state) == (("bc",), CircuitState.DOWN)
+    assert world.view.network.calendar_at(world.clock.now_ms()).is_kept()
+
+
+def test_spare_routes_that_come_back_are_not_held_twice():
+    world = network()
+    order = CircuitOrder(a="a", b="b", rate_bps=GBIT // 2, diversity=Diversity.LINK)
+    names = [world.do(OrderCircuit(actor=ALICE, order=order)).circuit.id for _ in range(2)]
+    world.do(ChangeLinks(actor=OPERATOR, down=("bc",)))
+    circuit(world, "a", "c", 3 * GBIT // 10)
+    circuit(world, "a", "d", 6 * GBIT // 10)
+    world.do(ChangeLinks(actor=OPERATOR, up=("bc",)))
+    assert [world.view.network.circuits[name].spare is not None for name in names] == [True, False]
+    assert world.view.network.calendar_at(world.clock.now_ms()).is_kept()
