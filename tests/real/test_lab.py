@@ -28,6 +28,7 @@ from tieline.model.evidence import Evidence
 replace = msgspec.structs.replace
 FILE = Path(__file__).parents[2] / "examples/network_lab/lab.yaml"
 PATIENCE_S = 60
+ABOVE = 1.5  # of a rate: what waited while the receiver was starved comes within the second; a port has 40 Mbit/s
 NORTH = Route(
     nodes=("shanghai", "suzhou", "wuxi", "nanjing", "hefei"),
     links=("shanghai-suzhou", "suzhou-wuxi", "wuxi-nanjing", "nanjing-hefei"),
@@ -115,13 +116,13 @@ def test_a_circuit_is_laid_proven_moved_cut_and_taken_down(laboratory):
     assert receipt.probe_bytes == 1_400
     assert receipt.min_rtt_us >= 2 * NORTH.delay_us
     assert receipt.computed_bps == goodput_bps(8_000_000, 1_400, 96)
-    assert 0 < receipt.goodput_bps < receipt.computed_bps * 1.1  # the class lets no more pass
+    assert 0 < receipt.goodput_bps < receipt.computed_bps * ABOVE  # the class lets no more pass
 
     # another rate: the same ways, other classes
     wider = replace(asked, granted_bps=16_000_000)
     asyncio.run(driver.apply([wider]))
     receipt = proven(driver, wider, 2)
-    assert receipt.goodput_bps < goodput_bps(16_000_000, 1_400, 96) * 1.1
+    assert receipt.goodput_bps < goodput_bps(16_000_000, 1_400, 96) * ABOVE
 
     # a cut: the keeper sees the light go and leads the circuit over its spare way, nobody asks it to
     said("lab", "cut", "wuxi-nanjing")
