@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tieline.network.calendar import Calendar
 
 replace = msgspec.structs.replace
+MOST_AGAIN = 50  # orders whose plan does not fit any more that are tried as any other; deciding holds everybody back
 
 
 def look_at_calendar(view: View, command: LookAtCalendar, now_ms: int, ids: Ids) -> Decision:
@@ -56,6 +57,7 @@ def book_night(view: View, command: BookNight, now_ms: int, ids: Ids) -> Decisio
     events: list[TransferChanged] = []
     left: list[LeftOut] = []
     booked: dict[str, Transfer] = {}
+    again = 0
     for place, order in enumerate(command.orders):
         check_label(order.label)
         if not order.deadline_ms:
@@ -70,7 +72,13 @@ def book_night(view: View, command: BookNight, now_ms: int, ids: Ids) -> Decisio
             booked_ms=now_ms,
             changed_ms=now_ms,
         )
-        answer = _booked(view, calendar, blank, command.planned.get(place, ()), now_ms)
+        planned = command.planned.get(place, ())
+        if planned and not _fits(calendar, planned, now_ms):
+            again += 1
+            if again > MOST_AGAIN:
+                message = f"others booked meanwhile where more than {MOST_AGAIN} orders of the plan lie: plan it again"
+                raise TielineError("overloaded", message)
+        answer = _booked(view, calendar, blank, planned, now_ms)
         if isinstance(answer, LeftOut):
             left.append(LeftOut(place=place, reasons=answer.reasons))
             continue

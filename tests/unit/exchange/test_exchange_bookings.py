@@ -342,6 +342,23 @@ def test_a_night_books_what_was_planned_where_it_still_fits(net: World) -> None:
     assert net.view.network.calendar_at(net.clock.now_ms()).is_kept()
 
 
+def test_a_night_whose_plan_is_out_of_date_holds_nobody_up(net: World) -> None:
+    from tieline.network.night import planned_segments
+
+    due_ms = net.clock.now_ms() + 20 * 60_000
+    orders = tuple(
+        TransferOrder(source="a", target="b", size_bytes=GB // 10, deadline_ms=due_ms, label=f"{at}")
+        for at in range(60)
+    )
+    plan = planned_segments(net.do(LookAtCalendar(actor=ALICE)), orders, net.clock.now_ms())
+    assert len(plan.segments) == len(orders)
+    order(net, 299, 20, actor=BOB)
+    book = BookNight(actor=ALICE, orders=orders, planned=plan.segments, bound_bytes=plan.bound_bytes)
+    count = len(net.events)
+    assert refusal(lambda: net.do(book)).code == "overloaded"
+    assert len(net.events) == count
+
+
 def test_a_project_pays_within_its_month(net: World) -> None:
     quota = Quota(micro_cny=25_000)
     net.do(ChangeProject(actor=ADMIN, project="vision", what="create", quota=quota))
