@@ -13,7 +13,9 @@ EXAMPLE = ROOT / "examples/network_lab"
 def test_the_one_command_of_the_example_runs_it():
     command = next(line[2:] for line in (EXAMPLE / "README.md").read_text().splitlines() if line.startswith("$ "))
     assert command == "make network"
-    planned = subprocess.run(["make", "-n", "network"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    planned = subprocess.run(
+        ["make", "-n", "--no-print-directory", "network"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert planned.splitlines()[-1].split() == [".venv/bin/python", "examples/network_lab/run.py"]
     told = subprocess.run(
         [sys.executable, str(EXAMPLE / "run.py"), "--help"], capture_output=True, text=True, check=True

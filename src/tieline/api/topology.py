@@ -36,7 +36,14 @@ async def change_topology(call: Call, body: TopologyBody) -> NetworkChangedView:
     return changed
 
 
-@operation("POST", "/v1/network/links", tag="network", is_change=True, example={"down": ["east-west"], "why": "digger"})
+@operation(
+    "POST",
+    "/v1/network/links",
+    tag="network",
+    is_change=True,
+    errors=("not_found",),
+    example={"down": ["east-west"], "why": "digger"},
+)
 async def change_links(call: Call, body: LinksBody) -> NetworkChangedView:
     """Note that links were cut, or carry again. Circuits and transfers over them are moved in the same decision; who is
     short then is named, with what is missing."""

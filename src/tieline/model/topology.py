@@ -13,7 +13,7 @@ import msgspec
 
 from tieline.model.evidence import Evidence
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\A[^\s\x00-\x1f]+\Z")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\A[^\s\x00-\x1f\x7f-\x9f]+\Z")]
 Rate = Annotated[int, msgspec.Meta(ge=0, le=10**15)]  # bit/s
 Delay = Annotated[int, msgspec.Meta(ge=0, le=60_000_000)]  # us
 Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]

@@ -17,7 +17,7 @@ MOST_NODES: Final = 20_000
 MOST_LINKS: Final = 100_000
 GUESS_BPS: Final = 10**10  # of a link whose file says nothing
 
-_SPACE = re.compile(r"[\s\x00-\x1f]+")
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def refused(what: str, where: str) -> TielineError:

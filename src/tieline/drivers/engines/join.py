@@ -184,7 +184,7 @@ def lower(user: int, program: bytes) -> None:
 
 def carry(port: int) -> None:
     """Our input to a port of the run, and back, until both are over."""
-    with socket.socket() as there:  # `create_connection` would import a codec, and nothing can be imported here
+    with socket.socket() as there:  # a name would need a codec, and nothing can be imported here
         there.connect(("127.0.0.1", port))
         reading = [0, there.fileno()]
         while there.fileno() in reading:
