@@ -53,7 +53,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
     a: Name
     b: Name
-    name: Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\s\x00-\x1f\x7f-\x9f]*\Z")] = ""  # empty: of its ends
+    name: Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\s\x00-\x1f\x7f-\x9f]*\Z")] = ""  # empty: its ends
     delay_us: Delay = 0  # 0: that of a fibre between the places
     length_km: Annotated[int, msgspec.Meta(ge=0, le=50_000)] = 0  # 0: from the places
     groups: Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)] = ()
