@@ -306,6 +306,9 @@ def shells(world, far):
             assert caught.value.code == "rate_limited"
 
     asyncio.run(story())
+    path = f"/v1/jobs/{job.replace('/', '~')}"
+    alice.post(f"{path}/stop", json={})
+    until(lambda: alice.get(path).json()["job"]["state"] == "cancelled", "it is stopped, with all that runs in it")
     events = [
         each for each in world.admin.get("/v1/events?limit=1000").json()["events"] if each["kind"] == "shell_opened"
     ]
