@@ -50,6 +50,11 @@ def data(done):
     return json.loads(done.stdout)
 
 
+def listed(done, name):
+    """The row of one booking; other tests have theirs in the same exchange."""
+    return [row for line in done.stdout.splitlines() if (row := line.split("\t"))[0] == name]
+
+
 def test_a_transfer_from_its_order_to_its_bill(exchange, people):
     dry = people("amy", "transfer", "order", "east", "west", "100GB", "--by", "2h", "--dry-run")
     assert dry.stdout == ""
@@ -58,7 +63,7 @@ def test_a_transfer_from_its_order_to_its_bill(exchange, people):
     assert made.exit_code == 0, made.stderr
     name = made.stdout.strip()
     assert f"{name} is booked: 100 GB" in made.stderr
-    row = people("amy", "transfer", "ls").stdout.splitlines()[0].split("\t")
+    (row,) = listed(people("amy", "transfer", "ls"), name)
     assert (row[0], row[1], row[5], row[8]) == (name, "booked", "100 GB", "0.10")
     assert people("bea", "transfer", "ls").stdout == ""
     assert people("bea", "transfer", "show", name).exit_code == 1
@@ -108,7 +113,7 @@ def test_a_circuit_is_ordered_resized_and_cancelled(people):
     assert "is the most in all of its windows" in over.stderr
     more = data(people("amy", "circuit", "resize", name, "3Gbit/s", "--json"))
     assert more["circuit"]["granted_bps"] == 3 * GB
-    assert people("amy", "circuit", "ls").stdout.split("\t")[:2] == [name, "ordered"]
+    assert [row[1] for row in listed(people("amy", "circuit", "ls"), name)] == ["ordered"]
     model = people("amy", "circuit", "order", "east", "west", "1Gbit/s", "--line", "otn", "--dry-run")
     assert "a model of its attributes" in model.stderr
     assert people("amy", "circuit", "cancel", name, "-y").stderr == f"{name} is cancelled; 0.00 CNY\n"
