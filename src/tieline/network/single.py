@@ -18,6 +18,7 @@ from tieline.network.traffic import Traffic, routed
 
 MOST_PATHS: Final = 6_000  # up to which the binary programme is tried
 MOST_NODES: Final = 500  # of its search
+MOST_WIDENED: Final = 1_000  # demands for which a path of their own is looked for
 MORE_TREES: Final = 4  # paths that the split answer has no use for
 
 
@@ -59,6 +60,8 @@ def pinned(graph: Graph, traffic: Traffic) -> Pinned:
     columns = flows.columns
     _diversify(graph, traffic, columns)
     useful = _useful(graph, traffic, columns)
+    if _widen(graph, traffic, columns, useful):
+        useful = _useful(graph, traffic, columns)
     path = _greedy(graph, traffic, columns, useful, np.r_[flows.rate_bps, np.zeros(len(columns) - len(flows.rate_bps))])
     if 0 < len(useful) <= MOST_PATHS:
         exact = _exact(graph, traffic, columns, useful)
@@ -78,6 +81,19 @@ def _diversify(graph: Graph, traffic: Traffic, columns: Columns) -> None:
         weight = (1.0 + graph.delay_us) / np.maximum(graph.capacity_bps, 1e-9) ** (power / MORE_TREES)
         trees = trees_of(graph, weight, np.unique(traffic.source))
         columns.add(every, traffic.source, traffic.target, trees, traffic.most_us)
+
+
+def _widen(graph: Graph, traffic: Traffic, columns: Columns, useful: Ints) -> int:
+    """For demands that no path can hold whole: the quickest over arcs that can; returns how many paths are new."""
+    lacking = np.setdiff1d(np.flatnonzero(traffic.asked_bps > 0), columns.demand[useful])[:MOST_WIDENED]
+    new = 0
+    for demand in lacking.tolist():
+        one = np.array([demand], dtype=np.int32)
+        weight = np.where(graph.capacity_bps >= traffic.asked_bps[demand], 1.0 + graph.delay_us, np.inf)
+        trees = trees_of(graph, weight, traffic.source[one])
+        bound = None if traffic.most_us is None else traffic.most_us[one]
+        new += columns.add(one, traffic.source[one], traffic.target[one], trees, bound)
+    return new
 
 
 def _useful(graph: Graph, traffic: Traffic, columns: Columns) -> Ints:

@@ -12,7 +12,7 @@ from network_cases import Everything, cases, keeps_its_bounds
 
 from tieline.network.bounded import Guide
 from tieline.network.classes import Class, Rank, mended, planned
-from tieline.network.graph import graph_of
+from tieline.network.graph import Graph, graph_of
 from tieline.network.refill import refilled
 from tieline.network.single import pinned
 from tieline.network.traffic import Traffic, routed
@@ -166,3 +166,14 @@ def test_a_path_without_delay_is_quick_enough_for_any_bound():
     traffic = Traffic(np.array([0], np.int32), np.array([1], np.int32), np.array([2.0]), np.ones(1))
     flows = routed(graph, traffic._replace(most_us=np.zeros(1)), enough=1e-6)
     assert (flows.worth, flows.bound) == (pytest.approx(2.0), pytest.approx(2.0))
+
+
+def test_a_demand_goes_whole_over_the_one_slow_link_that_holds_it():
+    capacity = np.repeat([4.0, 4.0, 5.0], 2)
+    delay = np.repeat([0.0, 0.0, 1_000.0], 2)
+    ends = np.array([0, 1] * 3, dtype=np.int32)
+    graph = Graph(("a", "b"), ends, 1 - ends, capacity, delay, np.zeros(6))
+    one = np.array([0], dtype=np.int32)
+    answer = pinned(graph, Traffic(one, one + 1, np.array([5.0]), np.ones(1)))
+    assert answer.worth == 5.0
+    assert answer.columns.path(int(answer.path[0])).tolist() == [4]
