@@ -244,7 +244,7 @@ def test_without_a_laboratory_every_verb_says_so(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: c, capacity_bps: 1}]\n", "`c`"),
-        ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: b, capacity_bps: -1}]\n", "-1"),
+        ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: b, capacity_bps: -1}]\n", "links[0].capacity_bps"),
         ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: []\n", "falls into 2 parts"),
     ],
 )
