@@ -382,7 +382,7 @@ class Ticking(FileTarget):
 
 
 def test_a_peer_that_takes_nothing_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("tieline.drivers.mover.web.STALL_S", 0.3)
+    monkeypatch.setattr("tieline.drivers.mover.body.STALL_S", 0.3)
     (tmp_path / "from").write_bytes(bytes(2**25))  # more than any buffer on the way holds
 
     async def work():

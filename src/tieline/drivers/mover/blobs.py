@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from tieline.drivers.http import HttpClient
-from tieline.drivers.mover.ends import About, Division, Job
+from tieline.drivers.mover.body import OrderedTarget
+from tieline.drivers.mover.ends import About, Division
 from tieline.drivers.mover.pacing import Lane
-from tieline.drivers.mover.web import OrderedBody
 from tieline.model.api import BlobView
 from tieline.model.error import TielineError
 
@@ -48,49 +48,20 @@ class BlobSource:
         """The client belongs to somebody else."""
 
 
-class BlobTarget:
+class BlobTarget(OrderedTarget):
     """A blob that is to be."""
 
-    is_ordered = True
-    is_readable = False
-
     def __init__(self, client: HttpClient) -> None:
-        self.name = "blob:"
+        super().__init__("blob:")
         self._client = client
-        self._body = OrderedBody()
         self._kept = ""
-
-    def chunk_bytes(self, size_bytes: int, wished: int) -> int:
-        """As `Target`."""
-        return wished
-
-    async def open(self, job: Job) -> Mapping[int, str]:
-        """As `Target`."""
-        self._body.begin(job.division, self._send)
-        return {}
-
-    async def put(self, index: int, chunk: bytes, sha256: str) -> None:
-        """As `Target`."""
-        await self._body.put(chunk)
-
-    async def read(self, index: int) -> bytes:
-        """As `Target`."""
-        raise AssertionError("what was sent cannot be read")
 
     async def finish(self, sha256: str) -> None:
         """As `Target`."""
-        await self._body.end()
+        await super().finish(sha256)
         if self._kept != sha256:
             raise TielineError("check_failed", f"the exchange keeps sha256 {self._kept}, and {sha256} was sent")
         self.name = f"blob:{sha256}"
-
-    async def drop(self) -> None:
-        """As `Target`."""
-        await self._body.cut()
-
-    async def close(self) -> None:
-        """As `Target`."""
-        await self._body.cut()
 
     async def _send(self, chunks: AsyncIterator[bytes], division: Division) -> None:
         view = await self._client.call(

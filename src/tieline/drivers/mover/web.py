@@ -4,22 +4,21 @@ A source is asked with `Range` (RFC 9110, section 14); each answer must be of th
 `ETag`, `Last-Modified` and size. Redirects of a source are followed, since nothing secret is sent with a request.
 """
 
-# ruff: noqa: ARG002 - one protocol for all ends
-
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from tieline import __version__
 from tieline.drivers.http.client import is_loopback
 from tieline.drivers.http.failure import refused
 from tieline.drivers.mover.address import Address
-from tieline.drivers.mover.ends import About, Division, Job
+from tieline.drivers.mover.body import OrderedTarget
+from tieline.drivers.mover.ends import About, Division
 from tieline.drivers.mover.pacing import Lane
 from tieline.model.error import TielineError
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 READ_BYTES = 2**18
 MOST_REDIRECTS = 5
-PIECE_BYTES = 2**16
-STALL_S = 30.0  # so long the other side may take nothing of a body
-ANSWER_S = 600.0  # and so long it may think about the whole
 SO_MARK = 36  # asm-generic/socket.h; Python's socket has no name for it
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
@@ -224,47 +220,18 @@ class _Rest:
             await self._asked.__aexit__(None, None, None)
 
 
-class HttpTarget:
+class HttpTarget(OrderedTarget):
     """One PUT of the whole; a server shows a body that is shorter than it was announced to nobody (RFC 9112, 8)."""
 
-    is_ordered = True
-    is_readable = False
-
     def __init__(self, address: Address, bearer: str = "") -> None:
-        self.name = address.name
+        super().__init__(address.name)
         self._url = address.url
         self._web = Web(address, bearer)
         self._lane = Lane()
-        self._body = OrderedBody()
-
-    def chunk_bytes(self, size_bytes: int, wished: int) -> int:
-        """As `Target`."""
-        return wished
-
-    async def open(self, job: Job) -> Mapping[int, str]:
-        """As `Target`."""
-        self._body.begin(job.division, self._send)
-        return {}
-
-    async def put(self, index: int, chunk: bytes, sha256: str) -> None:
-        """As `Target`."""
-        await self._body.put(chunk)
-
-    async def read(self, index: int) -> bytes:
-        """As `Target`."""
-        raise AssertionError("what was sent cannot be read")
-
-    async def finish(self, sha256: str) -> None:
-        """As `Target`."""
-        await self._body.end()
-
-    async def drop(self) -> None:
-        """As `Target`."""
-        await self._body.cut()
 
     async def close(self) -> None:
         """As `Target`."""
-        await self._body.cut()
+        await super().close()
         await self._web.close()
 
     async def _send(self, chunks: AsyncIterator[bytes], division: Division) -> None:
@@ -273,59 +240,6 @@ class HttpTarget:
             "PUT", self._url, self._lane, headers=headers, data=chunks, allow_redirects=False
         ) as answer:
             await answer.read()
-
-
-class OrderedBody:
-    """A request body that is fed chunk by chunk while the request is under way."""
-
-    def __init__(self) -> None:
-        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
-        self._sending: asyncio.Task[None] | None = None
-        self._taken_s = 0.0  # when the other side last took something
-
-    def begin(self, division: Division, send: Any) -> None:
-        """Start ``send(chunks, division)``."""
-        self._sending = asyncio.create_task(send(self._fed(), division))
-
-    async def put(self, chunk: bytes | None) -> None:
-        """Feed one chunk. Raises what the request raised, and `timeout` once nothing is taken for `STALL_S`."""
-        assert self._sending is not None
-        loop = asyncio.get_running_loop()
-        self._taken_s = loop.time()
-        putting = asyncio.ensure_future(self._chunks.put(chunk))
-        waiting = {putting, self._sending}
-        try:
-            while not (await asyncio.wait(waiting, timeout=STALL_S / 8, return_when=asyncio.FIRST_COMPLETED))[0]:
-                if loop.time() - self._taken_s > STALL_S:
-                    raise TielineError("timeout", f"the other side took nothing for {STALL_S:g} s")
-        finally:
-            putting.cancel()
-            await asyncio.gather(putting, return_exceptions=True)
-        if self._sending.done() and chunk is not None:
-            self._sending.result()
-            raise TielineError("check_failed", "the other side answered before it had everything")
-
-    async def end(self) -> None:
-        """No more is to come; wait for the answer. Raises what the request raised."""
-        await self.put(None)
-        assert self._sending is not None
-        done, _ = await asyncio.wait({self._sending}, timeout=ANSWER_S)
-        if not done:
-            raise TielineError("timeout", f"the other side has everything and did not answer for {ANSWER_S:g} s")
-        self._sending.result()
-
-    async def cut(self) -> None:
-        """Break the request off, unless it is done."""
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
-
-    async def _fed(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        while (chunk := await self._chunks.get()) is not None:
-            for start in range(0, len(chunk), PIECE_BYTES):
-                yield chunk[start : start + PIECE_BYTES]
-                self._taken_s = loop.time()
 
 
 def _tag(answer: aiohttp.ClientResponse) -> str:
