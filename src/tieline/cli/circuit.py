@@ -23,6 +23,7 @@ from tieline.cli.face import (
     yes,
 )
 from tieline.cli.moment import clock_ms, micro_cny, microseconds, moment_ms, rate_bps, seconds
+from tieline.cli.paging import collected
 from tieline.cli.transfer import DRY_RUN, MOST_SHOWN, PROJECT
 
 if TYPE_CHECKING:
@@ -123,15 +124,11 @@ def ls(face: Face, state: str, user: str, limit: int, as_json: bool) -> None:
     """Circuits, newest first."""
 
     async def work(client: AsyncClient) -> list[Circuit]:
-        found: list[Circuit] = []
-        before = ""
-        while len(found) < limit:
-            page = await client.circuits(state, user, before, min(1_000, limit - len(found)))
-            found += page.circuits
-            before = page.next_before
-            if not before:
-                break
-        return found
+        async def ask(before: str, count: int) -> tuple[tuple[Circuit, ...], str]:
+            page = await client.circuits(state, user, before, count)
+            return page.circuits, page.next_before
+
+        return await collected(ask, limit)
 
     found = face.call(work)
     if as_json:

@@ -10,6 +10,7 @@ import click
 from tieline.cli import table, words
 from tieline.cli.face import Face, Verbs, as_json, flag, note, option, pass_face, show_json, verb
 from tieline.cli.face import usage as mistake
+from tieline.cli.paging import collected
 
 if TYPE_CHECKING:
     from tieline.cli.receipts import Verified
@@ -28,15 +29,11 @@ def usage(face: Face, job: str, project: str, limit: int, as_json: bool) -> None
     """Usage lines, oldest first."""
 
     async def work(client: AsyncClient) -> list[Usage]:
-        found: list[Usage] = []
-        after = ""
-        while len(found) < limit:
-            page = await client.usage(job, after, min(1000, limit - len(found)), project=project)
-            found += page.lines
-            after = page.next_after
-            if not after:
-                break
-        return found
+        async def ask(after: str, count: int) -> tuple[tuple[Usage, ...], str]:
+            page = await client.usage(job, after, count, project=project)
+            return page.lines, page.next_after
+
+        return await collected(ask, limit)
 
     lines = face.call(work)
     if as_json:

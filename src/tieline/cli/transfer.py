@@ -26,6 +26,7 @@ from tieline.cli.face import (
 )
 from tieline.cli.moment import bytes_of, clock_ms, micro_cny, moment_ms
 from tieline.cli.moving import follow_transfer, run_transfer
+from tieline.cli.paging import collected
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -115,15 +116,11 @@ def ls(face: Face, state: str, user: str, limit: int, as_json: bool) -> None:
     """Transfers, newest first."""
 
     async def work(client: AsyncClient) -> list[Transfer]:
-        found: list[Transfer] = []
-        before = ""
-        while len(found) < limit:
-            page = await client.transfers(state, user, before, min(1_000, limit - len(found)))
-            found += page.transfers
-            before = page.next_before
-            if not before:
-                break
-        return found
+        async def ask(before: str, count: int) -> tuple[tuple[Transfer, ...], str]:
+            page = await client.transfers(state, user, before, count)
+            return page.transfers, page.next_before
+
+        return await collected(ask, limit)
 
     found = face.call(work)
     if as_json:
