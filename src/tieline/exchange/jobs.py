@@ -102,6 +102,11 @@ def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
     if not is_its and not command.actor.has(Role.ADMIN):
         raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
     why = Reason(code="cancelled_by", values={"who": command.actor.name})
+    if job.id in view.gangs:
+        told: list[Events] = (
+            [] if job.is_cancel_requested else [CancelRequested(job=job.id, by=command.actor.name, why=command.why)]
+        )
+        return Decision((*told, *stops_of(view, job, why, now_ms)), job)
     run = view.runs.get(job.run)
     asked = CancelRequested(job=job.id, by=command.actor.name, why=command.why)
     if run is None:
@@ -113,6 +118,18 @@ def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
     if not run.is_stop_requested:
         events.append(StopRequested(run=run.id, why=command.why or f"cancelled by {command.actor.name}"))
     return Decision(tuple(events), job)
+
+
+def stops_of(view: View, job: Job, why: Reason, now_ms: int) -> list[Events]:
+    """The end of every run of a gang that lives: at once where nobody has answered yet, else by its site."""
+    events: list[Events] = []
+    for name in view.gangs[job.id].runs:
+        run = view.runs[name]
+        if run.state is RunState.OFFERED:
+            events.append(RunEnded(run=name, state=RunState.STOPPED, at_ms=now_ms, reason=why))
+        elif not run.is_stop_requested:
+            events.append(StopRequested(run=name, why=f"the gang of {job.id} ends: {why.code}"))
+    return events
 
 
 def end_job(

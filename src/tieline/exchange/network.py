@@ -51,6 +51,7 @@ class Network:
         self.version = 0  # of the topology and of what is down
         self.changes = 0  # of anything that says how long bytes take
         self.brings: dict[str, dict[str, None]] = {}  # job -> live transfers that bring data to it
+        self.joins: dict[str, dict[str, None]] = {}  # job -> live circuits between the sites of its gang
         self.due_ms = 0  # before then no booking changes by time alone; 0: look
         self.grants = 0  # of what circuits may have more room by
         self.mended_at = (0, 0)  # `grants` and the first slot when circuits were last looked at for that
@@ -171,10 +172,16 @@ class Network:
         self.due_ms = 0
         if circuit.state in CIRCUIT_ENDED:
             self.grants += self.circuits.pop(circuit.id, None) is not None
+            if circuit.job in self.joins:
+                self.joins[circuit.job].pop(circuit.id, None)
+                if not self.joins[circuit.job]:
+                    del self.joins[circuit.job]
         else:
             before = self.circuits.get(circuit.id)
             self.grants += before is not None and before.held_bps > circuit.held_bps
             self.circuits[circuit.id] = circuit
+            if circuit.job:
+                self.joins.setdefault(circuit.job, {})[circuit.id] = None
         if self._calendar is not None:
             self._calendar.put_circuit(circuit)
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
+import msgspec
+
 from tieline.exchange.bringing import transfers_of
 from tieline.exchange.view import View
 from tieline.model import event as fact
 from tieline.model.job import Job, Run, RunState
 from tieline.model.peer import DelegatedToken
 from tieline.model.plan import Quote
-from tieline.model.protocol import Ask, Drain, Offer, Orders, Resync, Stop
+from tieline.model.protocol import Ask, Drain, Member, Offer, Orders, Part, Resync, Stop
 from tieline.model.task import Task
 from tieline.registry.delegated import MOST_TTL_S, TTL_S, sealed_token
+
+replace = msgspec.structs.replace
 
 
 def offer_of(view: View, run: Run, now_ms: int) -> Offer:
     """The order that offers ``run`` to its site, as things stand."""
     job = view.jobs[run.job]
+    task = task_of(run, job)
     origin = job.origin
     path = origin.path if origin is not None else ()
     if run.via and view.exchange is not None:
@@ -25,7 +32,7 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         job=job.id,
         epoch=run.epoch,
         pool=run.pool,
-        task=job.task,
+        task=task,
         alternative=run.alternative,
         user=job.user,
         user_owner=job.user_owner,
@@ -46,6 +53,26 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
         offered_ms=run.offered_ms,
         state=run.state.value,
         transfers=transfers_of(view.network, run),
+        part=part_of(view, run, job) if run.members else None,
+    )
+
+
+def task_of(run: Run, job: Job) -> Task:
+    """The task as a run has it: a member of a gang has some of its nodes."""
+    return replace(job.task, nodes=run.nodes) if run.members else job.task
+
+
+def part_of(view: View, run: Run, job: Job) -> Part:
+    """What a run is of its gang; ``members`` are all of them once the gang is booked."""
+    runs = sorted((view.runs[name] for name in view.gangs[job.id].runs), key=lambda each: each.rank)
+    members = tuple(Member(run=each.id, site=each.site, rank=each.rank, nodes=each.nodes) for each in runs)
+    span = job.task.span
+    return Part(
+        member=run.member,
+        members=members,
+        number=int.from_bytes(blake2b(f"{job.id}.{run.epoch}".encode(), digest_size=2).digest(), "big"),
+        ports=span.ports if span is not None else (),
+        circuits=tuple(view.network.joins.get(job.id, ())),
     )
 
 
@@ -139,6 +166,9 @@ def order_of(event: fact.Event, view: View, now_ms: int) -> tuple[str, Orders] |
     """The site and the order that follow from ``event``, if any. Call it right after the event was applied."""
     if isinstance(event, fact.RunOffered):
         return event.run.station, offer_of(view, event.run, now_ms)
+    if isinstance(event, fact.RunConfirmed):
+        confirmed = view.runs[event.run]
+        return confirmed.station, offer_of(view, confirmed, now_ms)
     if isinstance(event, fact.RunEnded):
         return _fence_of(event, view)
     if isinstance(event, fact.StopRequested):

@@ -43,8 +43,9 @@ def plain_shape(task: Task, demand: Demand, has_policies: bool) -> int:
         return 0
     caller = demand.caller
     asked = (
-        caller.name, caller.owner, task.type, task.nodes, task.resources, task.network, task.is_trusted, task.owners,
-        task.max_duration_s, task.grace_s, task.budget_micro_cny, bool(task.secrets), bool(task.token), task.priority,
+        caller.name, caller.owner, task.type, task.nodes, task.span, task.resources, task.network, task.is_trusted,
+        task.owners, task.max_duration_s, task.grace_s, task.budget_micro_cny, bool(task.secrets), bool(task.token),
+        task.priority,
         (task.name, sorted(task.labels.items())) if has_policies else (),
     )  # fmt: skip
     return digest(asked) or 1

@@ -13,7 +13,7 @@ import msgspec
 from tieline.exchange.guests import GuestRun, load_guests
 from tieline.exchange.jobrow import JobRow, brief_of, row_again, row_of
 from tieline.exchange.supply import PLACEABLE
-from tieline.exchange.view import ExchangeRow, View
+from tieline.exchange.view import ExchangeRow, LiveGang, View
 from tieline.model.circuit import Circuit, Receipt
 from tieline.model.event import EquivocationSeen, RecordStored
 from tieline.model.job import JOB_ENDED, RUN_ENDED, Job, JobState, Run, Usage
@@ -254,10 +254,22 @@ def _load_work(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
             view.put_run(run, is_restored=True)
         else:
             view.recent[run.id] = run
+    _load_gangs(view)
     for row in tables["quote"]:
         quote = msgspec.json.decode(row["doc"], type=Quote)
         if quote.state in ("asked", "open"):
             view.quotes[quote.id] = quote
+
+
+def _load_gangs(view: View) -> None:
+    """Gangs that broke are still being ended, and some have no live run left: the next tick goes on with them."""
+    have_runs = {run.job for run in view.runs.values()}
+    for row in tuple(view.jobs.rows.values()):
+        if row.state is not JobState.QUEUED and (row.id in view.gangs or row.id not in have_runs):
+            job = view.jobs[row.id]
+            if job.task.span is not None:
+                gang = view.gangs.setdefault(job.id, LiveGang())
+                gang.is_over = job.broken is not None or job.is_cancel_requested
 
 
 def _load_peers(view: View, tables: Mapping[str, Iterable[Row]]) -> None:

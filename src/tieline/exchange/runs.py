@@ -19,8 +19,17 @@ from tieline.exchange.sharing import month_reasons
 from tieline.exchange.view import View
 from tieline.market import usage_of
 from tieline.model.error import TielineError
-from tieline.model.event import CheckpointStored, Events, JobQueued, RunAccepted, RunEnded, RunStarted
-from tieline.model.job import Job, JobState, Run, RunState, Usage
+from tieline.model.event import (
+    CheckpointStored,
+    Events,
+    GangBroken,
+    JobQueued,
+    RunAccepted,
+    RunConfirmed,
+    RunEnded,
+    RunStarted,
+)
+from tieline.model.job import Break, Job, JobState, Run, RunState, Usage
 from tieline.model.protocol import (
     Accepted,
     CheckpointKept,
@@ -40,6 +49,7 @@ replace = msgspec.structs.replace
 OfRun = Accepted | Refused | Started | Ended | Lost | CheckpointKept
 OK = Outcome(is_ok=True)
 STALE = Outcome(is_ok=False, what="stale")
+WAIT = Outcome(is_ok=False, what="wait")
 UNKNOWN = Outcome(is_ok=False, what="unknown")
 MOST_AVOIDED = 16
 MOST_RUNS = 1_000  # of one job: every loop is bounded
@@ -72,7 +82,7 @@ def judge(view: View, station: str, report: Reports, now_ms: int) -> tuple[list[
     if run.epoch != report.epoch:
         return [], STALE
     if isinstance(report, Accepted):
-        return _accepted(run, report, now_ms)
+        return _accepted(view, run, report, now_ms)
     if isinstance(report, Refused):
         return refuse_run(view, run, report.reason, now_ms), OK
     if isinstance(report, Lost):
@@ -84,6 +94,8 @@ def judge(view: View, station: str, report: Reports, now_ms: int) -> tuple[list[
             return [RunStarted(run=run.id, at_ms=at_ms, devices=report.devices)], OK
         return [], OK if run.state is RunState.RUNNING else STALE
     if isinstance(report, CheckpointKept):
+        if run.rank:
+            return [], OK  # of a gang the first node's counts
         stored = CheckpointStored(
             run=run.id, job=run.job, sha256=report.sha256, size_bytes=report.size_bytes, at_ms=now_ms
         )
@@ -99,11 +111,24 @@ def _answered(view: View, station: str, report: OfRun) -> Outcome:
     return OK if isinstance(report, Ended | Refused) and over.state is not RunState.LOST else STALE
 
 
-def _accepted(run: Run, report: Accepted, now_ms: int) -> tuple[list[Events], Outcome]:
-    if run.state is not RunState.OFFERED:
-        return [], OK  # said before; the first acceptance stands
+def _accepted(view: View, run: Run, report: Accepted, now_ms: int) -> tuple[list[Events], Outcome]:
+    if run.state is not RunState.OFFERED:  # said before; the first acceptance stands
+        return [], WAIT if run.members and not run.is_confirmed else OK
     accepted = RunAccepted(run=run.id, at_ms=now_ms, sandbox=report.sandbox, network=report.network)
-    return [accepted], OK
+    if not run.members:
+        return [accepted], OK
+    confirmed = _confirmed(view, run, now_ms)
+    return [accepted, *confirmed], OK if confirmed else WAIT
+
+
+def _confirmed(view: View, last: Run, now_ms: int) -> list[Events]:
+    """That all of a gang may start, where ``last`` is the only one that was not accepted yet."""
+    gang = view.gangs[last.job]
+    others = [view.runs[name] for name in gang.runs if name != last.id]
+    is_whole = len(others) + 1 == last.members and all(each.state is RunState.ACCEPTED for each in others)
+    if not is_whole or gang.is_over:
+        return []
+    return [RunConfirmed(run=name, at_ms=now_ms) for name in gang.runs]
 
 
 def refuse_run(view: View, run: Run, reason: Reason, now_ms: int) -> list[Events]:
@@ -116,20 +141,32 @@ def refuse_run(view: View, run: Run, reason: Reason, now_ms: int) -> list[Events
     over = RunEnded(run=run.id, state=RunState.REFUSED, at_ms=now_ms, reason=why)
     if reason.code == "quote_not_open":  # at that price or not at all
         return [over, *end_job(view, view.jobs[run.job], JobState.FAILED, (why,), now_ms)]
-    return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
+    return [over, *_lost(view, run, why, now_ms)]
 
 
 def lose_run(view: View, run: Run, now_ms: int, code: str, values: Mapping[str, Value] | None = None) -> list[Events]:
     """The site fell silent, left, or let the offer expire: the run is fenced and bills nothing."""
     why = Reason(code=code, values={"site": run.site, "run": run.id, "pool": run.pool, **(values or {})})
     over = RunEnded(run=run.id, state=RunState.LOST, at_ms=now_ms, reason=why)
-    return [over, *again_or_end(view, view.jobs[run.job], run, why, now_ms, is_loss=True)]
+    return [over, *_lost(view, run, why, now_ms)]
+
+
+def _lost(view: View, run: Run, why: Reason, now_ms: int) -> list[Events]:
+    """What the loss of a run means for its job; one of a gang takes the others with it."""
+    if run.members:
+        return _broken(view, run, Break(reason=why, site=run.site, is_loss=True))
+    return again_or_end(view, view.jobs[run.job], run.site, why, now_ms, is_loss=True)
+
+
+def _broken(view: View, run: Run, why: Break) -> list[Events]:
+    """Its gang cannot go on, unless that is known."""
+    return [] if view.gangs[run.job].is_over else [GangBroken(job=run.job, run=run.id, why=why)]
 
 
 def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
     job = view.jobs[run.job]
     events: list[Events] = []
-    if report.checkpoint and report.checkpoint != job.checkpoint:
+    if report.checkpoint and report.checkpoint != job.checkpoint and not run.rank:
         events.append(CheckpointStored(run=run.id, job=job.id, sha256=report.checkpoint, size_bytes=0, at_ms=now_ms))
     state = RunState(report.state)
     if run.state is RunState.OFFERED:  # it ended before it was accepted: the site and we disagree
@@ -141,19 +178,38 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
     over = RunEnded(
         run=run.id, state=state, at_ms=now_ms, exit_codes=report.exit_codes[:100], reason=reason, usage=usage
     )
+    if run.members:
+        return [*events, *_member_ended(view, job, over, report)]
     events.append(over)
     if state is RunState.SUCCEEDED:
         events.extend(end_job(view, job, JobState.SUCCEEDED, (), now_ms, outputs=report.outputs))
     elif is_preempted and run.stop_reason is not None:
-        events.extend(again_or_end(view, job, run, run.stop_reason, now_ms, is_loss=True, is_preempted=True))
+        events.extend(again_or_end(view, job, run.site, run.stop_reason, now_ms, is_loss=True, is_preempted=True))
     elif state is RunState.STOPPED and not job.is_cancel_requested and reason is not None:
         events.extend(_stopped(view, job, run, reason, report, now_ms))
     else:
         why = reason or Reason(code="exit_code", values={"exit_code": 1, "pool": run.pool})
         events.extend(
-            again_or_end(view, job, run, why, now_ms, is_loss=report.is_start_failure, exit_codes=report.exit_codes)
+            again_or_end(
+                view, job, run.site, why, now_ms, is_loss=report.is_start_failure, exit_codes=report.exit_codes
+            )
         )
     return events
+
+
+def _member_ended(view: View, job: Job, over: RunEnded, report: Ended) -> list[Events]:
+    """The end of one run of a gang, and whether the gang can go on. What is left behind counts by the gang's ranks."""
+    run = view.runs[over.run]
+    if over.state is RunState.SUCCEEDED:
+        return [replace(over, outputs=tuple(replace(each, node=run.rank + each.node) for each in report.outputs))]
+    if job.is_cancel_requested:
+        return [over]
+    is_stopped = over.state is RunState.STOPPED and over.reason is not None
+    is_final = is_stopped and over.reason is not None and over.reason.code == "limit_reached"
+    reason = over.reason or Reason(code="exit_code", values={"exit_code": 1, "pool": run.pool})
+    is_loss = report.is_start_failure or (is_stopped and not is_final)
+    why = Break(reason=reason, site=run.site, is_loss=is_loss, is_final=is_final, exit_codes=over.exit_codes)
+    return [over, *_broken(view, run, why)]
 
 
 def _stopped(view: View, job: Job, run: Run, reason: Reason, report: Ended, now_ms: int) -> list[Events]:
@@ -161,7 +217,7 @@ def _stopped(view: View, job: Job, run: Run, reason: Reason, report: Ended, now_
     if reason.code == "limit_reached":
         reasons = (reason, *month_reasons(view, job, run, now_ms))
         return end_job(view, job, JobState.FAILED, reasons, now_ms, outputs=report.outputs)
-    return again_or_end(view, job, run, reason, now_ms, is_loss=True)
+    return again_or_end(view, job, run.site, reason, now_ms, is_loss=True)
 
 
 def _is_preempted(job: Job, run: Run, report: Ended, state: RunState) -> bool:
@@ -185,7 +241,7 @@ def _usage(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> Usage 
             cpu_ms=report.cpu_ms,
             max_memory_bytes=report.max_memory_bytes,
             ended_ms=now_ms,
-            most_micro_cny=job.held_micro_cny,
+            most_micro_cny=run.held_micro_cny if run.members else job.held_micro_cny,
         )
         usage = replace(usage, site_receipt=report.receipt if metered else "")
     if usage is None or job.origin is None:
@@ -215,7 +271,7 @@ def _reason(run: Run, report: Ended) -> Reason | None:
 def again_or_end(
     view: View,
     job: Job,
-    run: Run,
+    site: str,
     reason: Reason,
     now_ms: int,
     *,
@@ -259,7 +315,7 @@ def again_or_end(
     steps = min(10, attempts + losses - 1)
     most_ms = BEYOND_MOST_MS if reason.values.get("beyond") == 1 else BACKOFF_MOST_MS
     wait_ms = 0 if is_lost else min(most_ms, BACKOFF_MS << steps)
-    avoid = tuple(dict.fromkeys((*(name for name in job.avoid if name != run.site), run.site)))[-MOST_AVOIDED:]
+    avoid = tuple(dict.fromkeys((*(name for name in job.avoid if name != site), site)))[-MOST_AVOIDED:]
     queued = JobQueued(
         job=job.id,
         eligible_ms=now_ms + wait_ms,

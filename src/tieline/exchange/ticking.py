@@ -6,6 +6,7 @@ from tieline.exchange.branches import branches_due
 from tieline.exchange.bringing import brought_due
 from tieline.exchange.calendar import bookings_due
 from tieline.exchange.commands import Decision, Tick
+from tieline.exchange.gangs import gangs_due
 from tieline.exchange.hosting import guests_due
 from tieline.exchange.jobs import end_job
 from tieline.exchange.quotes import expired_quotes
@@ -27,12 +28,16 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
         return Decision()
     look_again(view, now_ms)
     view.readings.turn(now_ms)
+    view.supply.version += view.readings.has_news()  # a job may wait for a way that nobody had measured
     events: list[Events] = [*silent_sites(view, now_ms), *branches_due(view, now_ms)]
     gone = {event.run for event in events if isinstance(event, RunEnded)}
     for name in tuple(view.offered):
         run = view.runs[name]
         if name not in gone and now_ms >= run.expires_ms:
+            gone.add(name)
             events.extend(lose_run(view, run, now_ms, "offer_expired"))
+    changed = {view.runs[name].job for name in gone}
+    events.extend(gangs_due(view, now_ms, changed))
     ended = {event.job: None for event in events if isinstance(event, JobEnded)}
     events.extend(_deadlines(view, now_ms, ended))
     events.extend(guests_due(view, ended, now_ms, ids))

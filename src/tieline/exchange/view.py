@@ -67,6 +67,16 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""  # of the last attempt; empty: it answered
 
 
+class LiveGang:
+    """A gang over several pools, until its job waits again or ends."""
+
+    __slots__ = ("is_over", "runs")
+
+    def __init__(self, *, is_over: bool = False) -> None:
+        self.runs: dict[str, None] = {}  # that live
+        self.is_over = is_over  # it broke, or somebody asked for its end: those that live are to be stopped
+
+
 class View:
     """The state that use-cases decide on. ``fetch`` gives whole jobs from the store; without it all stay in memory."""
 
@@ -89,6 +99,7 @@ class View:
         self.dependents: dict[str, list[str]] = {}
         self.runs: dict[str, Run] = {}
         self.offered: dict[str, None] = {}  # runs whose owner has not answered
+        self.gangs: dict[str, LiveGang] = {}  # jobs whose newest runs are a gang over several pools
         self.runs_at: dict[str, dict[str, None]] = {}  # station (site or peer) -> live runs, in order
         self.recent: dict[str, Run] = {}  # the newest ended runs, so that a repeated report is answered as before
         self.quotes: dict[str, Quote] = {}
@@ -245,8 +256,13 @@ class View:
             if before is not None and before.state is JobState.QUEUED:
                 self._waits_no_more(before)
             self.supply.demands.pop(job.id, None)
+            self.gangs.pop(job.id, None)
         else:
             before, row = self.jobs.put(job)
+            if job.state is JobState.QUEUED:
+                self.gangs.pop(job.id, None)
+            elif job.id in self.gangs:
+                self.gangs[job.id].is_over = job.broken is not None or job.is_cancel_requested
             if before is not row:
                 if before is not None and before.state is JobState.QUEUED:
                     self._waits_no_more(before)
@@ -279,6 +295,8 @@ class View:
                 del self.runs[run.id]
                 self.offered.pop(run.id, None)
                 self.runs_at.get(run.station, {}).pop(run.id, None)
+                if run.job in self.gangs:
+                    self.gangs[run.job].runs.pop(run.id, None)
                 self.supply.release(run)
                 if self.shares is not None:
                     _share(self.shares, before, is_over=True)
@@ -294,6 +312,8 @@ class View:
                 if self.shares is not None:
                     _share(self.shares, run, is_over=False)
                 self.runs_at.setdefault(run.station, {})[run.id] = None
+                if run.members:
+                    self.gangs.setdefault(run.job, LiveGang()).runs[run.id] = None
             self.runs[run.id] = run
             if run.state is RunState.OFFERED:
                 self.offered[run.id] = None
@@ -391,6 +411,8 @@ def _job_queued(view: View, event: fact.JobQueued, now_ms: int) -> None:
             avoid=event.avoid,
             reasons=event.reasons,
             held_micro_cny=0,
+            outputs=(),
+            broken=None,
             preemptions=job.preemptions + event.is_preempted,
         )
     )
@@ -424,6 +446,9 @@ def _run_offered(view: View, event: fact.RunOffered, now_ms: int) -> None:
     run = event.run
     job = view.jobs[run.job]
     view.put_run(run)
+    if run.member:  # the first member of its gang came before
+        view.put_job(replace(job, held_micro_cny=job.held_micro_cny + event.held_micro_cny))
+        return
     booked = replace(job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, via=run.via, reasons=())
     view.put_job(replace(booked, held_micro_cny=event.held_micro_cny))
 
@@ -437,13 +462,30 @@ def _run_accepted(view: View, event: fact.RunAccepted, now_ms: int) -> None:
         network=event.network,
     )
     view.put_run(run)
-    view.put_job(replace(view.jobs[run.job], state=JobState.STAGING))
+    if not run.members:
+        view.put_job(replace(view.jobs[run.job], state=JobState.STAGING))
+
+
+def _run_confirmed(view: View, event: fact.RunConfirmed, now_ms: int) -> None:
+    run = replace(view.runs[event.run], is_confirmed=True)
+    view.put_run(run)
+    job = view.jobs[run.job]
+    if job.state is JobState.BOOKED:
+        view.put_job(replace(job, state=JobState.STAGING))
+
+
+def _gang_broken(view: View, event: fact.GangBroken, now_ms: int) -> None:
+    job = view.jobs[event.job]
+    if job.broken is None:  # what befell the first of them counts
+        view.put_job(replace(job, broken=event.why))
 
 
 def _run_started(view: View, event: fact.RunStarted, now_ms: int) -> None:
     run = replace(view.runs[event.run], state=RunState.RUNNING, started_ms=event.at_ms)
     view.put_run(run)
-    view.put_job(replace(view.jobs[run.job], state=JobState.RUNNING))
+    gang = view.gangs.get(run.job)
+    if gang is None or all(view.runs[name].state is RunState.RUNNING for name in gang.runs):
+        view.put_job(replace(view.jobs[run.job], state=JobState.RUNNING))
 
 
 def _stop_requested(view: View, event: fact.StopRequested, now_ms: int) -> None:
@@ -470,6 +512,10 @@ def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:
             answer=event.usage.answer if event.usage is not None else "",
         )
     )
+    if run.members:
+        job = view.jobs[run.job]
+        held = max(0, job.held_micro_cny - run.held_micro_cny)
+        view.put_job(replace(job, held_micro_cny=held, outputs=job.outputs + event.outputs))
     if event.usage is not None:
         job = view.jobs[run.job]
         view.put_job(replace(job, charged_micro_cny=job.charged_micro_cny + event.usage.charge_micro_cny))
@@ -579,6 +625,8 @@ APPLY: dict[type, Callable[[View, Any, int], None]] = {
     fact.CancelRequested: _cancel_requested,
     fact.RunOffered: _run_offered,
     fact.RunAccepted: _run_accepted,
+    fact.RunConfirmed: _run_confirmed,
+    fact.GangBroken: _gang_broken,
     fact.RunStarted: _run_started,
     fact.StopRequested: _stop_requested,
     fact.CheckpointStored: _checkpoint_stored,

@@ -135,6 +135,8 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str = ""
     ordered_ms: int = 0
     changed_ms: int = 0
+    job: str = ""  # whose gang it joins: it ends with the gang
+    run: str = ""  # the first run of that gang
 
     @property
     def held_bps(self) -> int:

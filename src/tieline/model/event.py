@@ -12,7 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from tieline.model.circuit import Circuit, Receipt
-from tieline.model.job import Job, JobState, Output, Run, RunState, Usage
+from tieline.model.job import Break, Job, JobState, Output, Run, RunState, Usage
 from tieline.model.party import Site, Token
 from tieline.model.peer import Cursor, Peer, PinnedRoot
 from tieline.model.plan import Quote
@@ -243,6 +243,31 @@ class RunAccepted(Event, frozen=True, kw_only=True, tag="run_accepted"):
         return self.run
 
 
+class RunConfirmed(Event, frozen=True, kw_only=True, tag="run_confirmed"):
+    """Of a gang over several pools: all its runs are accepted, and this one may start."""
+
+    run: str
+    at_ms: int
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class GangBroken(Event, frozen=True, kw_only=True, tag="gang_broken"):
+    """A run of a gang over several pools did not end well: the gang cannot go on."""
+
+    job: str
+    run: str
+    why: Break
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job
+
+
 class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     """It runs."""
 
@@ -293,6 +318,7 @@ class RunEnded(Event, frozen=True, kw_only=True, tag="run_ended"):
     exit_codes: tuple[int, ...] = ()
     reason: Reason | None = None
     usage: Usage | None = None
+    outputs: tuple[Output, ...] = ()  # of a member of a gang, by the ranks of the gang; else the job's end says them
 
     @property
     def subject(self) -> str:
@@ -561,6 +587,8 @@ Events = (
     | CancelRequested
     | RunOffered
     | RunAccepted
+    | RunConfirmed
+    | GangBroken
     | RunStarted
     | StopRequested
     | CheckpointStored

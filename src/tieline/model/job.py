@@ -8,6 +8,9 @@
     run:  offered --> accepted --> running --> succeeded | failed | stopped
              |            |           |
              +--> refused +--> lost <-+
+
+A gang over several pools has a run in each of them, all of one epoch. None starts before all are accepted; when one
+does not end well the others are stopped, and the job is queued again or ends once all of them are over.
 """
 
 from __future__ import annotations
@@ -175,11 +178,27 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kept_ms: int = 0  # when its newest checkpoint was kept
     pledged_card_ms: int = 0  # of its project's month: the most that it can use up until it is stopped
     pledged_micro_cny: int = 0
+    members: int = 0  # runs of its gang, all of one epoch; 0: it is the only one
+    member: int = 0  # which of them
+    rank: int = 0  # of its first node in the gang
+    nodes: int = 0  # of the gang's; 0: all of the task's
+    held_micro_cny: int = 0  # of a member: its part of what is held for the job
+    is_confirmed: bool = False  # of a member: all others are accepted too, it may start
 
     @property
     def station(self) -> str:
         """Whom we talk to about it: the site, or the exchange before it."""
         return self.via or self.site
+
+
+class Break(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a gang over several pools cannot go on: what befell the first of its runs that did not end well."""
+
+    reason: Reason
+    site: str
+    is_loss: bool = False  # not the job's doing
+    is_final: bool = False  # it is not tried again, such as after a limit
+    exit_codes: tuple[int, ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -215,3 +234,4 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin | None = None  # another exchange asked for it
     preemptions: int = 0  # times that it gave way to others; not held against it
     via: str = ""  # the peer behind which its newest run was placed; empty: at one of our sites
+    broken: Break | None = None  # its gang of the newest epoch: the others are being ended

@@ -89,6 +89,35 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     as_of_ms: int = 0  # when what is free behind that exchange was heard, by the clock of the one that answers
 
 
+class PlannedMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one pool would give to a gang."""
+
+    candidate: Candidate
+    nodes: int
+    rank: int  # of its first node
+
+
+class PlannedWay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How two sites of a gang would be joined."""
+
+    a: str
+    b: str
+    meets: str  # door: at a's or b's open door; relay; none: no ports are asked for
+    links: tuple[str, ...] = ()  # of the path that would be booked; none: nothing is
+    rate_bps: int = 0  # that would be booked
+    rtt_us: int | None = None  # of the path, or measured where no topology is known; None: unknown
+    price_micro_cny_per_hour: int = 0
+
+
+class PlannedGang(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a gang over several pools would go now."""
+
+    members: tuple[PlannedMember, ...]
+    ways: tuple[PlannedWay, ...]
+    cost_micro_cny_per_hour: int  # cards and ways
+    bound_micro_cny_per_hour: int  # what no choice of sites undercuts
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What would happen to one task now: ranked candidates, the choice, and why the others lost."""
 
@@ -103,6 +132,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_applied: tuple[NotApplied, ...] = ()
     is_possible: bool = True  # False: nothing that exists here can ever run it
     as_of_ms: int = 0
+    gang: PlannedGang | None = None  # over several pools, where no single one has room
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,8 +28,9 @@ from tieline.model.reason import Reason
 from tieline.model.task import Task
 from tieline.model.transfer import Transfer
 
-PROTOCOL = 2  # this end speaks N and N-1
-PROTOCOL_LEAST = 1
+PROTOCOL = 3  # this end speaks N and N-1
+PROTOCOL_LEAST = 2
+PROTOCOL_GANGS = 3  # from here on a site knows that a member of a gang waits for the others
 WELCOME = "site-welcome"  # type of the statement in `Welcome.proof`
 
 RunId = Annotated[str, msgspec.Meta(max_length=200)]
@@ -113,6 +114,26 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     offered_ms: Ms = 0  # by the clock of the exchange that offers it
     transfers: tuple[Transfer, ...] = ()  # that bring its data, with the segments that were booked for them
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
+    part: Part | None = None  # of a gang over several pools; `task.nodes` are those of this part
+
+
+class Member(Message, frozen=True, kw_only=True):
+    """One run of a gang over several pools, as the others are told of it."""
+
+    run: RunId
+    site: str
+    rank: int  # of its first node
+    nodes: int
+
+
+class Part(Message, frozen=True, kw_only=True):
+    """What a run is of a gang over several pools. Every node has the same address at every site: see `site.meeting`."""
+
+    member: int  # which of `members`
+    members: tuple[Member, ...]  # by rank, this one too
+    number: Annotated[int, msgspec.Meta(ge=0, le=65_535)]  # that all members derive addresses and the meeting port from
+    ports: tuple[int, ...] = ()  # on which nodes listen for those of other sites
+    circuits: tuple[str, ...] = ()  # that are booked between the sites
 
 
 class Stop(Order, frozen=True, kw_only=True, tag="stop"):
@@ -254,7 +275,10 @@ class Batch(Message, frozen=True, kw_only=True):
 
 
 class Outcome(Message, frozen=True, kw_only=True):
-    """``ok``: taken (now or before). ``stale``: fenced, stop it and bill nothing. ``unknown``: no such run here."""
+    """``ok``: taken (now or before). ``stale``: fenced, stop it and bill nothing. ``unknown``: no such run here.
+
+    ``wait``, of an acceptance: taken, and it must not start yet; the offer comes again once the whole gang is accepted.
+    """
 
     is_ok: bool
     what: str = "ok"

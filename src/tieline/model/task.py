@@ -14,10 +14,11 @@ from tieline.model.spec import Bytes, Count, Expression, MicroCny, OptionalWord
 NAME = r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=NAME)]
 EnvName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z")]
-RunScope = Annotated[str, msgspec.Meta(pattern=r"\A(read:job|read:log|read:blob|stop)\Z")]
+RunScope = Annotated[str, msgspec.Meta(pattern=r"\A(read:(job|log|blob|transfer)|write:receipt|stop)\Z")]
 Script = Annotated[str, msgspec.Meta(max_length=262_144)]
 Path = Annotated[str, msgspec.Meta(max_length=1_024)]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 Nodes = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
 
@@ -73,6 +74,16 @@ class DataUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     residency: Annotated[str, msgspec.Meta(pattern=r"\A(anywhere|site|owner|exchange)?\Z")] = ""
 
 
+class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the nodes of one gang ask of each other where they stand at several sites 跨域组网."""
+
+    sites: Annotated[int, msgspec.Meta(ge=2, le=8)] = 8  # at most
+    rate_bps: Annotated[int, msgspec.Meta(ge=0, le=10**15)] = 0  # between every two sites, both ways, at once
+    rtt_us: Annotated[int, msgspec.Meta(ge=0, le=60_000_000)] = 0  # between every two, at most; 0: whatever
+    # TCP ports on which nodes listen, reached from every other site; beside them the gang's own meeting port.
+    ports: Annotated[tuple[Port, ...], msgspec.Meta(max_length=16)] = ()
+
+
 class NotApplied(msgspec.Struct, frozen=True, kw_only=True):
     """A field that was understood and cannot mean anything here."""
 
@@ -88,11 +99,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     run: Script = ""
     setup: Script = ""
     nodes: Nodes = 1
+    span: Span | None = None  # its nodes may stand at several sites; None: within one pool
     resources: Annotated[tuple[Resources, ...], msgspec.Meta(min_length=1, max_length=64)] = (Resources(),)
     is_ordered: bool = False
     envs: Annotated[dict[EnvName, Annotated[str, msgspec.Meta(max_length=65_536)]], msgspec.Meta(max_length=512)] = {}
     secrets: Annotated[tuple[EnvName, ...], msgspec.Meta(max_length=64)] = ()
-    token: Annotated[tuple[RunScope, ...], msgspec.Meta(max_length=4)] = ()  # what its runs may do, as its user
+    token: Annotated[tuple[RunScope, ...], msgspec.Meta(max_length=6)] = ()  # what its runs may do, as its user
     workdir: Mount | None = None
     mounts: Annotated[tuple[Mount, ...], msgspec.Meta(max_length=256)] = ()
     outputs: Annotated[tuple[Path, ...], msgspec.Meta(max_length=64)] = ()  # paths or globs fetched back by hash
