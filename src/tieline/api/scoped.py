@@ -11,7 +11,11 @@ from tieline.registry.delegated import check_scope, refusal
 if TYPE_CHECKING:
     from tieline.api.call import Call
 
-OF_A_JOB = ("read_me", "read_blob", "check_blob")  # they name no job and still keep to the one of the caller
+# They name no job and still keep to the one of the caller.
+OF_A_JOB = (
+    *("read_me", "read_blob", "check_blob"),
+    *("list_transfers", "read_transfer", "list_receipts", "take_receipt"),
+)
 
 
 def narrow(call: Call, operation: Operation) -> None:

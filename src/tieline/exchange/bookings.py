@@ -114,12 +114,19 @@ def refused(reasons: Sequence[Reason], *hints: str) -> TielineError:
 
 
 def sees_booking(view: View, actor: Actor, booked: Transfer | Circuit) -> bool:
-    """Its user, the members of its project, and who runs or audits the network."""
-    if actor.project not in ("", booked.project):
+    """Its user, the members of its project, and who runs or audits the network; a run, what brings its job's data."""
+    if actor.project not in ("", booked.project) or not keeps_to_job(actor, booked):
         return False
     is_member = bool(booked.project) and view.members.role(actor, booked.project) is not None
     is_its = actor.name == booked.user or is_member
     return actor.has(Role.ADMIN, Role.OPERATOR, Role.AUDITOR) or (actor.has(Role.USER, Role.OWNER) and is_its)
+
+
+def keeps_to_job(actor: Actor, booked: Transfer | Circuit) -> bool:
+    """Whether a caller that is bound to one job has to do with ``booked``: its own user's transfer for that job."""
+    if not actor.job:
+        return True
+    return isinstance(booked, Transfer) and booked.order.job == actor.job and booked.user == actor.name
 
 
 def live_transfer(view: View, actor: Actor, name: str) -> Transfer:

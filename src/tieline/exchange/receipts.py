@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from tieline.exchange.bookings import TakeReceipt, refused, sees_booking
+from tieline.exchange.bookings import TakeReceipt, keeps_to_job, refused, sees_booking
 from tieline.exchange.commands import Decision
 from tieline.exchange.permission import no_such
 from tieline.exchange.view import View
@@ -59,6 +59,8 @@ def take_receipt(view: View, command: TakeReceipt, now_ms: int, ids: Ids) -> Dec
 
 def _believed(view: View, actor: Actor, found: Transfer | Circuit, receipt: Receipt) -> Receipt:
     """The receipt with the evidence that the caller's word is worth. Raises `not_found`, `forbidden`."""
+    if not keeps_to_job(actor, found):
+        raise no_such("live transfer or circuit", receipt.subject)
     if actor.has(Role.ADMIN, Role.OPERATOR):
         return receipt
     if isinstance(found, Transfer) and actor.has(Role.SITE) and actor.name in ends_of(view, found):

@@ -40,6 +40,8 @@ SCOPES: dict[str, Scope] = {
     "read:network": Scope(
         (*_PEOPLE, Role.OPERATOR), False, "see the network and what is booked of it", "查看网络与预留"
     ),
+    "read:transfer": Scope((*_PEOPLE, Role.OPERATOR), True, "see transfers and receipts", "查看数据传输与凭据"),
+    "write:receipt": Scope((*_PAYERS, Role.OPERATOR), True, "say what was carried", "提交传输凭据"),
     "book": Scope(
         (*_PAYERS, Role.OPERATOR),
         False,

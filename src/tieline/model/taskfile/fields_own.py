@@ -69,5 +69,5 @@ OWN: tuple[Field, ...] = (
     Field("labels.*", LABEL, "`Task.labels`", key=Text("a label", 64), most=64, example="labels: {phase: pilot}"),
     Field("secrets[]", ENV_NAME, "`Task.secrets`: values come from the submitter's environment", most=64, example="secrets: [HF_TOKEN]"),
     Field("secrets.*", ENV_VALUE, "`Task.secrets`: sealed to the accepting site; null: from the submitter's environment", key=ENV_NAME, most=64, is_null_kept=True, example="secrets: {HF_TOKEN: null}"),
-    Field("token[]", Choice("read:job", "read:log", "read:blob", "stop"), "`Task.token`: what the run itself may do to its job, with `TIELINE_TOKEN` in its environment", most=4, is_lone=True, example="token: [read:job, read:log]"),
+    Field("token[]", Choice("read:job", "read:log", "read:blob", "read:transfer", "write:receipt", "stop"), "`Task.token`: what the run itself may do to its job, with `TIELINE_TOKEN` in its environment", most=6, is_lone=True, example="token: [read:job, read:log]"),
 )  # fmt: skip
