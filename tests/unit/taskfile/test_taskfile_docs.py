@@ -84,6 +84,8 @@ def test_the_example_of_every_row_is_read(dialect, row):
     for name in lacks:
         if not re.search(rf"^{name}:", text, re.MULTILINE):
             text += {"run": "run: x\n", "type": "type: task\n", "commands": "commands: [x]\n"}[name]
+    if row.path == "span":
+        text += {"skypilot": "num_nodes: 2\n", "dstack": "nodes: 2\n"}[dialect]
     assert parse_tasks(text.encode(), "t.yaml")
 
 

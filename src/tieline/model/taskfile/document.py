@@ -7,6 +7,7 @@ import msgspec
 from tieline.model.taskfile.compose import START, compose
 from tieline.model.taskfile.dialects import EXECUTION, HEADER_KEYS, dialect_of, table_of, type_of
 from tieline.model.taskfile.draft import Draft
+from tieline.model.taskfile.fields import Section
 from tieline.model.taskfile.nodes import Mapping, Node, Scalar
 from tieline.model.taskfile.parsed import DEFAULT_RATE, ParsedTask, Rate
 from tieline.model.taskfile.problem import Problems
@@ -79,7 +80,20 @@ def _parse(document: Node, rate: Rate, problems: Problems) -> ParsedTask | None:
     (read_dstack if dialect == "dstack" else read_skypilot)(section, draft)
     if problems.count == before and draft.task.get("type", "task") == "task":
         _check_runs(draft, dialect)
+        _check_span(draft, section, dialect)
     return draft.finish() if problems.count == before else None
+
+
+def _check_span(draft: Draft, section: Section, dialect: str) -> None:
+    """Several sites are for several nodes, which reach each other by the network of their hosts."""
+    if "span" not in section:
+        return
+    place, nodes = section["span"].at, draft.task.get("nodes", 1)
+    if nodes < 2:
+        field = "nodes" if dialect == "dstack" else "num_nodes"
+        draft.wrong(place, "span", f"needs `{field}`, 2 or more: there is only one node, which stands at one site")
+    if draft.task.get("network") == "none":
+        draft.wrong(place, "span", "nodes without a network cannot reach those of other sites; leave `network` out")
 
 
 def _check_runs(draft: Draft, dialect: str) -> None:

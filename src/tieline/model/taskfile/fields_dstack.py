@@ -84,7 +84,7 @@ _RUN: tuple[Field, ...] = (
     Field("ports[].local_port", Whole(1, 65_535), absent=PORT),
     Field("ports[].container_port", Whole(1, 65_535), absent=PORT),
     Field("commands[]", SCRIPT, "`Task.run`: one after the other, until one fails", types=("task", "service"), example="commands: [python train.py]"),
-    Field("nodes", Whole(1, 100_000), "`Task.nodes`: a gang within one site", types=("task",), example="nodes: 4"),
+    Field("nodes", Whole(1, 100_000), "`Task.nodes`: a gang, within one site where no `span` is given", types=("task",), example="nodes: 4"),
     Field("groups[]", FREE, "`Task.type` = `node-groups`: `kind_not_offered`", types=("task",)),
     Field("startup_order", Choice("any", "master-first", "workers-first"), absent="all nodes start together", silent=("any",), types=RUNS),
     Field("stop_criteria", Choice("all-done", "master-done"), absent="a run ends when all its nodes have ended", silent=("all-done",), types=RUNS),

@@ -31,6 +31,7 @@ POINT = Text("a site or a named reference point, such as `shanghai`", 100, r'[^"
 RESIDENCY = Choice("anywhere", "site", "owner", "exchange")
 LABEL = Text("text", 400)
 PROJECT = Text("the name of a project, such as `vision`", 64, r"[a-z0-9][a-z0-9._-]*", "lower case")
+SITES = Whole(2, 8)
 RETRIED = ("no-capacity", "interruption", "error")
 
 OWN: tuple[Field, ...] = (
@@ -49,6 +50,11 @@ OWN: tuple[Field, ...] = (
     Field("network.from", POINT, "the point that `rtt` and `bandwidth` are measured from", example="from: shanghai"),
     Field("network.rtt", ROUND_TRIP, "the longest round trip: `rtt(from) <= ...` joins `where`", example="rtt: 1ms"),
     Field("network.bandwidth", RATE, "the least rate: `bandwidth(from) >= ...` joins `where`", example="bandwidth: 10Gbps"),
+    Field("span", SITES, "`Task.span`: the nodes may stand at up to so many sites 跨域组网, where no pool has room for all", example="span: 4"),
+    Field("span.sites", SITES, "`Span.sites`: at how many sites at most; 8"),
+    Field("span.rate", RATE, "`Span.rate_bps`: between every two sites, both ways, booked with the cards", example="rate: 1Gbps"),
+    Field("span.rtt", ROUND_TRIP, "`Span.rtt_us`: the longest round trip between any two sites, at most 60 s", example="rtt: 20ms"),
+    Field("span.ports[]", Whole(1, 65_535), "`Span.ports`: TCP ports on which nodes are reached from other sites, beside MASTER_PORT", most=16, is_lone=True, example="ports: [29500]"),
     Field("checkpoint", TEXT, "`Checkpoint.path`, with the defaults of the rest", example="checkpoint: ckpt"),
     Field("checkpoint.path", TEXT, "the folder that is uploaded, and restored on the next run"),
     Field("checkpoint.every", SECONDS, "`Checkpoint.every_s`, 1 s to 1 d; 60 s", example="every: 5min"),

@@ -89,7 +89,7 @@ SKYPILOT: tuple[Field, ...] = (
     Field("workdir", PATH, "`ParsedTask.workdir`: a local folder, laid as the working directory", example="workdir: ."),
     Field("workdir.url", LINE, "data that no record here names: planning refuses it with `data_unknown`"),
     Field("workdir.ref", LINE, "part of the data's name"),
-    Field("num_nodes", Whole(1, 100_000), "`Task.nodes`: a gang within one site", example="num_nodes: 4"),
+    Field("num_nodes", Whole(1, 100_000), "`Task.nodes`: a gang, within one site where no `span` is given", example="num_nodes: 4"),
     Field("setup", SCRIPT, "`Task.setup`: before `run`, on every node", example="setup: pip install -r requirements.txt"),
     Field("run", SCRIPT, "`Task.run`: on every node", example="run: python train.py"),
     Field("envs.*", ENV_VALUE, "`Task.envs`; null: a secret from the submitter's environment", key=ENV_NAME, most=512, is_null_kept=True, example="envs: {DEBUG: on}"),

@@ -11,6 +11,7 @@ from tieline.model.taskfile.shapes import Value
 from tieline.model.taskfile.values import RETRIES
 
 MAX_GRACE_S = 3_600
+_SPAN_BOUNDS = (("rate", "rate_bps", 10**15, "1 Pbps"), ("rtt", "rtt_us", 60_000_000, "60 s"))
 
 
 def read_own(section: Section, draft: Draft) -> None:
@@ -32,6 +33,7 @@ def read_own(section: Section, draft: Draft) -> None:
     task["budget_micro_cny"] = at(section, "budget", 0)
     read_grace(section, "grace", draft)
     _read_network(section, draft)
+    _read_span(section, draft)
     _read_checkpoint(section, draft)
     _read_retry(section, draft)
     _read_outputs(section, draft)
@@ -69,6 +71,25 @@ def _read_network(section: Section, draft: Draft) -> None:
         draft.where.append(f'bandwidth("{point}") >= {at(network, "bandwidth")}bps')
     if point and "rtt" not in network and "bandwidth" not in network:
         draft.missing(network["from"].at, "network.from", "says nothing by itself; add `rtt` or `bandwidth`")
+
+
+def _read_span(section: Section, draft: Draft) -> None:
+    """What nodes at several sites ask of each other. `Draft.finish` sees that there are several nodes."""
+    if "span" not in section:
+        return
+    span = at(section, "span")
+    if isinstance(span, int):
+        draft.task["span"] = {"sites": span}
+        return
+    made: dict[str, Any] = {"sites": at(span, "sites")} if "sites" in span else {}
+    for name, becomes, most, words in _SPAN_BOUNDS:
+        if name in span:
+            made[becomes] = at(span, name)
+            if not 0 < made[becomes] <= most:
+                draft.wrong(span[name].at, f"span.{name}", f"is not above zero and at most {words}")
+    if "ports" in span:
+        made["ports"] = list(dict.fromkeys(port.value for port in at(span, "ports")))
+    draft.task["span"] = made
 
 
 def _read_checkpoint(section: Section, draft: Draft) -> None:
