@@ -17,7 +17,7 @@ from tieline.model.job import Job, JobState, Run, RunState
 from tieline.model.party import Actor, Role, Site
 from tieline.model.peer import BranchState
 from tieline.model.plan import Plan
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, Value
 from tieline.place import PoolRow
 from tieline.ports import Ids
 
@@ -63,6 +63,8 @@ def _waits(view: View, job: Job, now_ms: int) -> tuple[tuple[Reason, ...], Plan 
 
 
 def _goes_on(view: View, job: Job) -> tuple[Reason, ...]:
+    if job.id in view.gangs:
+        return _gang_stands(view, job)
     run = view.runs.get(job.run)
     if run is None:
         return ()
@@ -77,6 +79,32 @@ def _stands(run: Run) -> tuple[Reason, ...]:
     if run.state is RunState.ACCEPTED:
         return (Reason(code="staging_at", values={"pool": run.pool}),)
     return (Reason(code="running", values={"pool": run.pool, "since_ms": run.started_ms}),)
+
+
+def _gang_stands(view: View, job: Job) -> tuple[Reason, ...]:
+    """How far a gang over several pools is, and whom it waits for."""
+    runs = sorted((view.runs[name] for name in view.gangs[job.id].runs), key=lambda each: each.rank)
+    values: dict[str, Value] = {"members": job.members}
+    if job.broken is not None or not runs:
+        broken = job.broken
+        site, why = (broken.site, broken.reason.code) if broken is not None else ("-", "-")
+        return (Reason(code="gang_ending", values={**values, "site": site, "why": why, "left": len(runs)}),)
+    open_runs = [run for run in runs if run.state is RunState.OFFERED]
+    if open_runs:
+        values |= {"accepted": job.members - len(open_runs), "site": _named([run.site for run in open_runs])}
+        return (Reason(code="gang_waits", values=values),)
+    staged = [run for run in runs if run.state is RunState.ACCEPTED]
+    if staged:
+        values |= {"started": job.members - len(staged), "pool": _named([run.pool for run in staged])}
+        return (Reason(code="gang_staging", values=values),)
+    sites = len({run.site for run in runs})
+    pools = _named([run.pool for run in runs])
+    return (Reason(code="gang_running", values={**values, "sites": sites, "pool": pools}),)
+
+
+def _named(names: list[str]) -> str:
+    """Names in their order, each once."""
+    return ", ".join(dict.fromkeys(names))
 
 
 def read_sites(view: View, command: ReadSites, now_ms: int, ids: Ids) -> Decision:

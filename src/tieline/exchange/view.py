@@ -450,7 +450,7 @@ def _run_offered(view: View, event: fact.RunOffered, now_ms: int) -> None:
         view.put_job(replace(job, held_micro_cny=job.held_micro_cny + event.held_micro_cny))
         return
     booked = replace(job, state=JobState.BOOKED, epoch=run.epoch, run=run.id, via=run.via, reasons=())
-    view.put_job(replace(booked, held_micro_cny=event.held_micro_cny))
+    view.put_job(replace(booked, members=run.members, held_micro_cny=event.held_micro_cny))
 
 
 def _run_accepted(view: View, event: fact.RunAccepted, now_ms: int) -> None:

@@ -234,4 +234,5 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin | None = None  # another exchange asked for it
     preemptions: int = 0  # times that it gave way to others; not held against it
     via: str = ""  # the peer behind which its newest run was placed; empty: at one of our sites
+    members: int = 0  # runs of its newest gang over several pools; 0: it has one run
     broken: Break | None = None  # its gang of the newest epoch: the others are being ended
