@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -9,10 +10,10 @@ import msgspec
 from tieline.exchange.bringing import transfers_of
 from tieline.exchange.view import View
 from tieline.model import event as fact
-from tieline.model.job import Job, Run, RunState
+from tieline.model.job import Job, Member, Run, RunState
 from tieline.model.peer import DelegatedToken
 from tieline.model.plan import Quote
-from tieline.model.protocol import Ask, Drain, Member, Offer, Orders, Part, Resync, Stop
+from tieline.model.protocol import Ask, Drain, Offer, Orders, Part, Resync, Stop
 from tieline.model.task import Task
 from tieline.registry.delegated import MOST_TTL_S, TTL_S, sealed_token
 
@@ -62,14 +63,18 @@ def task_of(run: Run, job: Job) -> Task:
     return replace(job.task, nodes=run.nodes) if run.members else job.task
 
 
+def as_gang(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The runs of one gang, in order of rank, as they are to be offered: each knows all of them."""
+    gang = tuple(Member(run=each.id, site=each.site, rank=each.rank, nodes=each.nodes) for each in runs)
+    return tuple(replace(each, members=len(gang), member=at, gang=gang) for at, each in enumerate(runs))
+
+
 def part_of(view: View, run: Run, job: Job) -> Part:
-    """What a run is of its gang; ``members`` are all of them once the gang is booked."""
-    runs = sorted((view.runs[name] for name in view.gangs[job.id].runs), key=lambda each: each.rank)
-    members = tuple(Member(run=each.id, site=each.site, rank=each.rank, nodes=each.nodes) for each in runs)
+    """What a run is of its gang."""
     span = job.task.span
     return Part(
         member=run.member,
-        members=members,
+        members=run.gang,
         number=int.from_bytes(blake2b(f"{job.id}.{run.epoch}".encode(), digest_size=2).digest(), "big"),
         ports=span.ports if span is not None else (),
         circuits=tuple(view.network.joins.get(job.id, ())),

@@ -16,6 +16,7 @@ does not end well the others are stopped, and the job is queued again or ends on
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -137,6 +138,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     carried: Carried | None = None  # of a transfer
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of a gang over several pools, as the others are told of it."""
+
+    run: Annotated[str, msgspec.Meta(max_length=200)]
+    site: str
+    rank: int  # of its first node
+    nodes: int
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt at a job on one pool. ``epoch`` only grows within a job and fences every report."""
 
@@ -184,6 +194,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nodes: int = 0  # of the gang's; 0: all of the task's
     held_micro_cny: int = 0  # of a member: its part of what is held for the job
     is_confirmed: bool = False  # of a member: all others are accepted too, it may start
+    gang: tuple[Member, ...] = ()  # of a member: all of them by rank, as they were booked together
 
     @property
     def station(self) -> str:

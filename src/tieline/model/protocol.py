@@ -23,7 +23,7 @@ from typing import Annotated
 
 import msgspec
 
-from tieline.model.job import Output
+from tieline.model.job import Member, Output
 from tieline.model.reason import Reason
 from tieline.model.task import Task
 from tieline.model.transfer import Transfer
@@ -115,15 +115,6 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     transfers: tuple[Transfer, ...] = ()  # that bring its data, with the segments that were booked for them
     state: str = "offered"  # what the exchange believes; after a reconnect it may be accepted or running
     part: Part | None = None  # of a gang over several pools; `task.nodes` are those of this part
-
-
-class Member(Message, frozen=True, kw_only=True):
-    """One run of a gang over several pools, as the others are told of it."""
-
-    run: RunId
-    site: str
-    rank: int  # of its first node
-    nodes: int
 
 
 class Part(Message, frozen=True, kw_only=True):
