@@ -149,6 +149,7 @@ HANDLERS = (
     siteside.store_run_log,
     readings.plan_probes,
     readings.take_readings,
+    readings.read_peer_readings,
     readings.list_readings,
     readings.read_way,
     readings.list_points,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.api.call import Call
 from tieline.api.operation import operation
 from tieline.exchange.circles import Ground, ReadGround
@@ -9,6 +11,7 @@ from tieline.model.circle import Circle, CircleBody, CoverageBody, CoverageView
 from tieline.model.error import TielineError
 from tieline.network.circle import circle_of
 
+replace = msgspec.structs.replace
 EXAMPLE = {"measure": {"within_us": 1_000}, "points": [{"point": "pudong-1", "weight": 1_200, "region": "pudong"}]}
 
 
@@ -49,4 +52,11 @@ async def read_coverage(call: Call, body: CoverageBody) -> CoverageView:
 
 
 def _circle(ground: Ground, body: CircleBody, sites: tuple[str, ...]) -> Circle:
-    return circle_of(ground.names, body.measure, sites, ground.readings, ground.places, ground.as_of_ms)
+    found = circle_of(ground.names, body.measure, sites, ground.readings, ground.places, ground.as_of_ms)
+    if not ground.via:
+        return found
+    inside, outside, unknown = (
+        tuple(replace(member, via=ground.via.get(member.site, "")) for member in members)
+        for members in (found.inside, found.outside, found.unknown)
+    )
+    return replace(found, inside=inside, outside=outside, unknown=unknown)

@@ -9,12 +9,22 @@ import msgspec
 
 from tieline.api.call import Call
 from tieline.api.operation import operation
+from tieline.api.peercaller import active_peer
 from tieline.api.platform import Platform
 from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings
+from tieline.exchange.said import ReadSaid
 from tieline.model.cats import CatsView
 from tieline.model.door import PASS_MOST_MS, Pass, Right
 from tieline.model.error import TielineError
-from tieline.model.measuring import PointPage, PointsBody, ReadingPage, ReadingsTaken, WayView
+from tieline.model.measuring import (
+    PeerReadings,
+    PeerReadingsBody,
+    PointPage,
+    PointsBody,
+    ReadingPage,
+    ReadingsTaken,
+    WayView,
+)
 from tieline.model.protocol import Signed
 from tieline.model.reading import READINGS, Method, Probe, ProbePlan, ReadingBatch
 from tieline.registry import stated
@@ -101,8 +111,23 @@ async def take_readings(call: Call, body: Signed) -> ReadingsTaken:
     if site is None:
         raise TielineError("unauthenticated", f"`{name}` has no session here")
     batch = stated(body.statement.encode(), site.public, READINGS, ReadingBatch)
-    taken: ReadingsTaken = await platform.ask(TakeReadings(actor=call.actor, site=name, batch=batch))
+    command = TakeReadings(actor=call.actor, site=name, batch=batch, statement=body.statement)
+    taken: ReadingsTaken = await platform.ask(command)
     return taken
+
+
+# -- the peer's side --------------------------------------------------------------------------------------------------
+
+
+@operation("POST", "/v1/peer/readings", tag="peers", errors=("forbidden",), example={"after": 0})
+async def read_peer_readings(call: Call, body: PeerReadingsBody) -> PeerReadings:
+    """What sites measured that the peer is shown, in batches as the sites signed them: it checks them itself.
+
+    A peer that may not read records here is told nothing: a batch names every site that was measured.
+    """
+    peer = await active_peer(call, reads=True)
+    said: PeerReadings = await call.platform.ask(ReadSaid(peer=peer.id, body=body))
+    return said
 
 
 # -- everybody --------------------------------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "remove_root": (Role.ADMIN,),
     "read_standing": (Role.PEER,),
     "read_peer_state": (Role.PEER,),
+    "read_peer_readings": (Role.PEER,),
     "take_peer_orders": (Role.PEER,),
     "take_peer_ask": (Role.PEER,),
     "read_peer_reports": (Role.PEER,),

@@ -373,8 +373,12 @@ def _show_circle(found: Circle) -> None:
     from tieline.model.quantity import show_duration
 
     members = (*found.inside, *found.outside, *found.unknown)
-    columns = ("site", "standing", "round_trip", "there", "back", "age", "evidence", "why")
-    table.show(columns, [_member_row(each, found.as_of_ms) for each in members], right=(3, 4, 5))
+    columns: tuple[str, ...] = ("site", "standing", "round_trip", "there", "back", "age", "evidence", "why")
+    rows = [_member_row(each, found.as_of_ms) for each in members]
+    if any(each.via for each in members):
+        columns = (*columns, "via")
+        rows = [(*row, each.via or "-") for row, each in zip(rows, members, strict=True)]
+    table.show(columns, rows, right=(3, 4, 5))
     measure = found.measure
     counts = {
         "inside": len(found.inside), "outside": len(found.outside), "unknown": len(found.unknown),

@@ -30,6 +30,7 @@ from tieline.drivers.clock import SystemClock, SystemIds
 from tieline.drivers.garbage import collect_rarely
 from tieline.drivers.peers.federation import Federation
 from tieline.drivers.peers.puller import Puller
+from tieline.drivers.peers.readings import ReadingsDuty
 from tieline.drivers.peers.use import Use
 from tieline.drivers.peers.witness import witness_of
 from tieline.drivers.stores.blobs import Blobs
@@ -277,7 +278,7 @@ class Exchange:
             issuers=self.issuers,
             collected=lambda: sweeper.collected,
         )
-        platform.federation = Federation(platform, (Puller, Use, witness_of(platform)))
+        platform.federation = Federation(platform, (Puller, Use, ReadingsDuty, witness_of(platform)))
         return platform, sweeper
 
     async def serve(self, options: Options, listener: socket.socket) -> None:

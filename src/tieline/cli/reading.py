@@ -224,7 +224,7 @@ def _show(readings: tuple[ReadingView, ...]) -> None:
                 words.term("evidence", said.evidence.value),
             )
         )
-    columns = (
+    columns: tuple[str, ...] = (
         "measured_by",
         "measured_to",
         "method",
@@ -235,8 +235,13 @@ def _show(readings: tuple[ReadingView, ...]) -> None:
         "measured",
         "age",
         "counts",
+        "evidence",
     )
-    table.show((*columns, "evidence"), rows, right=(3, 4, 5, 6))
+    shown: list[tuple[str, ...]] = [*rows]
+    if any(each.via for each in readings):
+        columns = (*columns, "via")
+        shown = [(*row, each.via or "-") for row, each in zip(rows, readings, strict=True)]
+    table.show(columns, shown, right=(3, 4, 5, 6))
 
 
 def _measured(view: ReadingView) -> str:

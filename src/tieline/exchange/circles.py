@@ -35,6 +35,7 @@ class Ground(NamedTuple):
     places: dict[str, Place]
     points: tuple[AccessPoint, ...]  # reference points, each of weight 1
     readings: tuple[Reading, ...]
+    via: dict[str, str]  # sites behind peers -> the peer that leads there
 
 
 def read_ground(view: View, command: ReadGround, now_ms: int, ids: Ids) -> Decision:
@@ -50,11 +51,12 @@ def read_ground(view: View, command: ReadGround, now_ms: int, ids: Ids) -> Decis
     ground = Ground(
         as_of_ms=now_ms,
         names=names,
-        sites=tuple(_placed(site, places) for site in with_compute),
+        sites=tuple(_placed(site, places, view.way_to(site)) for site in with_compute),
         idle=tuple(idle),
         places=places,
         points=_points(view),
         readings=readings,
+        via={site: via for site in known if (via := view.way_to(site))},
     )
     return Decision((), ground)
 
@@ -122,8 +124,8 @@ def _points(view: View) -> tuple[AccessPoint, ...]:
     )
 
 
-def _placed(site: str, places: dict[str, Place]) -> SitePlace:
+def _placed(site: str, places: dict[str, Place], via: str) -> SitePlace:
     place = places.get(site)
     if place is None:
-        return SitePlace(site=site)
-    return SitePlace(site=site, latitude_udeg=place.latitude_udeg, longitude_udeg=place.longitude_udeg)
+        return SitePlace(site=site, via=via)
+    return SitePlace(site=site, latitude_udeg=place.latitude_udeg, longitude_udeg=place.longitude_udeg, via=via)

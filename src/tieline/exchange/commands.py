@@ -432,6 +432,7 @@ class TakeReadings(Command, frozen=True, kw_only=True):
 
     site: str
     batch: ReadingBatch
+    statement: str = ""  # as it was signed, to be passed on
 
 
 class PlanProbes(Command, frozen=True, kw_only=True):

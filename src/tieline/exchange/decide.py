@@ -37,6 +37,7 @@ from tieline.exchange.rekeying import rekey_owner
 from tieline.exchange.replication import take_page
 from tieline.exchange.roots import change_root
 from tieline.exchange.runs import take_report
+from tieline.exchange.said import ReadSaid, TakeSaid, read_said, take_said
 from tieline.exchange.shells import open_shell
 from tieline.exchange.sites import change_site, join_site, open_session, take_beat
 from tieline.exchange.ticking import tick
@@ -101,6 +102,8 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     book.ChangeTariff: change_tariff,
     book.TakeReceipt: take_receipt,
     ask.TakeReadings: take_readings,
+    ReadSaid: read_said,
+    TakeSaid: take_said,
     ask.PlanProbes: plan_probes,
     ask.ChangePoints: change_points,
     ask.ReadReadings: read_readings,

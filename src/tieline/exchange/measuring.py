@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 
 from tieline.exchange.commands import ChangePoints, Decision, PlanProbes, ReadReadings, ReadWay, TakeReadings
@@ -48,7 +49,8 @@ def take_readings(view: View, command: TakeReadings, now_ms: int, ids: Ids) -> D
     if not view.readings.is_next(site.id, site.session, batch.seq):
         raise TielineError("conflict", f"batch {batch.seq} is not newer than the last one of this session")
     before = dict(view.readings.counts.get(site.id, {}))
-    kept, wrong = view.readings.take(site.id, site.session, batch.seq, batch.readings, _frame(view, site.id, now_ms))
+    frame = frame_of(view, site.id, now_ms)
+    kept, wrong = view.readings.take(site.id, site.session, batch.seq, batch.readings, frame, command.statement)
     counts = view.readings.counts.get(site.id, {})
     refuted = tuple(
         Reason(code=code, count=counts[code] - before.get(code, 0))
@@ -96,11 +98,12 @@ def _is_here(site: Site) -> bool:
     return site.is_admitted and not site.has_left
 
 
-def _frame(view: View, site: str, now_ms: int) -> Frame:
-    """What the readings of a site are judged by."""
-    network = view.network
-    targets = {**dict.fromkeys(view.sites), **dict.fromkeys(network.points)}
-    return Frame(site, now_ms, targets, places_of(view), _declared(view).access_bps)
+def frame_of(view: View, site: str, now_ms: int, *, is_far: bool = False) -> Frame:
+    """What the readings of a site are judged by; ``is_far``: of one behind a peer."""
+    points = view.network.points
+    targets: ChainMap[str, object] = ChainMap(view.sites, view.supply.site_specs, points)  # type: ignore[arg-type]
+    addresses = {name: point.address for name, point in points.items()}
+    return Frame(site, now_ms, targets, places_of(view), _declared(view).access_bps, addresses, is_far)
 
 
 def places_of(view: View) -> dict[str, Place]:
@@ -251,6 +254,7 @@ def read_way(view: View, command: ReadWay, now_ms: int, ids: Ids) -> Decision:
 def _shown(view: View, reading: Reading) -> ReadingView:
     return ReadingView(
         reading=reading,
+        via=view.readings.via.get(reading.source, ""),
         age_us=max(0, view.readings.now_ms - reading.ended_ms) * 1000,
         loss_ppm=reading.loss_ppm,
         is_fresh=view.readings.is_fresh(reading),
@@ -265,6 +269,6 @@ def _end(view: View, point: str) -> str:
 def known_end(view: View, point: str) -> str:
     """What readings call a point that is known here. Raises TielineError `not_found`."""
     found = _end(view, point)
-    if found not in view.sites and found not in view.network.points:
+    if found not in view.sites and found not in view.network.points and not view.way_to(found):
         raise no_such("site or reference point", point)
     return found

@@ -208,6 +208,7 @@ class View:
             self._pin(peer.prefix, peer.public)
         elif peer.state is PeerState.REMOVED:
             self.branches.pop(peer.id, None)
+            self.readings.forget_over(peer.id)
             others = (each for each in self.peers.values() if each.state is PeerState.ACTIVE)
             if peer.prefix != self.prefix and all(each.prefix != peer.prefix for each in others):
                 self.catalogue.unpin(peer.prefix)

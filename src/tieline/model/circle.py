@@ -84,6 +84,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     light_us: int = 0  # round trip of light for the stated distance; 0: it is not stated where they are
     evidence: Evidence = Evidence.UNKNOWN
     readings: tuple[Reading, ...] = ()  # what it rests on
+    via: str = ""  # the exchange behind which the site is; empty: it is the asked one's
 
 
 class Circle(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +163,7 @@ class SitePlace(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     latitude_udeg: int | None = None
     longitude_udeg: int | None = None
+    via: str = ""  # the exchange behind which it is; empty: it is the asked one's
 
 
 class CoverageView(msgspec.Struct, frozen=True, kw_only=True):

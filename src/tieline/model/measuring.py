@@ -3,6 +3,7 @@
 ::
 
     site's side   GET /v1/site/probes (ProbePlan)   POST /v1/site/readings (a signed ReadingBatch)
+    peer's side   POST /v1/peer/readings (PeerReadings: batches as sites signed them)
     everybody     GET /v1/readings   GET /v1/ways?source&target   GET, POST /v1/points   GET /v1/cats?point
 """
 
@@ -30,6 +31,7 @@ class ReadingView(View, frozen=True, kw_only=True):
     """A reading with its age; what is not fresh is shown and counts for nothing."""
 
     reading: Reading
+    via: str  # the peer over which it came, as the site there signed it; empty: the site brought it here
     age_us: int
     loss_ppm: int
     is_fresh: bool
@@ -93,3 +95,22 @@ class PointPage(View, frozen=True, kw_only=True):
     """Every reference point, by name."""
 
     points: tuple[Point, ...]
+
+
+class PeerReadingsBody(Body, frozen=True, kw_only=True):
+    """Which batches a peer wants: what came after a serial of the numbering that it knows."""
+
+    session: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
+    sites: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=200)], ...], msgspec.Meta(max_length=500)] = ()
+
+
+class PeerReadings(msgspec.Struct, frozen=True, kw_only=True):
+    """Batches of readings as their sites signed them, oldest first. Another ``session``: numbered anew, from 0."""
+
+    session: Annotated[str, msgspec.Meta(max_length=64)]
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+    is_more: bool
+    statements: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=131_072)], ...], msgspec.Meta(max_length=256)
+    ] = ()

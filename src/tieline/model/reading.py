@@ -58,6 +58,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begun_ms: int = 0
     ended_ms: int = 0
     evidence: Evidence = Evidence.MEASURED
+    address: Annotated[str, msgspec.Meta(max_length=255)] = ""  # of a reference point: what was called there
 
     @property
     def loss_ppm(self) -> int:

@@ -35,6 +35,8 @@ class Frame(NamedTuple):
     targets: Collection[str]  # sites and reference points that are known
     places: Mapping[str, Place] = {}  # of sites and reference points, where they are stated
     access_bps: Mapping[str, int] = {}  # sum of the links of a site, where they are stated
+    addresses: Mapping[str, str] = {}  # of reference points
+    is_far: bool = False  # a site of another exchange: its points are ours only where it says the same address
 
 
 def distance_m(a: Place, b: Place) -> float:
@@ -73,6 +75,10 @@ def _misplaced(reading: Reading, frame: Frame) -> Reason | None:
         return _because("reading_of_itself", site=frame.site)
     if reading.target not in frame.targets:
         return _because("reading_target", target=reading.target[:200])
+    stated = frame.addresses.get(reading.target)
+    is_same = reading.address == stated != "" if frame.is_far else reading.address in ("", stated)
+    if stated is not None and not is_same:
+        return _because("reading_moved", target=reading.target, address=reading.address, stated=stated)
     return None
 
 

@@ -2,16 +2,18 @@
 
 import msgspec
 import pytest
-from exchange_world import ADMIN, ALICE, World
+from exchange_world import ADMIN, ALICE, World, task
 
-from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings
+from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings, Tick
 from tieline.exchange.readings import FRESH_MS, FRESH_RATE_MS, MOST_OF_A_SITE, Readings
 from tieline.model.door import door_url
 from tieline.model.error import TielineError
 from tieline.model.event import PointsChanged
 from tieline.model.evidence import Evidence
+from tieline.model.job import JobState
 from tieline.model.party import Actor, Role
 from tieline.model.reading import Method, Point, ProbePlan, Reading, ReadingBatch
+from tieline.model.task import Resources
 from tieline.network.physics import Frame
 from tieline.network.probing import SPAN_MS
 
@@ -100,6 +102,38 @@ def test_rates_are_measured_ones_where_there_are_any_else_what_is_declared_and_t
     assert distances.read_bps(world.a, world.b) == distances.rate_bps(world.b, world.a) == 2 * 10**8
     world.view.readings.turn(world.clock.now_ms() + FRESH_RATE_MS + 1)
     assert distances.read_bps(world.a, world.b) is None
+
+
+def test_a_job_that_waits_for_a_way_to_be_known_is_placed_once_somebody_measured_it(world):
+    near = task(resources=(Resources(core_count=8, where="rtt(shanghai) < 1ms"),))
+    world.bring(world.a, world.reading(world.a, "shanghai", 700))
+    first, job = world.submit(near, near)
+    run = world.run_of(first)
+    world.start(run)
+    world.pass_ms(FRESH_MS + 4_000, world.a, world.b)
+    world.end(run)
+    world.pass_ms(4_000, world.a, world.b)
+    assert world.view.jobs[job.id].state is JobState.QUEUED, "there is room, and nobody knows how far it is"
+    world.bring(world.a, world.reading(world.a, "shanghai", 5_000))
+    world.pass_ms(6_000, world.a, world.b)
+    assert world.view.jobs[job.id].state is JobState.QUEUED
+    version = world.view.supply.version
+    for p50_us in (5_100, 4_900, 5_600):
+        world.clock.advance(100)
+        world.bring(world.a, world.reading(world.a, "shanghai", p50_us))
+    world.pass_ms(8_000, world.a, world.b)
+    assert world.view.supply.version == version, "hardly another value helps nobody"
+    world.bring(world.a, world.reading(world.a, "shanghai", 700))
+    world.bring(world.b, world.reading(world.b, "shanghai", 6_000))
+    world.pass_ms(2_000, world.a, world.b)
+    assert (world.view.jobs[job.id].state, world.run_of(job).site) == (JobState.BOOKED, world.a)
+    world.clock.advance(100)
+    version = world.view.supply.version
+    world.bring(world.b, world.reading(world.b, "shanghai", 600))
+    world.do(Tick())
+    assert world.view.supply.version == version, "all that comes within some seconds is one look"
+    world.pass_ms(6_000, world.a, world.b)
+    assert world.view.supply.version > version
 
 
 def test_hostile_readings_are_refuted_one_by_one_counted_and_shown(world):

@@ -55,6 +55,7 @@ def reading_of(
         moved_bytes=moved_bytes,
         begun_ms=begun_ms,
         ended_ms=ended_ms,
+        address="" if probe.public else probe.address,
     )
 
 
