@@ -171,6 +171,8 @@ def show(face: Face, name: str, as_json: bool) -> None:
         (words.say("col_cny_hour"), show_money(found.price_micro_cny_per_hour)),
         (words.say("col_charge"), show_money(found.charged_micro_cny)),
     ]
+    if found.job:
+        rows.append((words.say("field_gang_of"), found.job))
     if found.order.label:
         rows.append((words.say("field_label"), found.order.label))
     rows += [(words.say("field_why"), sentence(why, words.language())) for why in found.reasons]

@@ -9,6 +9,7 @@ import msgspec
 
 from tieline.cli import table, words
 from tieline.cli.face import Face, as_json, flag, note, option, pass_face, show_json, verb
+from tieline.model.job import Break
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -24,12 +25,21 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     via: str = ""
     offered_ms: int = 0
     as_of_ms: int = 0
+    members: int = 0
+    rank: int = 0
+    nodes: int = 0
 
 
 class _Offered(msgspec.Struct, frozen=True, kw_only=True):
     """The body of an offer, as far as it is shown."""
 
     run: _Run = _Run()
+
+
+class _Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a gang's break: whose run did not end well, and why."""
+
+    why: Break
 
 
 @verb("events")
@@ -76,11 +86,17 @@ def event_line(event: EventView) -> str:
 
 def _detail(event: EventView) -> str:
     """What the entry's own reason says, if it has one; of an offer to whom it went."""
+    from tieline.cli.gang import ranks
     from tieline.cli.show import Because, said, through
 
     if event.kind == "run_offered":
         run = msgspec.json.decode(event.body, type=_Offered).run
+        if run.members:
+            return f"{table.clean(run.pool)} [{ranks(run.rank, run.nodes)}]"
         return table.clean(run.pool) + ("; " + through(run.via, run.offered_ms - run.as_of_ms) if run.via else "")
+    if event.kind == "gang_broken":
+        broken = msgspec.json.decode(event.body, type=_Broken).why
+        return table.cut(f"{table.clean(broken.site)}: {said(broken.reason)}", MOST_DETAIL)
     try:
         part = msgspec.json.decode(event.body, type=Because)
     except (msgspec.ValidationError, msgspec.DecodeError):

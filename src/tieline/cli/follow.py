@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from tieline.cli import words
 from tieline.cli.face import GREEN, RED, coloured, hint, note
+from tieline.cli.gang import newest, progress, ranks
 from tieline.cli.show import show_reasons, through
+from tieline.cli.table import clean
 from tieline.model.quantity import show_duration, show_money
 
 if TYPE_CHECKING:
@@ -21,9 +23,10 @@ async def follow_jobs(client: AsyncClient, names: Sequence[str], *, is_quiet: bo
     """Follow jobs one after the other until each has ended; their views. ``is_quiet``: only wait."""
     views = []
     for name in names:
-        if not is_quiet:
-            await follow_output(client, name)
-        view = await client.wait(name)
+        async with progress(client, name, is_quiet=is_quiet):
+            if not is_quiet:
+                await follow_output(client, name)
+            view = await client.wait(name)
         if not is_quiet:
             conclude(view)
         views.append(view)
@@ -73,21 +76,38 @@ def conclude(view: JobView) -> None:
     job = view.job
     name = job.id.rpartition("/")[2]
     is_good = job.state == "succeeded"
-    run = view.runs[-1] if view.runs else None
+    run = next(iter(newest(job, view.runs)), None)
     took = run.ended_ms - run.started_ms if run is not None and run.started_ms and run.ended_ms else 0
     said = words.say(
         "ended",
         job=name,
         state=words.word(job.state),
         time=show_duration(max(0, took) * 1000),
-        pool=run.pool if run is not None else "-",
+        pool=_where(view),
         charge=show_money(job.charged_micro_cny),
     )
     note(coloured(said, GREEN if is_good else RED, sys.stderr))
     if run is not None and run.via:
         note("  " + through(run.via, run.offered_ms - run.as_of_ms))
+    _say_members(view)
     show_reasons(job.reasons, counted=False)
     if is_good and job.outputs:
         hint(f"tieline fetch {name}")
     elif not is_good:
         hint(f"tieline why {name}")
+
+
+def _where(view: JobView) -> str:
+    """The pool that it ran on; of a gang the first one and how many more."""
+    runs = newest(view.job, view.runs)
+    if not runs:
+        return "-"
+    return runs[0].pool if len(runs) == 1 else words.say("gang_members", run=runs[0].pool, more=len(runs) - 1)
+
+
+def _say_members(view: JobView) -> None:
+    """Where the nodes of a gang over several pools were, and how each part ended."""
+    for run in newest(view.job, view.runs):
+        if run.members:
+            values = {"pool": clean(run.pool), "site": clean(run.site), "state": words.word(run.state)}
+            note(words.say("gang_ended", ranks=ranks(run.rank, run.nodes), **values))

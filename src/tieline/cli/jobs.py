@@ -60,7 +60,9 @@ def why(face: Face, job: str, as_json: bool) -> None:
         click.echo("  " + said(reason))
     show_reasons(found.reasons[1:])
     show_nearest(found.nearest)
-    if found.plan is not None and found.plan.chosen:
+    if found.plan is not None and found.plan.gang is not None:
+        note("  " + words.say("would_go", pool=", ".join(each.candidate.pool for each in found.plan.gang.members)))
+    elif found.plan is not None and found.plan.chosen:
         note("  " + words.say("would_go", pool=found.plan.chosen))
     if history:
         note(words.say("history"))

@@ -50,9 +50,16 @@ def _row(job: Job, now_ms: int) -> tuple[str, ...]:
         table.short(job.id),
         job.task.name,
         words.word(job.state),
-        job.run or "-",
+        _run(job),
         job.user,
         table.when(job.submitted_ms, now_ms),
         show_money(job.charged_micro_cny),
         job.via or "-",
     )
+
+
+def _run(job: Job) -> str:
+    """Its newest run; of a gang over several pools the first of them, and for people how many more."""
+    if job.members > 1 and is_terminal():
+        return words.say("gang_members", run=job.run, more=job.members - 1)
+    return job.run or "-"

@@ -114,6 +114,10 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
             note("  " + words.say("and_more", count=len(plan.candidates) - len(shown)))
         for each in shown:
             _show_brought(each)
+    if plan.gang is not None:
+        from tieline.cli.gang import show_gang
+
+        show_gang(plan.gang)
     for via, as_of_ms in {each.via: each.as_of_ms for each in plan.candidates if each.via}.items():
         note("  " + words.say("state_old", exchange=clean(via), age=age(plan.as_of_ms - as_of_ms)))
     if plan.because is not None:
@@ -126,7 +130,7 @@ def show_plan(plan: Plan, notes: Sequence[Reason] = ()) -> None:
         note("  " + words.say("lost_head", count=sum(reason.count for reason in plan.reasons)))
         show_reasons(plan.reasons)
     show_nearest(plan.nearest)
-    if not plan.chosen and plan.is_possible:
+    if not plan.chosen and plan.gang is None and plan.is_possible:
         note("  " + words.say("would_wait"))
 
 

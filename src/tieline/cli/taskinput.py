@@ -16,7 +16,7 @@ from tieline.cli import words
 from tieline.cli.face import as_tieline, flag, option, usage
 from tieline.model.error import TielineError
 from tieline.model.reason import Reason
-from tieline.model.task import Resources, Task
+from tieline.model.task import Resources, Span, Task
 
 if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
@@ -66,6 +66,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--cpus", default=0, type=click.IntRange(0, 10_000_000), help="cpus"),
     option("--memory", default="", metavar="SIZE", help="memory"),
     option("--nodes", default=1, type=click.IntRange(1, 100_000), help="nodes"),
+    option("--sites", default=None, type=click.IntRange(2, 8), help="sites"),
     option("--where", default="", metavar="EXPR", help="where"),
     option("--max-price", default="", metavar="CNY", help="max_price"),
     option("--image", default="", help="image"),
@@ -205,6 +206,8 @@ def _envs(given: Sequence[str]) -> dict[str, str]:
 def _of_command(command: Sequence[str], options: Mapping[str, Any]) -> Asked:
     from tieline.model.quantity import duration_us, money_micro_cny, size_bytes
 
+    if options["sites"] and options["nodes"] < 2:
+        raise usage(words.say("sites_nodes"))
     kind, count, memory_bytes = _accelerator(options["accelerator"], options["count"])
     secret_names, secrets = _given_secrets(options["secret"])
     max_price = options["max_price"]
@@ -223,6 +226,7 @@ def _of_command(command: Sequence[str], options: Mapping[str, Any]) -> Asked:
             name=options["name"] or _name_of(command[0]),
             run=command[0] if len(command) == 1 else shlex.join(command),
             nodes=options["nodes"],
+            span=Span(sites=options["sites"]) if options["sites"] else None,
             resources=(resources,),
             envs=_envs(options["env"]),
             secrets=secret_names,

@@ -13,6 +13,7 @@ import os
 from tieline.cli.booking_words import BOOKING_WORDS
 from tieline.cli.circle_words import CIRCLE_WORDS
 from tieline.cli.exec_words import EXEC_WORDS
+from tieline.cli.gang_words import GANG_WORDS
 from tieline.cli.lab_words import LAB_WORDS
 from tieline.cli.move_words import MOVE_WORDS
 from tieline.cli.network_words import NETWORK_WORDS
@@ -524,6 +525,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "check_skew": ("clock skew", "时钟偏差"),
     **TERMS,
     **EXEC_WORDS,
+    **GANG_WORDS,
     **NETWORK_WORDS,
     **BOOKING_WORDS,
     **READING_WORDS,
