@@ -150,7 +150,7 @@ def _of_circuit(view: View, before: Circuit, receipt: Receipt, now_ms: int) -> D
         charge, remainder = divmod(meter.worth // WORTH_OF_A_SECOND * meter.price_micro_cny_per_hour, 3_600)
         usage = Usage(
             run=f"{after.id}.{meter.line}",
-            job="",
+            job=after.job,
             user=after.user,
             owner=view.prefix,
             pool="",
