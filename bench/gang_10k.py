@@ -21,14 +21,15 @@ import numpy as np
 
 from bench.row import Row
 from tieline.model.spec import PoolSpec, SiteSpec
-from tieline.model.task import Resources, Task
+from tieline.model.task import Resources, Span, Task
 from tieline.model.topology import Link, Node, Topology
 from tieline.model.transfer import Segment, Transfer, TransferOrder
 from tieline.network.calendar import Calendar
 from tieline.network.joint import Joined, Joint
+from tieline.network.joint import joint as joint_of
 from tieline.place import Amount, Caller, Demand, Pools, demand_of, pool_row
 from tieline.place.coded import Flags, Numbers
-from tieline.place.gangs import Gang, NoGang, Span, gang
+from tieline.place.gangs import Gang, NoGang, gang
 from tieline.ports import ConstantDistances
 
 SITES = 300
@@ -49,9 +50,13 @@ class Ways(NamedTuple):
 
     joint: Joint
 
+    def takes_part(self, sites: Sequence[str]) -> Flags:
+        """As `Between`."""
+        return np.ones(len(sites), np.bool_)
+
     def allowed(self, sites: Sequence[str], span: Span) -> Flags:
         """As `Between`."""
-        return self.joint.allowed(sites, span.rate_bps, span.most_rtt_us)
+        return self.joint.allowed(sites, span.rate_bps, span.rtt_us)
 
     def most_joined(self, sites: Sequence[str], span: Span) -> Numbers:
         """As `Between`."""
@@ -63,7 +68,7 @@ class Ways(NamedTuple):
 
     def extended(self, held: Joined, site: str, span: Span) -> Joined | None:
         """As `Between`."""
-        return self.joint.extended(held, site, span.rate_bps, span.most_rtt_us)
+        return self.joint.extended(held, site, span.rate_bps, span.rtt_us)
 
 
 def topology(dice: Random, sites: int = SITES, links: int = LINKS) -> Topology:
@@ -135,24 +140,25 @@ def book(dice: Random, pools: Pools, calendar: Calendar) -> list[tuple[str, Amou
     return held
 
 
-def asked(number: int, dice: Random) -> tuple[Demand, Span]:
+def asked(number: int, dice: Random) -> Demand:
     """A gang of 10,000 cards."""
     resources = Resources(accelerator=dice.choice(KINDS), accelerator_count=8, core_count=32, memory_bytes=256 * GB)
-    task = Task(name=f"g{number}", run="true", resources=(resources,), nodes=CARDS // 8)
-    span = Span(8, dice.choice(RATES_GBPS) * GB, dice.choice(ROUND_TRIPS_US))
-    return demand_of(task, Caller(name="alice"), id=f"g{number}", submitted_ms=NOW_MS), span
+    span = Span(sites=8, rate_bps=dice.choice(RATES_GBPS) * GB, rtt_us=dice.choice(ROUND_TRIPS_US))
+    task = Task(name=f"g{number}", run="true", resources=(resources,), nodes=CARDS // 8, span=span)
+    return demand_of(task, Caller(name="alice"), id=f"g{number}", submitted_ms=NOW_MS)
 
 
-def cheapest_first(demand: Demand, pools: Pools, ways: Ways, span: Span) -> float | None:
+def cheapest_first(demand: Demand, pools: Pools, ways: Ways) -> float | None:
     """What the cheapest eight sites cost, if they have the nodes and are joined; None: nothing."""
-    need = demand.needs[0]
+    need, span = demand.needs[0], demand.span
+    assert span is not None
     rows = pools.posting(need.asked).rows
     nodes = pools.accelerators.free[rows] // 8
     left, cost = demand.nodes, 0
     sites: dict[str, None] = {}
     for row, count in zip(rows.tolist(), nodes.tolist(), strict=True):
         site = pools.at(row).site
-        if not count or not left or (site not in sites and len(sites) == span.most_sites):
+        if not count or not left or (site not in sites and len(sites) == span.sites):
             continue
         sites[site] = None
         given = min(count, left)
@@ -179,15 +185,15 @@ def run() -> list[Row]:
     dearer: list[float] = []
     for number in range(-5, DECISIONS):
         held = book(dice, pools, calendar)
-        demand, span = asked(number, dice)
+        demand = asked(number, dice)
         began, cpu = perf_counter(), process_time()
-        ways = Ways(Joint(calendar, NOW_MS, NOW_MS + 3_600_000))
-        answer = gang(demand, pools, ConstantDistances(), ways, span, now_ms=NOW_MS)
+        ways = Ways(joint_of(calendar, NOW_MS, NOW_MS + 3_600_000))
+        answer = gang(demand, pools, ConstantDistances(), ways, now_ms=NOW_MS)
         if number >= 0:
             took_ms.append((perf_counter() - began) * 1e3)
             cpu_ms.append((process_time() - cpu) * 1e3)
             _count(answer, counts, gaps)
-            greedy = cheapest_first(demand, pools, ways, span)
+            greedy = cheapest_first(demand, pools, ways)
             counts["greedy"] += greedy is not None
             if greedy is not None and isinstance(answer, Gang):
                 dearer.append(greedy / answer.cost_micro_cny_per_hour)

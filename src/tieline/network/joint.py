@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tieline.model.topology import Topology
 from tieline.network.calendar import Calendar
 from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, trees_of
-from tieline.network.slots import Longs
+from tieline.network.slots import Longs, Wires, wires_of
 from tieline.network.ways import Path
 
 MOST_KNOWN: Final = 8  # rates whose ways are kept
@@ -34,20 +35,26 @@ class Joined(NamedTuple):
 
 
 class Joint:
-    """What is free for pairs of sites from ``from_ms`` until ``until_ms`` (0: for ever) over a calendar."""
+    """Pairs of sites over what each arc has free, in bit/s. Links for smaller packets than ``mtu_bytes`` carry none.
 
-    def __init__(self, calendar: Calendar, from_ms: int, until_ms: int = 0, *, most_routes: int = MOST_ROUTES) -> None:
-        self._node = calendar.wires.node
-        self._graph = calendar.wires.graph
-        grid = calendar.grid
-        low, high = grid.touched(max(from_ms, grid.begin_ms), until_ms or grid.until_ms)
-        last = high - grid.first if until_ms and until_ms <= grid.until_ms else grid.slots + 1
-        free = calendar.free[:, low - grid.first : max(last, low - grid.first + 1)].min(axis=1)
+    A rate of 0 asks for nothing of the links: whatever is up will do.
+    """
+
+    def __init__(self, wires: Wires, free_bps: Longs, *, mtu_bytes: int = 0, most_routes: int = MOST_ROUTES) -> None:
+        self._wires = wires
+        self._node = wires.node
+        self._graph = wires.graph
         # A pair takes the same of both directions, so the smaller of them counts.
-        self.free_bps: Longs = np.minimum(free, free[np.arange(len(free)) ^ 1])
+        free = np.minimum(free_bps, free_bps[np.arange(len(free_bps)) ^ 1])
+        mtu = np.repeat(np.array([link.mtu_bytes for link in wires.topology.links], np.int64), 2)
+        self.free_bps: Longs = np.where(mtu >= mtu_bytes, free, 0)
         self.routes = most_routes
         self._known: dict[int, Roads] = {}
         self._ways: dict[tuple[int, int, int], Path | None] = {}
+
+    def knows(self, site: str) -> bool:
+        """Whether the network has it."""
+        return site in self._node
 
     def allowed(self, sites: Sequence[str], rate_bps: int, most_rtt_us: int = 0) -> Flags:
         """Which two of ``sites`` have the rate and the round trip, each pair as if it were alone: n x n.
@@ -74,6 +81,14 @@ class Joint:
         node = np.array([self._node.get(site, -1) for site in sites], np.int64)
         found: Longs = np.where(node >= 0, at[np.maximum(node, 0)], 0)
         return found
+
+    def rtt_us(self, one: str, other: str, rate_bps: int = 0) -> int | None:
+        """The round trip over the quickest way of a pair that is alone; None: there is none, or one is not known."""
+        source, target = self._node.get(one), self._node.get(other)
+        if source is None or target is None:
+            return None
+        path = self._way(source, target, rate_bps)
+        return None if path is None else round(2 * float(self._graph.delay_us[path].sum()))
 
     def first(self, site: str) -> Joined:
         """One site, joined with nobody yet."""
@@ -116,6 +131,21 @@ class Joint:
             self._known.clear()
         made = self._known[rate_bps] = roads_of(self._graph, self.free_bps, rate_bps, np.unique(sources))
         return made
+
+
+def joint(calendar: Calendar, from_ms: int, until_ms: int = 0, *, mtu_bytes: int = 0) -> Joint:
+    """What is free from ``from_ms`` until ``until_ms`` (0: for ever) over a calendar."""
+    grid = calendar.grid
+    low, high = grid.touched(max(from_ms, grid.begin_ms), until_ms or grid.until_ms)
+    last = high - grid.first if until_ms and until_ms <= grid.until_ms else grid.slots + 1
+    free = calendar.free[:, low - grid.first : max(last, low - grid.first + 1)].min(axis=1)
+    return Joint(calendar.wires, free, mtu_bytes=mtu_bytes)
+
+
+def idle(topology: Topology, *, mtu_bytes: int = 0) -> Joint:
+    """What there would be with nothing booked, and no maintenance."""
+    wires = wires_of(topology)
+    return Joint(wires, wires.graph.capacity_bps.astype(np.int64), mtu_bytes=mtu_bytes)
 
 
 class Roads(NamedTuple):
@@ -162,7 +192,7 @@ class Roads(NamedTuple):
 
 def roads_of(graph: Graph, free_bps: Longs, rate_bps: int, sources: Ints) -> Roads:
     """The roads of a rate, with trees from ``sources``."""
-    can = graph.is_up & (free_bps >= max(1, rate_bps))
+    can = graph.is_up & (free_bps >= rate_bps) if rate_bps else graph.is_up
     usable = graph.holding(np.where(can, graph.capacity_bps, 0.0))
     up = np.flatnonzero(can)
     key = graph.tail[up].astype(np.int64) * graph.node_count + graph.head[up]

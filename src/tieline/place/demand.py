@@ -1,9 +1,10 @@
 """Demand 需求: a task and who asks, reduced to the numbers that placing compares.
 
 Each entry of ``task.resources`` becomes a `Need`: one alternative, with its amounts summed over the nodes of the gang.
-A gang stands within one pool, whole or not at all; the site's engine spreads it over machines. A need that names or
-counts accelerators is met by pools that sell accelerators; a need for cores alone by pools that sell cores, whose unit
-and price are the core-hour. Nothing asked is one core for each node. Memory is held only where it is asked.
+A gang stands within one pool, whole or not at all, and the site's engine spreads it over machines; with a `span` it may
+stand over pools of several sites instead (`gangs`). A need that names or counts accelerators is met by pools that sell
+accelerators; a need for cores alone by pools that sell cores, whose unit and price are the core-hour. Nothing asked is
+one core for each node. Memory is held only where it is asked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from tieline.language import Expression, compile_query
 from tieline.model.spec import DatasetSpec
-from tieline.model.task import DataUse, Resources, Task
+from tieline.model.task import DataUse, Resources, Span, Task
 from tieline.place.pools import ANY, CORES, Amount
 from tieline.place.row import architecture_of, kind_of
 
@@ -78,6 +79,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     needs: tuple[Need, ...]
     values: tuple[dict[str, Any], ...]
     nodes: int = 1
+    span: Span | None = None  # what its nodes ask of each other at several sites; None: it stands within one pool
     is_ordered: bool = False
     network: str = ""
     is_trusted: bool = False
@@ -138,6 +140,7 @@ def demand_of(
             for need in needs
         ),
         nodes=task.nodes,
+        span=task.span if task.nodes > 1 and task.network != "none" and not pool else None,
         is_ordered=task.is_ordered,
         network=task.network,
         is_trusted=task.is_trusted,

@@ -7,25 +7,33 @@ price, and no set of ``k`` sites gains more than the ``k`` best of those that ar
 already (Geoffrion, Mathematical Programming Study 2, 1974). A search that ends by itself has proven its answer; one
 that is cut says how far off it may be.
 
+The ways between the sites cost by the hour too, the same for every two: the fewer sites the fewer ways. An owner's
+policy is asked about the part that its pool would take, as its site will ask: the most nodes that it admits are
+looked for by halves, as if it admitted all below what it admits; where it does not, that pool is left out.
+
 Cost: about 20 us for each set that is looked at; `MOST_LOOKS` bounds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tieline.model.plan import Candidate
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, Value
+from tieline.model.task import Span
 from tieline.place.coded import Flags, Numbers, Rows
 from tieline.place.demand import Demand, Need
-from tieline.place.pipeline import funnel, furthest, reasons_of
+from tieline.place.pipeline import LASTING, STEPS, Funnel, fitting, funnel, furthest, reasons_of
+from tieline.place.policy import OwnerPolicy
 from tieline.place.pools import Amount, Pools
-from tieline.place.scene import MOST, Asking, Scene
+from tieline.place.present import Free
+from tieline.place.scene import Asking, Scene
 from tieline.place.score import GB, HOUR_US, candidate
 from tieline.place.terms import Terms
 from tieline.ports import Distances
@@ -35,21 +43,27 @@ MOST_LOOKS: Final = 800
 SHARES: Final = 96  # of the looks: no site that a set may begin with takes more than one of so many parts of them
 PRICES: Final = 40  # of a node, at which the bound is tried
 SCARCE: Final = (1.25, 1.5, 2.0, 4.0, 8.0)  # and of the highest, beyond it
+TRIES: Final = 4  # searches for one alternative: pools whose part turns out to be refused are left out of the next
+NETWORK: Final = "host"  # nodes meet on it
+
+NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 
 Floats = NDArray[np.float64]
 Hold = TypeVar("Hold")
 
 
-class Span(NamedTuple):
-    """What a gang asks of its sites."""
+class Room(Enum):
+    """Of which room a gang is to be made."""
 
-    most_sites: int = MOST_SITES
-    rate_bps: int = 0  # between every two sites, both ways, at once
-    most_rtt_us: int = 0  # 0: whatever
+    NOW = "what is free now"
+    IDLE = "what there is where work can go now, whoever has it"
 
 
 class Between(Protocol[Hold]):
     """What is known of the ways between sites; see `network.joint`. ``Hold``: sites that are joined."""
+
+    def takes_part(self, sites: Sequence[str]) -> Flags:
+        """Which of ``sites`` can be in a gang over several sites at all."""
 
     def allowed(self, sites: Sequence[str], span: Span) -> Flags:
         """Which two of ``sites`` have the rate and the round trip, each pair as if it were alone: n x n, symmetric."""
@@ -80,6 +94,12 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
     cost_micro_cny_per_hour: int
     bound_micro_cny_per_hour: int
     looks: int
+    joined: Any = None  # its sites and maybe more, as `Between` holds them; None where no rate is asked
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Its sites, in the order of its members."""
+        return tuple(dict.fromkeys(member.candidate.site for member in self.members))
 
     @property
     def gap(self) -> float:
@@ -111,24 +131,131 @@ def gang(
     demand: Demand,
     pools: Pools,
     distances: Distances,
-    between: Between[Hold],
-    span: Span,
+    between: Between[Any],
     *,
     now_ms: int,
     terms: Terms | None = None,
+    way_micro_cny: int = 0,
     most_looks: int = MOST_LOOKS,
+    held_back: Mapping[str, str] | None = None,
 ) -> Gang | NoGang:
-    """Where ``demand.nodes`` nodes of its first alternative that fits go, or why nowhere. Nothing is held."""
+    """Where the nodes of ``demand``, which has a span, go, or why nowhere. Nothing is held.
+
+    ``way_micro_cny``: what a way between two sites costs by the hour. ``held_back``: pools that wait for others.
+    """
     scene = Scene(pools, distances, now_ms, terms)
-    refused: NoGang | None = None
-    for need in demand.needs:
-        asking = Asking(scene, msgspec.structs.replace(demand, nodes=1), _one(need, demand.nodes))
-        answer = _Search(asking, demand, between, span, most_looks).answer()
-        if isinstance(answer, Gang):
-            return answer
-        refused = refused or answer
+    scene.hold_back(held_back or {})
+    return gang_in(scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks)
+
+
+def gang_in(
+    scene: Scene,
+    demand: Demand,
+    between: Between[Any],
+    *,
+    way_micro_cny: int = 0,
+    most_looks: int = MOST_LOOKS,
+    room: Room = Room.NOW,
+) -> Gang | NoGang:
+    """The same in a scene: the cheapest of its alternatives, or the first where they are ordered; sites where a run
+    was lost come last. The looks are shared by the alternatives."""
+    most_looks = max(1, most_looks // len(demand.needs))
+    avoided = _at_sites(scene.pools, demand.avoid)
+    for left_out in (avoided, NO_ROWS) if len(avoided) else (NO_ROWS,):
+        best: Gang | None = None
+        refused: NoGang | None = None
+        for need in demand.needs:
+            answer = _of_alternative(scene, demand, need, between, way_micro_cny, most_looks, room, left_out)
+            if isinstance(answer, NoGang):
+                refused = refused or answer
+            elif best is None or answer.cost_micro_cny_per_hour < best.cost_micro_cny_per_hour:
+                best = answer
+                if demand.is_ordered:
+                    break
+        if best is not None:
+            return best
     assert refused is not None
     return refused
+
+
+def is_possible_gang(scene: Scene, demand: Demand, between: Between[Any]) -> bool:
+    """Whether what exists here could ever hold it: enough nodes in all at sites of which every two may be joined."""
+    for need in demand.needs:
+        asking = _asking(scene, demand, need)
+        rows = scene.pools.posting(need.asked).rows
+        rows = fitting(asking, rows, [step for step in LASTING if step.asked(asking)])
+        shelf = _shelf(asking, _able(asking, rows, between), demand.nodes, is_idle=True)
+        if _Reach(shelf, demand, between).lack is None:
+            return True
+    return False
+
+
+def _of_alternative(
+    scene: Scene,
+    demand: Demand,
+    need: Need,
+    between: Between[Any],
+    way_micro_cny: int,
+    most_looks: int,
+    room: Room,
+    left_out: Rows,
+) -> Gang | NoGang:
+    asking = _asking(scene, demand, need)
+    for _ in range(TRIES):
+        search = _Search(asking, demand, between, way_micro_cny, most_looks, room, left_out)
+        answer = search.answer()
+        if isinstance(answer, NoGang):
+            return answer
+        wrong = search.wrong(answer)
+        if not len(wrong):
+            return answer
+        left_out = np.concatenate([left_out, wrong])
+    return search.refused("gang_joint", demand.nodes, rate_bps=_span(demand).rate_bps)
+
+
+def _asking(scene: Scene, demand: Demand, need: Need) -> Asking:
+    """One node of an alternative, as the owner of a pool is asked about it."""
+    one = _one(need, demand.nodes)
+    values = tuple(_part(each, one, 1) if at == need.index else each for at, each in enumerate(demand.values))
+    return Asking(scene, msgspec.structs.replace(demand, nodes=1, network=NETWORK, values=values), one)
+
+
+def _part(values: dict[str, Any], one: Need, nodes: int) -> dict[str, Any]:
+    """What an owner's policy reads of so many nodes of an alternative: what its own site will read."""
+    amount = one.amount
+    part = {
+        "accelerators": amount.accelerators * nodes,
+        "cores": amount.cores * nodes,
+        "memory": amount.memory_bytes * nodes,
+        "disk": one.disk_bytes * nodes,
+        "nodes": nodes,
+        "network": NETWORK,
+    }
+    return values | part
+
+
+def _span(demand: Demand) -> Span:
+    assert demand.span is not None, demand.id
+    return demand.span
+
+
+def _at_sites(pools: Pools, sites: Sequence[str]) -> Rows:
+    """The pools of some sites."""
+    if not sites:
+        return NO_ROWS
+    column = pools.table.texts("site")
+    codes = [code for code in map(column.code, sites) if code > 0]
+    live = pools.live
+    return live[np.isin(column.codes[live], codes)]
+
+
+def _able(asking: Asking, rows: Rows, between: Between[Any]) -> Rows:
+    """Those of ``rows`` whose sites can be in a gang over several sites at all."""
+    column = asking.pools.table.texts("site")
+    kinds, site = np.unique(column.codes[rows], return_inverse=True)
+    if not len(kinds):
+        return rows
+    return rows[between.takes_part([asking.scene.sites[code] for code in kinds.tolist()])[site]]
 
 
 def _one(need: Need, nodes: int) -> Need:
@@ -149,48 +276,101 @@ class _Facts(NamedTuple):
     joins: Numbers  # how many sites a set with this one can have
 
 
+class _Reach:
+    """Whether there are enough nodes at all: the checks that need no search."""
+
+    def __init__(self, shelf: Shelf, demand: Demand, between: Between[Any]) -> None:
+        span, wanted = _span(demand), demand.nodes
+        self.most = most = max(1, min(span.sites, MOST_SITES))
+        self.near: Flags = np.zeros((0, 0), np.bool_)
+        self.reach = self.least = 0  # nodes at most at sites that may be joined; sites that it takes at least
+        count = len(shelf.names)
+        self.supply = np.bincount(shelf.site, shelf.nodes, count).astype(np.int64) if count else np.zeros(0, np.int64)
+        self.lack = self._lacks(shelf, span, wanted, between, most)
+
+    def _lacks(
+        self, shelf: Shelf, span: Span, wanted: int, between: Between[Any], most: int
+    ) -> tuple[str, int, dict[str, Value]] | None:
+        """(code, how many nodes at most, values) of what is short; None: nothing."""
+        supply = self.supply
+        if supply.sum() < wanted:
+            return "gang_nodes", int(supply.sum()), {}
+        top = np.sort(supply)[::-1].cumsum()
+        if top[min(most, len(top)) - 1] < wanted:
+            return "gang_sites", int(top[min(most, len(top)) - 1]), {"sites": most}
+        self.least = int((top < wanted).sum()) + 1
+        count = len(supply)
+        self.near = between.allowed(shelf.names, span) | np.eye(count, dtype=np.bool_)
+        self.reach = max(int(np.sort(supply[self.near[at]])[-most:].sum()) for at in range(count))
+        if self.reach < wanted:
+            return "gang_apart", self.reach, {"rate_bps": span.rate_bps, "rtt_us": span.rtt_us}
+        return None
+
+
 class _Search(Generic[Hold]):
     """One alternative: the sets of sites that may be cheapest, the most promising first."""
 
-    def __init__(self, asking: Asking, demand: Demand, between: Between[Hold], span: Span, most_looks: int) -> None:
-        self._asking, self._demand, self._between, self._span = asking, demand, between, span
+    def __init__(
+        self,
+        asking: Asking,
+        demand: Demand,
+        between: Between[Hold],
+        way_micro_cny: int,
+        most_looks: int,
+        room: Room,
+        left_out: Rows,
+    ) -> None:
+        self._asking, self._demand, self._between, self._span = asking, demand, between, _span(demand)
         self._wanted = demand.nodes
-        self._funnel = funnel(asking, asking.pools.live)
-        self._shelf = _shelf(asking, self._admitted(), self._wanted)
+        self._funnel = _fitting(asking, room)
+        rows = _able(asking, self._funnel.fitting, between)
+        self._unable = len(self._funnel.fitting) - len(rows)
+        if len(left_out):
+            rows = rows[~np.isin(rows, left_out)]
+        self._shelf = _shelf(asking, rows, self._wanted, is_idle=room is Room.IDLE)
+        self._way = way_micro_cny
+        self._least_ways = 0.0  # what the ways cost at least
         self._left = most_looks
         self._share = max(1, most_looks // SHARES)
         self._looks, self._until = 0, 0
-        self._best: tuple[float, Numbers] | None = None  # cost, and nodes of each row
+        self._best: tuple[float, Numbers, Hold] | None = None  # cost, nodes of each row, and how sites are joined
         self._open = np.inf  # the least bound of what was not looked at, or could not be joined
 
     def answer(self) -> Gang | NoGang:
         """Search, or say what is short."""
-        shelf, wanted, most = self._shelf, self._wanted, max(1, min(self._span.most_sites, MOST_SITES))
-        count = len(shelf.names)
-        supply = np.bincount(shelf.site, shelf.nodes, count).astype(np.int64) if count else np.zeros(0, np.int64)
-        if supply.sum() < wanted:
-            return self._refused("gang_nodes", int(supply.sum()))
-        top = int(np.sort(supply)[-most:].sum())
-        if top < wanted:
-            return self._refused("gang_sites", top, sites=most)
-        near = self._between.allowed(shelf.names, self._span) | np.eye(count, dtype=np.bool_)
-        reach = max(int(np.sort(supply[near[at]])[-most:].sum()) for at in range(count))
-        if reach < wanted:
-            return self._refused("gang_apart", reach, rate_bps=self._span.rate_bps, rtt_us=self._span.most_rtt_us)
-        joins = np.minimum(self._between.most_joined(shelf.names, self._span) + 1, most)
+        shelf, found = self._shelf, _Reach(self._shelf, self._demand, self._between)
+        if found.lack is not None:
+            code, most, values = found.lack
+            return self.refused(code, most, **values)
+        joins = np.minimum(self._between.most_joined(shelf.names, self._span) + 1, found.most)
         if not self._span.rate_bps:
-            joins[:] = most
-        self._anchored(near, supply, joins)
+            joins[:] = found.most
+        self._least_ways = self._way * _pairs(found.least)
+        self._anchored(found.near, found.supply, joins)
         if self._best is None:
-            return self._refused("gang_joint", reach, rate_bps=self._span.rate_bps)
-        cost, taken = self._best
+            return self.refused("gang_joint", found.reach, rate_bps=self._span.rate_bps)
+        cost, taken, held = self._best
         return Gang(
             demand=self._demand.id,
             members=self._members(taken),
             cost_micro_cny_per_hour=round(cost),
             bound_micro_cny_per_hour=round(min(cost, self._open)),
             looks=self._looks,
+            joined=held if self._span.rate_bps else None,
         )
+
+    def wrong(self, found: Gang) -> Rows:
+        """Members that cannot take their part after all: by their owner's word on so many nodes, or by their data."""
+        asking, pools = self._asking, self._asking.pools
+        values = asking.values
+        wrong = []
+        for member in found.members:
+            row = pools.index(member.candidate.pool)
+            assert row is not None
+            is_admitted = pools.policy.of(row).admits(_part(values, asking.need, member.nodes)) is True
+            if not is_admitted or (asking.is_moving and not len(asking.reached(np.array([row], np.int64)))):
+                wrong.append(row)
+        return np.array(wrong, np.int64)
 
     def _anchored(self, near: Flags, supply: Numbers, joins: Numbers) -> None:
         """Sets by one of their sites, the one with the lowest bound first; then without that site."""
@@ -205,6 +385,7 @@ class _Search(Generic[Hold]):
             bounds[level] = price * self._wanted - gains[level] - (ranked * is_first).sum(axis=1)
         level_of, bound_of = bounds.argmax(axis=0), bounds.max(axis=0)
         is_left = np.ones(len(supply), np.bool_)
+        bound_of = bound_of + self._least_ways
         for anchor in np.lexsort((np.arange(len(supply)), bound_of)).tolist():
             if self._best is not None and bound_of[anchor] >= self._best[0]:
                 break
@@ -223,9 +404,9 @@ class _Search(Generic[Hold]):
         gain, near, supply = facts.gain, facts.near, facts.supply
         have = int(supply[taken].sum())
         if have >= self._wanted:
-            self._looked(taken)
+            self._looked(taken, held)
         places = int(facts.joins[taken].min()) - len(taken)
-        sold = facts.worth - float(gain[taken].sum())
+        sold = facts.worth - float(gain[taken].sum()) + self._least_ways
         while len(free) and places > 0:
             bound = sold - float(gain[free[:places]].sum())
             if self._best is not None and bound >= self._best[0]:
@@ -248,7 +429,7 @@ class _Search(Generic[Hold]):
                 least = sold - float(gain[first]) - float(gain[free[: places - 1]].sum())
                 self._open = min(self._open, least)
 
-    def _looked(self, sites: list[int]) -> None:
+    def _looked(self, sites: list[int], held: Hold) -> None:
         """Fill a set of joined sites from the cheapest node on; keep it where it is the best so far."""
         shelf = self._shelf
         is_in = np.zeros(len(shelf.names), np.bool_)
@@ -257,16 +438,12 @@ class _Search(Generic[Hold]):
         before = np.cumsum(shelf.nodes[at]) - shelf.nodes[at]
         given = np.clip(self._wanted - before, 0, shelf.nodes[at])
         used = np.unique(shelf.site[at[given > 0]])
-        cost = float((given * shelf.price[at]).sum()) + float(shelf.fixed[used].sum())
+        cost = float((given * shelf.price[at]).sum()) + float(shelf.fixed[used].sum()) + self._way * _pairs(len(used))
         if self._best is not None and cost >= self._best[0]:
             return
         taken = np.zeros(len(shelf.rows), np.int64)
         taken[at] = given
-        self._best = cost, taken
-
-    def _admitted(self) -> Rows:
-        rows = self._funnel.fitting
-        return rows[self._asking.pools.policy.test(rows, lambda policy: self._asking.admits(policy) is True)]
+        self._best = cost, taken, held
 
     def _members(self, taken: Numbers) -> tuple[Member, ...]:
         shelf, need = self._shelf, self._asking.need
@@ -282,22 +459,41 @@ class _Search(Generic[Hold]):
             members.append(Member(candidate=found, nodes=nodes, amount=amount))
         return tuple(members)
 
-    def _refused(self, code: str, most: int, **values: int | str) -> NoGang:
+    def refused(self, code: str, most: int, **values: Value) -> NoGang:
+        """Why there is none: pools that hold a node are counted under ``code``, the others where they fell out."""
         live = self._asking.pools.live
         losses = furthest([self._funnel], self._asking.pools.table.capacity)
         reasons = reasons_of(losses, self._demand, len(live))
-        if len(self._funnel.fitting):
-            asked: dict[str, int | str] = {"asked": self._wanted, "most": most, **values}
-            reasons = (Reason(code=code, count=len(self._funnel.fitting), values=asked), *reasons)
+        able = len(self._funnel.fitting) - self._unable
+        if self._unable:
+            reasons = (Reason(code="gang_no_part", count=self._unable), *reasons)
+        if able:
+            asked: dict[str, Value] = {"asked": self._wanted, "most": most, **values}
+            reasons = (Reason(code=code, count=able, values=asked), *reasons)
         return NoGang(demand=self._demand.id, considered=len(live), reasons=reasons)
 
 
-def _shelf(asking: Asking, rows: Rows, wanted: int) -> Shelf:
+def _pairs(sites: int) -> int:
+    return sites * (sites - 1) // 2
+
+
+def _fitting(asking: Asking, room: Room) -> Funnel:
+    """The pools that hold a node: now, or if all of them were free."""
+    if room is Room.NOW:
+        return funnel(asking, asking.pools.live)
+    steps = [step for step in STEPS if not isinstance(step, Free) and step.asked(asking)]
+    return Funnel(asking, fitting(asking, asking.pools.posting(asking.need.asked).rows, steps), [])
+
+
+def _shelf(asking: Asking, rows: Rows, wanted: int, *, is_idle: bool = False) -> Shelf:
     pools, need = asking.pools, asking.need
-    fits = np.full(len(rows), MOST, np.int64)
+    fits = np.full(len(rows), wanted, np.int64)
     for dimension, each in zip((pools.accelerators, pools.cores, pools.memory), need.amount, strict=True):
         if each:
-            fits = np.minimum(fits, dimension.free[rows] // each)
+            there = dimension.total if is_idle else dimension.free
+            fits = np.minimum(fits, there[rows] // each)
+    if pools.policies:
+        fits = _admitted(asking, rows, fits)
     price = asking.hourly(rows)
     order = np.lexsort((pools.rank[rows], price))
     rows, fits, price = rows[order], fits[order], price[order]
@@ -309,6 +505,29 @@ def _shelf(asking: Asking, rows: Rows, wanted: int) -> Shelf:
         left[where] -= fits[at]
     names = [asking.scene.sites[code] for code in kinds.tolist()]
     return Shelf(rows, site.astype(np.int64), price, fits, _fixed(asking, kinds), names)
+
+
+def _admitted(asking: Asking, rows: Rows, fits: Numbers) -> Numbers:
+    """The nodes that fit of each row, as far as its owner's policy admits them; one node is admitted everywhere."""
+    codes = asking.pools.policy.codes[rows]
+    for code in np.unique(codes).tolist():
+        policy = asking.pools.policy.words[code]
+        mine = codes == code
+        if policy.text and len(fits[mine]) and (most := int(fits[mine].max())) > 1:
+            fits[mine] = np.minimum(fits[mine], _most_admitted(asking, policy, most))
+    return fits
+
+
+def _most_admitted(asking: Asking, policy: OwnerPolicy, most: int) -> int:
+    """The most nodes up to ``most`` that a policy admits, if it admits all that is less than what it admits."""
+    low, high = 1, most
+    while low < high:
+        middle = most if high == most and low == 1 else (low + high + 1) // 2
+        if policy.admits(_part(asking.values, asking.need, middle)) is True:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _fixed(asking: Asking, codes: NDArray[np.int32]) -> Floats:

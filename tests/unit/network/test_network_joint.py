@@ -11,7 +11,7 @@ from network_worlds import MBIT, SLOT_MS, SLOTS, line, network, topologies
 
 from tieline.model.transfer import Segment, Transfer, TransferOrder
 from tieline.network.calendar import Calendar
-from tieline.network.joint import Joint
+from tieline.network.joint import joint as joint_of
 
 
 def small(topology):
@@ -29,8 +29,8 @@ def joined(joint, sites, rate_bps, most_rtt_us=0):
 
 def test_a_triangle_joins_three_and_a_line_shares_its_middle() -> None:
     triangle = network(("a", "b", 10 * MBIT, 1), ("b", "c", 10 * MBIT, 1), ("a", "c", 10 * MBIT, 1))
-    assert joined(Joint(small(triangle), 0), ["a", "b", "c"], 10 * MBIT) is not None
-    chain = Joint(small(line(10 * MBIT, 10 * MBIT)), 0)
+    assert joined(joint_of(small(triangle), 0), ["a", "b", "c"], 10 * MBIT) is not None
+    chain = joint_of(small(line(10 * MBIT, 10 * MBIT)), 0)
     assert chain.allowed(["n0", "n1", "n2"], 10 * MBIT).all()
     assert joined(chain, ["n0", "n1", "n2"], 10 * MBIT) is None
     assert joined(chain, ["n0", "n1", "n2"], 5 * MBIT) is not None
@@ -40,27 +40,29 @@ def test_a_pair_goes_round_where_the_quickest_way_is_taken() -> None:
     square = network(
         ("a", "b", 10 * MBIT, 1), ("b", "c", 10 * MBIT, 1), ("c", "d", 10 * MBIT, 9), ("d", "a", 10 * MBIT, 9)
     )
-    found = joined(Joint(small(square), 0), ["a", "b", "c"], 10 * MBIT)
+    found = joined(joint_of(small(square), 0), ["a", "b", "c"], 10 * MBIT)
     assert found is not None
     assert len(found.paths["a", "c"]) == 2
-    none = joined(Joint(small(square), 0, most_routes=0), ["a", "b", "c"], 10 * MBIT)
+    unrouted = joint_of(small(square), 0)
+    unrouted.routes = 0
+    none = joined(unrouted, ["a", "b", "c"], 10 * MBIT)
     assert none is None
 
 
 def test_round_trips_and_what_others_booked_count() -> None:
     calendar = small(line(10 * MBIT, delay_us=1_000))
-    assert Joint(calendar, 0).allowed(["n0", "n1"], MBIT, 2_000).all()
-    assert not Joint(calendar, 0).allowed(["n0", "n1"], MBIT, 1_999)[0, 1]
+    assert joint_of(calendar, 0).allowed(["n0", "n1"], MBIT, 2_000).all()
+    assert not joint_of(calendar, 0).allowed(["n0", "n1"], MBIT, 1_999)[0, 1]
     segment = Segment(path=("l0",), is_forward=(False,), from_ms=0, until_ms=SLOT_MS, rate_bps=6 * MBIT)
     order = TransferOrder(source="n1", target="n0", size_bytes=1)
     calendar.put_transfer(Transfer(id="t", order=order, user="u", segments=(segment,)))
-    assert not Joint(calendar, 0, SLOT_MS).allowed(["n0", "n1"], 5 * MBIT)[0, 1]
-    assert Joint(calendar, SLOT_MS, 2 * SLOT_MS).allowed(["n0", "n1"], 5 * MBIT)[0, 1]
-    assert not Joint(calendar, 0).allowed(["n0", "n1"], 5 * MBIT)[0, 1]
+    assert not joint_of(calendar, 0, SLOT_MS).allowed(["n0", "n1"], 5 * MBIT)[0, 1]
+    assert joint_of(calendar, SLOT_MS, 2 * SLOT_MS).allowed(["n0", "n1"], 5 * MBIT)[0, 1]
+    assert not joint_of(calendar, 0).allowed(["n0", "n1"], 5 * MBIT)[0, 1]
 
 
 def test_a_site_that_nobody_knows_is_joined_with_nobody() -> None:
-    joint = Joint(small(line(10 * MBIT)), 0)
+    joint = joint_of(small(line(10 * MBIT)), 0)
     assert not joint.allowed(["n0", "nowhere"], MBIT)[0, 1]
     assert not joint.allowed(["nowhere"], MBIT).any()
     assert joint.most_joined(["n0", "nowhere"], 4 * MBIT).tolist() == [2, 0]
@@ -68,7 +70,7 @@ def test_a_site_that_nobody_knows_is_joined_with_nobody() -> None:
 
 @given(topology=topologies(), rate=st.sampled_from((1, MBIT // 3, MBIT)), rtt=st.sampled_from((0, 3_000, 50_000)))
 def test_whoever_is_joined_has_room_and_is_near_enough(topology, rate, rtt) -> None:
-    joint = Joint(small(topology), 0)
+    joint = joint_of(small(topology), 0)
     names = [node.name for node in topology.nodes]
     pairs = joint.allowed(names, rate, rtt)
     assert (pairs == pairs.T).all()

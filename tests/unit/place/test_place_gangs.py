@@ -5,12 +5,13 @@ from itertools import combinations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from place_world import NOW_MS, a_demand, a_pool
 
 from tieline.model.spec import DatasetSpec
-from tieline.model.task import DataUse
+from tieline.model.task import DataUse, Span
 from tieline.place import DataFact, Pools
-from tieline.place.gangs import Gang, NoGang, Span, gang
+from tieline.place.gangs import Gang, NoGang, gang
 from tieline.ports import ConstantDistances
 
 NODE = {"accelerator": "a100", "accelerator_count": 8}
@@ -19,11 +20,14 @@ NODE = {"accelerator": "a100", "accelerator_count": 8}
 class Hose:
     """Ways without a network: each site can be joined with so many others, some pairs not at all."""
 
-    def __init__(self, joins=None, apart=()):
-        self.joins, self.apart = joins or {}, {frozenset(each) for each in apart}
+    def __init__(self, joins=None, apart=(), out=()):
+        self.joins, self.apart, self.out = joins or {}, {frozenset(each) for each in apart}, out
 
     def _of(self, site):
         return self.joins.get(site.rpartition("/")[2], 99)
+
+    def takes_part(self, sites):
+        return np.array([site.rpartition("/")[2] not in self.out for site in sites])
 
     def allowed(self, sites, span):
         ends = [site.rpartition("/")[2] for site in sites]
@@ -44,9 +48,14 @@ def a_gang(nodes=10, **fields):
     return a_demand(NODE, nodes=nodes, **fields)
 
 
+def asking(sites=8, rate_bps=1):
+    return Span(sites=sites, rate_bps=rate_bps)
+
+
 def found(demand, pools, between=None, span=None, **more):
     pools = pools if isinstance(pools, Pools) else Pools(pools)
-    return gang(demand, pools, ConstantDistances(), between or Hose(), span or Span(8, 1), now_ms=NOW_MS, **more)
+    demand = replace(demand, span=span or asking())
+    return gang(demand, pools, ConstantDistances(), between or Hose(), now_ms=NOW_MS, **more)
 
 
 def sites_of(answer):
@@ -72,7 +81,7 @@ def test_a_gang_takes_the_cheapest_nodes_of_few_sites():
 
 def test_no_more_sites_than_asked_even_if_they_are_cheaper():
     pools = [*(small(f"s{at}", 2, 1) for at in range(9)), small("big", 10, 5)]
-    answer = found(a_gang(), pools, span=Span(3, 1))
+    answer = found(a_gang(), pools, span=asking(3))
     assert isinstance(answer, Gang)
     assert len(sites_of(answer)) <= 3
     assert answer.cost_micro_cny_per_hour == 8 * (4 * 1 + 6 * 5) * 10**6
@@ -96,7 +105,7 @@ def test_every_refusal_counts_every_pool_once():
     few = [small("a", 1, 1), a_pool("cores", accelerator="", accelerator_count=0, accelerator_memory_bytes=0)]
     cases = {
         "gang_nodes": found(a_gang(), few),
-        "gang_sites": found(a_gang(), [small(f"s{at}", 2, 1) for at in range(6)], span=Span(3, 1)),
+        "gang_sites": found(a_gang(), [small(f"s{at}", 2, 1) for at in range(6)], span=asking(3)),
         "gang_apart": found(a_gang(), [small("a", 6, 1), small("b", 6, 1)], Hose(apart=[("a", "b")])),
     }
     for code, answer in cases.items():
@@ -159,7 +168,7 @@ def test_the_answer_is_that_of_trying_everything_or_within_its_gap(supply, apart
                 left -= min(left, nodes)
             if not left and (best is None or cost < best):
                 best = cost
-    answer = found(a_gang(nodes=wanted), pools, hose, Span(most, 1), most_looks=looks)
+    answer = found(a_gang(nodes=wanted), pools, hose, asking(most), most_looks=looks)
     if isinstance(answer, NoGang):
         assert best is None or looks < 800
         return
