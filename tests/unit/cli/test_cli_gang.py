@@ -163,8 +163,8 @@ def test_whoever_waits_sees_each_change_once(capsys, monkeypatch):
 
     asyncio.run(follow())
     assert capsys.readouterr().err == (
-        "  booked: 1 of the 3 members of its gang are accepted; waits for the answer of cn.west/site/t\n"
-        "  booked: 2 of the 3 members of its gang are accepted; waits for the answer of cn.west/site/t\n"
+        "  booked: 1 of the 3 parts of its gang are accepted; waits for the answer of cn.west/site/t\n"
+        "  booked: 2 of the 3 parts of its gang are accepted; waits for the answer of cn.west/site/t\n"
     )
 
 
