@@ -243,26 +243,63 @@ def test_one_holder_cannot_make_a_door_forget_or_refuse_the_others(monkeypatch):
         knock(HOLDER_SITE, HOLDER, f"nonce-of-{turn}-later", clock.at_ms)
 
 
-def test_a_door_bounds_its_connections_and_does_not_wait_for_who_says_nothing(tmp_path, monkeypatch):
+def test_whoever_says_nothing_keeps_nobody_out(tmp_path):
+    async def story():
+        async with open_door(tmp_path) as door:
+            quiet = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(door_module.CONNECTIONS + 8)]
+            guest = visitor(door)
+            async with asyncio.timeout(door_module.FIRST_S):
+                assert (await guest.echoes()).said.until_ms > CLOCK.now_ms()
+                for reader, _ in quiet[: -door_module.SILENT_EACH]:  # the newest of an address may still speak
+                    assert await reader.read() == b""
+            assert door.guard.refused["overloaded"] >= len(quiet) - door_module.SILENT_EACH
+            await guest.close()
+            for _, writer in quiet:
+                writer.close()
+
+    asyncio.run(story())
+
+
+def test_connections_from_everywhere_that_say_nothing_make_room_and_holders_are_bounded(tmp_path, monkeypatch):
+    addresses = iter(range(1_000))
+    monkeypatch.setattr(door_module, "_address_of", lambda _: f"10.0.0.{next(addresses)}")
+    monkeypatch.setattr(door_module, "CONNECTIONS", 6)
+    monkeypatch.setattr(door_module, "HOLDER_EACH", 3)
+
+    async def story():
+        async with open_door(tmp_path) as door:
+            quiet = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(6)]
+            guests = [visitor(door) for _ in range(4)]
+            async with asyncio.timeout(door_module.FIRST_S):
+                for guest in guests[:3]:
+                    await guest.echoes()
+                assert await refused(guests[3].echoes()) == "overloaded"
+            others = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(20)]
+            assert await asyncio.wait_for(others[0][0].read(), 30) == b""
+            await guests[0].echoes()  # those who came in are not put out for them
+            for _, writer in (*quiet, *others):
+                writer.close()
+            for guest in guests:
+                await guest.close()
+
+    asyncio.run(story())
+
+
+def test_a_door_does_not_wait_for_who_says_nothing_and_keeps_no_connection_of_who_shows_no_pass(tmp_path, monkeypatch):
     monkeypatch.setattr(door_module, "FIRST_S", 0.2)
 
     async def story():
         async with open_door(tmp_path) as door:
-            quiet = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(door_module.CONNECTIONS)]
-            late, late_writer = await asyncio.open_connection("127.0.0.1", door.port)
-            assert await asyncio.wait_for(late.read(), 30) == b""  # one too many
-            late_writer.close()
-            assert door.guard.refused["overloaded"] >= 1
-            for reader, writer in quiet:  # and those that said nothing are hung up on
-                assert await asyncio.wait_for(reader.read(), 30) == b""
+            for said in (b"", b"GET / HT", b"GET /v1/anything HTTP/1.1\r\nHost: x\r\n\r\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+                writer.write(said)
+                answer = await asyncio.wait_for(reader.read(), 30)
+                assert (b"404" in answer) is said.endswith(b"\n")
                 writer.close()
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
             writer.write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
             assert b"400" in await asyncio.wait_for(reader.read(), 30)
             writer.close()
-            guest = visitor(door)
-            assert (await guest.echoes()).said.until_ms > CLOCK.now_ms()
-            await guest.close()
             port = door.port
         async with HttpClient(f"http://127.0.0.1:{port}", attempts=1) as client:  # a closed door does not listen
             assert await refused(client.raw("GET", "/")) == "exchange_unreachable"

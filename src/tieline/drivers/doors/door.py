@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
 import socket
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -25,7 +26,7 @@ from tieline.drivers.doors.echo import Responder, Session, Sessions, stamped
 from tieline.drivers.doors.guard import Guard
 from tieline.drivers.doors.pace import Pace
 from tieline.drivers.doors.packet import MOST_BYTES
-from tieline.model.door import CHUNK_BYTES, SESSION, ChunkKept, EchoSession, Pass, RateSeen, Right
+from tieline.model.door import CHUNK_BYTES, SESSION, ChunkKept, EchoSession, Knock, Pass, RateSeen, Right
 from tieline.model.error import CODES, TielineError
 from tieline.ports import Clock
 from tieline.registry import Key, seal, sign_statement
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline.site")
 CONNECTIONS = 64
+SILENT_EACH = 8  # of one address that have sent no request yet: the newest; through the relay as many as it lets come
+HOLDER_EACH = 32  # of one holder
 FIRST_S = 10.0  # the first request of a connection is there by then
 STALL_S = 30.0
 ECHO_SHARE = 100  # of the door's rate, one part in so many is for echoes
@@ -76,7 +79,8 @@ class Door:
         self._responder: Responder | None = None
         self._server: asyncio.Server | None = None
         self._web: web.Server | None = None
-        self._awaited: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}  # no request came yet
+        self._awaited: dict[web.RequestHandler, _Awaited] = {}  # no request came yet, the oldest first
+        self._holders: dict[web.RequestHandler, str] = {}  # whose pass opened a connection
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -103,9 +107,10 @@ class Door:
             self._responder.close()
         if self._server is not None:
             self._server.close()
-        for timer in self._awaited.values():
-            timer.cancel()
+        for awaited in self._awaited.values():
+            awaited.timer.cancel()
         self._awaited.clear()
+        self._holders.clear()
         if self._web is not None:
             await self._web.shutdown(1.0)
         self._responder = self._server = self._web = None
@@ -113,16 +118,37 @@ class Door:
 
     def connection(self) -> asyncio.BaseProtocol:
         """The protocol of one more connection, whether it was accepted here or comes through a relay."""
+        return _Gate(self)
+
+    def begin(self, transport: asyncio.Transport) -> web.RequestHandler | None:
+        """What serves a connection; None where there is no room.
+
+        Whoever says nothing makes room for whoever comes: the oldest of the same address, or of that with the most.
+        """
         from aiohttp import web
 
         if self._web is None:
             self._web = web.Server(self._handle, access_log=None, keepalive_timeout=30.0, lingering_time=1.0)
-        if len(self._web.connections) >= CONNECTIONS:
-            self.guard.refused["overloaded"] += 1
-            return _Refusing()
+        address = _address_of(transport)
+        silent: dict[str, list[web.RequestHandler]] = {}
+        for made, awaited in self._awaited.items():
+            silent.setdefault(awaited.address, []).append(made)
+        if address and len(silent.get(address, ())) >= SILENT_EACH:
+            self._let_go(silent[address][0])
+        elif len(self._web.connections) >= CONNECTIONS:
+            if not silent:
+                self.guard.refused["overloaded"] += 1
+                return None
+            self._let_go(max(silent.values(), key=len)[0])
         made = self._web()
-        self._awaited[made] = asyncio.get_running_loop().call_later(FIRST_S, self._hang_up, made)
+        timer = asyncio.get_running_loop().call_later(FIRST_S, self._hang_up, made)
+        self._awaited[made] = _Awaited(address, timer)
         return made
+
+    def _let_go(self, made: web.RequestHandler) -> None:
+        self.guard.refused["overloaded"] += 1
+        self._awaited[made].timer.cancel()
+        self._hang_up(made)
 
     def _hang_up(self, made: web.RequestHandler) -> None:
         self._awaited.pop(made, None)
@@ -130,19 +156,35 @@ class Door:
         if made.transport is not None:
             made.transport.close()
 
+    def _admit(self, request: web.BaseRequest, method: str, path: str, right: Right) -> tuple[Pass, Knock]:
+        """The pass and the knock of a request. Raises TielineError as `Guard.admit`, `overloaded` for one too many."""
+        given, knock = self.guard.admit(_headers(request), method, path, right)
+        assert self._web is not None
+        live = self._web.connections
+        self._holders = {made: holder for made, holder in self._holders.items() if made in live}
+        its = sum(holder == given.holder for made, holder in self._holders.items() if made is not request.protocol)
+        if its >= HOLDER_EACH:
+            self.guard.refused["overloaded"] += 1
+            raise TielineError("overloaded", f"{its} connections of `{given.holder}` are open here")
+        self._holders[request.protocol] = given.holder
+        return given, knock
+
     # -- requests -----------------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        timer = self._awaited.pop(request.protocol, None)
-        if timer is not None:
-            timer.cancel()
+        awaited = self._awaited.pop(request.protocol, None)
+        if awaited is not None:
+            awaited.timer.cancel()
         try:
             return await self._routed(request)
         except TielineError as error:
-            return _said(msgspec.json.encode(error.envelope), CODES[error.code].status)
+            refused = error
         except TimeoutError:
-            late = TielineError("timeout", f"nothing came for {STALL_S:.0f} s")
-            return _said(msgspec.json.encode(late.envelope), CODES[late.code].status)
+            refused = TielineError("timeout", f"nothing came for {STALL_S:.0f} s")
+        answer = _said(msgspec.json.encode(refused.envelope), CODES[refused.code].status)
+        if request.protocol not in self._holders:  # who has shown no pass keeps no connection
+            answer.force_close()
+        return answer
 
     async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
         method, path = request.method, request.path
@@ -161,7 +203,7 @@ class Door:
         raise TielineError("not_found", "there is no such thing at this door")
 
     def _begin(self, request: web.BaseRequest) -> web.Response:
-        given, knock = self.guard.admit(_headers(request), "POST", "/v1/echo", Right.ECHO)
+        given, knock = self._admit(request, "POST", "/v1/echo", Right.ECHO)
         session = self.sessions.begin(given)
         said = EchoSession(
             session=session.id.hex(),
@@ -178,7 +220,7 @@ class Door:
     async def _echoes(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         from aiohttp import WSMsgType, web
 
-        given, _ = self.guard.admit(_headers(request), "GET", request.path, Right.ECHO)
+        given, _ = self._admit(request, "GET", request.path, Right.ECHO)
         if not web.WebSocketResponse().can_prepare(request):
             raise TielineError("invalid_request", "this is a WebSocket")
         found: Session | None = self.sessions.open.get(bytes.fromhex(name))
@@ -198,7 +240,7 @@ class Door:
         return stream
 
     async def _rate(self, request: web.BaseRequest) -> web.Response:
-        given, _ = self.guard.admit(_headers(request), "POST", "/v1/rate", Right.RATE)
+        given, _ = self._admit(request, "POST", "/v1/rate", Right.RATE)
         size = _length(request, RATE_BYTES)
         self.guard.spend(given, size)
         moved = counted = 0
@@ -222,7 +264,7 @@ class Door:
         return _said(msgspec.json.encode(said), 200)
 
     async def _put(self, request: web.BaseRequest, sha256: str) -> web.Response:
-        given, _ = self.guard.admit(_headers(request), "PUT", request.path, Right.WRITE)
+        given, _ = self._admit(request, "PUT", request.path, Right.WRITE)
         self._check_named(given, sha256)
         size = _length(request, CHUNK_BYTES)
         if (path := self.chunks.path(sha256)) is not None:
@@ -234,7 +276,7 @@ class Door:
     async def _get(self, request: web.BaseRequest, sha256: str) -> web.StreamResponse:
         from aiohttp import web
 
-        given, _ = self.guard.admit(_headers(request), request.method, request.path, Right.READ)
+        given, _ = self._admit(request, request.method, request.path, Right.READ)
         self._check_named(given, sha256)
         path = self.chunks.path(sha256)
         if path is None:
@@ -280,12 +322,37 @@ class Door:
             raise TielineError("forbidden", f"the pass does not name `{sha256}`")
 
 
-class _Refusing(asyncio.Protocol):
-    """One connection too many."""
+class _Awaited(NamedTuple):
+    """A connection that has said nothing yet."""
+
+    address: str
+    timer: asyncio.TimerHandle
+
+
+class _Gate(asyncio.Protocol):
+    """Knows who is there before anything is given to it."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hang up."""
-        transport.close()
+        """Let it in, or hang up."""
+        assert isinstance(transport, asyncio.Transport)
+        made = self.door.begin(transport)
+        if made is None:
+            transport.close()
+            return
+        transport.set_protocol(made)
+        made.connection_made(transport)
+
+
+def _address_of(transport: asyncio.Transport) -> str:
+    """Of whoever is there; of IPv6 the 64 bits of a network, in which a host may take any. Empty: the relay."""
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple):
+        return ""
+    address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def chunks_of(folder: Path, config: DoorConfig) -> Chunks:
