@@ -13,7 +13,8 @@ import numpy as np
 
 from bench.row import Row
 from bench.te_world import LARGE, SMALL, Case
-from tieline.network.refill import refilled, shifted
+from tieline.network.refill import refilled
+from tieline.network.shift import shifted
 from tieline.network.traffic import Flows, routed
 from tieline.network.update import calmed, is_safe, steps_between
 
@@ -55,7 +56,7 @@ def _cut(flows: Flows, link: int) -> Cut:
     began, began_cpu = perf_counter(), process_time()
     first = refilled(flows, graph)
     if first.worth < GOOD * flows.bound:  # the bound of before the cut: that of after is not known yet
-        first = shifted(first)
+        first = shifted(first, enough=GOOD * flows.bound)
     refill_s, refill_cpu_s = perf_counter() - began, process_time() - began_cpu
     began, began_cpu = perf_counter(), process_time()
     again = routed(graph, flows.traffic, start=first, enough=ENOUGH)

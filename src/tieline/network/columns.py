@@ -28,7 +28,7 @@ class Columns:
         self.start: NDArray[np.int64] = np.zeros(1, dtype=np.int64)  # of path k: arcs[start[k]:start[k + 1]]
         self.arcs: Ints = np.zeros(0, dtype=np.int32)
         self._marks = scattered(np.arange(1, graph.arc_count + 1, dtype=np.uint64))
-        self._known: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+        self._known: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)  # marks of paths, sorted
 
     def __len__(self) -> int:
         return len(self.demand)
@@ -58,17 +58,52 @@ class Columns:
         _, first = np.unique(marks, return_index=True)
         fresh = np.zeros(len(path), dtype=bool)
         fresh[first] = True
-        fresh &= ~np.isin(marks, self._known)
-        self._known = np.concatenate([self._known, marks[fresh]])
+        fresh &= ~self._is_known(marks)
+        self._known = np.sort(np.concatenate([self._known, marks[fresh]]), kind="stable")
         keep = np.repeat(fresh, count)
         self.demand = np.concatenate([self.demand, demands[path[fresh]].astype(np.int32)])
         self.arcs = np.concatenate([self.arcs, arcs[keep].astype(np.int32)])
         self.start = np.concatenate([self.start, self.start[-1] + np.cumsum(count[fresh])])
         return int(fresh.sum())
 
+    def _is_known(self, marks: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        if not len(self._known):
+            return np.zeros(len(marks), dtype=bool)
+        at = np.minimum(np.searchsorted(self._known, marks), len(self._known) - 1)
+        return np.asarray(self._known[at] == marks)
+
     def path(self, number: int) -> Ints:
         """The arcs of one path, in order from its source."""
         return self.arcs[self.start[number] : self.start[number + 1]]
+
+    def some(self, paths: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ints]:
+        """The arcs of these paths one after another, as ``start`` and ``arcs`` are for all."""
+        first, count = self.start[paths], self.start[paths + 1] - self.start[paths]
+        start = np.zeros(len(paths) + 1, dtype=np.int64)
+        np.cumsum(count, out=start[1:])
+        return start, self.arcs.take(np.arange(start[-1]) + np.repeat(first - start[:-1], count))
+
+    def least(self, of_arc: Floats, paths: NDArray[np.int64]) -> Floats:
+        """The smallest number among those of the arcs of each of these paths."""
+        if not len(paths):
+            return np.zeros(0)
+        start, arcs = self.some(paths)
+        return np.asarray(np.minimum.reduceat(of_arc[arcs], start[:-1]))
+
+    def is_clear(self, is_open: NDArray[np.bool_], paths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Of which of these paths every arc is open."""
+        if not len(paths):
+            return np.zeros(0, dtype=bool)
+        if 2 * len(paths) > len(self):  # quicker than to pick out their arcs
+            return np.asarray(np.logical_and.reduceat(is_open.take(self.arcs), self.start[:-1])[paths])
+        start, arcs = self.some(paths)
+        return np.asarray(np.logical_and.reduceat(is_open.take(arcs), start[:-1]))
+
+    def crossing(self, these: NDArray[np.bool_]) -> NDArray[np.uint64]:
+        """A number of each path that is the same where they cross the same ones of ``these`` arcs."""
+        if not len(self):
+            return np.zeros(0, dtype=np.uint64)
+        return np.asarray(np.add.reduceat(np.where(these, self._marks, np.uint64(0))[self.arcs], self.start[:-1]))
 
     def by_arc(self) -> Any:
         """Arcs x paths, 1 where a path uses an arc (scipy, CSC)."""

@@ -4,7 +4,7 @@ What survives stays as it is, so nobody else's traffic moves. What was lost is r
 the paths that its demand has already, then over the shortest paths of the residual network, the largest losses first,
 in turns. An arc's weight grows as it fills, so that a turn spreads what the one before crowded. What is left then, such
 as the far ends of paths that lost their middle, goes to whoever lacks something. On small crowded networks that is not
-enough, because somebody has to move: `shifted` is the second answer, some tens of milliseconds later.
+enough, because somebody has to move: `shift.shifted` is the second answer, some tens of milliseconds later.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from tieline.network.columns import Columns
 from tieline.network.graph import Floats, Graph, Ints, counted, trees_of
-from tieline.network.master import LEEWAY, Programme, Solved, repaired, solved
+from tieline.network.master import Solved
 from tieline.network.traffic import Flows, Traffic
 
 TURNS: Final = 4
-MOST_USES: Final = 40_000  # of arcs by paths, up to which survivors are moved too: tens of milliseconds
 GIVEN: Final = 3  # turns in which what is left over is given away
 LEAST: Final = 1e-3  # of the largest capacity: an arc with less left is full
-CHUNK: Final = 512  # paths that are tried one by one before the rest is looked at again
+CHUNK: Final = 512  # paths that are tried one by one before the rest is looked at again, and more each time
 MOST_LACKING: Final = 20_000  # demands that are looked at, the largest losses first
 
 
@@ -48,55 +47,25 @@ def refilled(flows: Flows, graph: Graph, *, turns: int = TURNS, ranks: Ints | No
             columns, alone = _regained(graph, flows.traffic, columns, alone, np.where(order == rank, had, 0.0), turns)
             others = np.concatenate([np.where(mine, 0.0, rate), np.zeros(len(columns) - len(rate))])
             rate = alone + _shrunk(columns, others, graph.capacity_bps - columns.by_arc() @ alone)
-    columns, rate = _given_away(graph, flows.traffic, columns, rate, order)
+    columns, rate = given_away(graph, flows.traffic, columns, rate, order)
     prices = Solved(rate, flows.solved.arc_price, flows.solved.demand_price)
     return Flows(graph, flows.traffic, columns, rate, prices, flows.bound, 0)
 
 
-def shifted(flows: Flows, *, most_uses: int = MOST_USES) -> Flows:
-    """What a refill left, over the same paths, by moving survivors too: one small programme, solved exactly.
-
-    For networks where too much stays lost otherwise; going there may need two steps (`update.steps_between`). Demands
-    of value 0 keep what they have. Where the paths use arcs more than ``most_uses`` times nothing is moved.
-    """
-    traffic, columns = flows.traffic, flows.columns
-    if not len(columns) or len(columns.arcs) > most_uses:
-        return flows
-    free = np.minimum.reduceat(flows.graph.capacity_bps[columns.arcs], columns.start[:-1])
-    usable = np.flatnonzero(free > 0)
-    if not len(usable):
-        return flows
-    kept = np.where(traffic.value > 0, 0.0, flows.carried_bps())
-    programme = Programme(
-        columns.by_arc()[:, usable],
-        columns.by_demand(traffic.count)[:, usable],
-        flows.graph.capacity_bps,
-        traffic.asked_bps,
-        traffic.value[columns.demand[usable]],
-        kept,
-    )
-    rate = np.zeros(len(columns))
-    rate[usable] = repaired(programme, solved(programme, 1e-4).rate)
-    made = flows._replace(rate_bps=rate)
-    is_kept = bool(np.all(made.carried_bps() >= kept * (1.0 - LEEWAY) - 1e-9))
-    return made if is_kept and made.worth > flows.worth else flows
-
-
-def _given_away(graph: Graph, traffic: Traffic, columns: Columns, rate: Floats, order: Ints) -> tuple[Columns, Floats]:
+def given_away(graph: Graph, traffic: Traffic, columns: Columns, rate: Floats, order: Ints) -> tuple[Columns, Floats]:
     """What the cut left behind, such as the far ends of paths that lost their middle, to whoever still lacks something;
     by rank, the shortest paths first, since they take least of it."""
     rate = rate.copy()
-    left = np.maximum(graph.capacity_bps - columns.by_arc() @ rate, 0.0)
+    left = np.maximum(graph.capacity_bps - load_of(columns, rate), 0.0)
     lacks = np.maximum(traffic.asked_bps - _carried(traffic, columns, rate), 0.0)
     floor = LEAST * float(graph.capacity_bps.max(initial=0.0))
     known = 0
     for _ in range(GIVEN):
-        hops = np.diff(columns.start)
-        spare = np.minimum.reduceat(left[columns.arcs], columns.start[:-1]) if len(columns) else np.zeros(0)
-        usable = np.flatnonzero((spare > floor) & (lacks[columns.demand] > floor * LEAST))
-        usable = usable[usable >= known]
-        inline = usable[np.lexsort((usable, hops[usable], order[columns.demand[usable]]))][:MOST_LACKING]
-        lacks = _taken(columns, rate, left, lacks, inline)
+        fresh = known + np.flatnonzero(lacks[columns.demand[known:]] > floor * LEAST)
+        usable = fresh[columns.is_clear(left > floor, fresh)]
+        hops = columns.start[usable + 1] - columns.start[usable]
+        inline = usable[np.lexsort((usable, hops, order[columns.demand[usable]]))][:MOST_LACKING]
+        lacks = taken(columns, rate, left, lacks, inline)
         known = len(columns)
         short = np.flatnonzero(lacks > floor * LEAST).astype(np.int32)
         free = graph.holding(np.where(left > floor, left, 0.0))
@@ -115,7 +84,7 @@ def _regained(
     """Bring these demands towards what they had, in what is free; nobody loses anything."""
     rate = rate.copy()
     lost = np.maximum(had - _carried(traffic, columns, rate), 0.0)
-    left = np.maximum(graph.capacity_bps - columns.by_arc() @ rate, 0.0)
+    left = np.maximum(graph.capacity_bps - load_of(columns, rate), 0.0)
     lost = _fill(columns, rate, left, lost, np.arange(len(columns)))
     floor = LEAST * min(float(graph.capacity_bps.max(initial=0.0)), float(had.max(initial=0.0)))
     for _ in range(turns if floor > 0 else 0):
@@ -148,50 +117,76 @@ def _carried(traffic: Traffic, columns: Columns, rate: Floats) -> Floats:
     return counted(columns.demand, rate, traffic.count)
 
 
+def load_of(columns: Columns, rate: Floats) -> Floats:
+    """What each arc carries; most paths carry nothing, and are not looked at."""
+    live = np.flatnonzero(rate > 0)
+    start, arcs = columns.some(live)
+    return counted(arcs, np.repeat(rate[live], np.diff(start)), columns.graph.arc_count)
+
+
 def _survivors(flows: Flows, graph: Graph, columns: Columns, order: Ints) -> Floats:
     """Rates of the paths whose every arc still holds what it carried; a shrunk arc takes from the last rank first."""
     rate = np.zeros(len(columns))
     for rank in np.unique(order).tolist():
         mine = np.where(order[columns.demand] == rank, flows.rate_bps, 0.0)
-        rate += _shrunk(columns, mine, graph.capacity_bps - columns.by_arc() @ rate)
+        rate += _shrunk(columns, mine, graph.capacity_bps - load_of(columns, rate))
     return rate
 
 
 def _shrunk(columns: Columns, rate: Floats, room: Floats) -> Floats:
     """The same rates, each path by the worst share that its arcs can hold."""
-    if not len(columns):
-        return rate.copy()
-    share = np.minimum(1.0, np.maximum(room, 0.0) / np.maximum(columns.by_arc() @ rate, 1e-12))
-    shrunk: Floats = rate * np.minimum.reduceat(share[columns.arcs], columns.start[:-1])
+    share = np.minimum(1.0, np.maximum(room, 0.0) / np.maximum(load_of(columns, rate), 1e-12))
+    live = np.flatnonzero(rate > 0)
+    shrunk = np.zeros(len(rate))
+    shrunk[live] = rate[live] * columns.least(share, live)
     return shrunk
 
 
 def _fill(columns: Columns, rate: Floats, left: Floats, lost: Floats, paths: NDArray[np.int64]) -> Floats:
     """Give what is left to these paths, the largest losses first; changes ``rate`` and ``left``."""
     usable = paths[lost[columns.demand[paths]] > 0]
-    if not len(usable):
-        return lost
-    spare = np.minimum.reduceat(left[columns.arcs], columns.start[:-1])[usable]
-    usable = usable[spare > 0]
-    return _taken(columns, rate, left, lost, usable[np.argsort(-lost[columns.demand[usable]], kind="stable")])
+    usable = usable[columns.is_clear(left > 0, usable)]
+    return taken(columns, rate, left, lost, usable[np.argsort(-lost[columns.demand[usable]], kind="stable")])
 
 
-def _taken(columns: Columns, rate: Floats, left: Floats, lost: Floats, inline: NDArray[np.int64]) -> Floats:
-    """Give what is left to these paths in their order; changes ``rate`` and ``left``, answers with what is lost yet."""
-    lost = lost.copy()
+def taken(
+    columns: Columns,
+    rate: Floats,
+    left: Floats,
+    lost: Floats,
+    inline: NDArray[np.int64],
+    shares: tuple[NDArray[np.int64], Floats] | None = None,
+) -> Floats:
+    """Give what is left to these paths in their order; changes ``rate`` and ``left``, answers with what is lost yet.
+
+    ``shares``: of which share each path is, and what each share may have in all.
+    """
+    room, lacks = left.tolist(), lost.tolist()  # one number at a time is quicker outside arrays
+    of, most = (np.zeros(len(inline), dtype=np.int64), [np.inf]) if shares is None else (shares[0], shares[1].tolist())
+    chunk = CHUNK
     while len(inline):
-        for path in inline[:CHUNK].tolist():
-            demand = columns.demand[path]
-            if lost[demand] <= 0:
+        now, inline, share_of, of = inline[:chunk], inline[chunk:], of[:chunk].tolist(), of[chunk:]
+        start, arcs = columns.some(now)
+        ends, uses = start.tolist(), arcs.tolist()
+        given = [0.0] * len(now)
+        for place, (demand, share) in enumerate(zip(columns.demand[now].tolist(), share_of, strict=True)):
+            least = min(lacks[demand], most[share])
+            if least <= 0:
                 continue
-            arcs = columns.arcs[columns.start[path] : columns.start[path + 1]]
-            more = min(float(left[arcs].min()), float(lost[demand]))
+            way = uses[ends[place] : ends[place + 1]]
+            more = min(least, min(map(room.__getitem__, way)))
             if more > 0:
-                rate[path] += more
-                left[arcs] -= more
-                lost[demand] -= more
-        inline = inline[CHUNK:]
+                given[place] = more
+                lacks[demand] -= more
+                most[share] -= more
+                for arc in way:
+                    room[arc] -= more
+        rate[now] += given
+        chunk *= 2
         if len(inline):  # most of them have become useless meanwhile
-            spare = np.minimum.reduceat(left[columns.arcs], columns.start[:-1])[inline]
-            inline = inline[(spare > 0) & (lost[columns.demand[inline]] > 0)]
-    return lost
+            lacking = (np.array(lacks)[columns.demand[inline]] > 0) & (np.array(most)[of] > 0)
+            useful = np.flatnonzero(lacking)
+            useful = useful[columns.is_clear(np.array(room) > 0, inline[useful])]
+            inline, of = inline[useful], of[useful]
+    left[:] = room
+    return np.array(lacks, dtype=np.float64)

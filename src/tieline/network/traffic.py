@@ -68,7 +68,7 @@ class Flows(NamedTuple):
     @property
     def worth(self) -> float:
         """Value that is carried."""
-        return float(self.rate_bps @ self.traffic.value[self.columns.demand])
+        return float((self.rate_bps * self.traffic.value[self.columns.demand]).sum())
 
     @property
     def gap(self) -> float:

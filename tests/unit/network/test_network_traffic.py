@@ -10,7 +10,8 @@ from network_cases import best_by_arcs, cases, every_path, keeps_its_bounds
 from scipy.optimize import linprog
 
 from tieline.network.graph import Graph
-from tieline.network.refill import refilled, shifted
+from tieline.network.refill import refilled
+from tieline.network.shift import shifted
 from tieline.network.traffic import Traffic, routed
 
 
@@ -79,4 +80,3 @@ def test_moving_survivors_too_is_as_good_as_the_known_paths_can_be(case, cut):
             b_ub=np.r_[first.graph.capacity_bps, traffic.asked_bps],
         )
         assert second.worth == pytest.approx(-best.fun, rel=1e-4, abs=1e-4)
-    assert shifted(first, most_uses=-1) is first
