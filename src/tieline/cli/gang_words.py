@@ -7,7 +7,7 @@ from __future__ import annotations
 GANG_WORDS: dict[str, tuple[str, str]] = {
     "opt_sites": ("its nodes may stand at up to so many sites, 2 to 8", "其计算节点最多可分布于几个算力节点（2 至 8）"),
     "sites_nodes": ("`--sites` is for several nodes: add `--nodes`", "`--sites` 用于多个计算节点：请加 `--nodes`"),
-    "gang_head": ("no pool has room for all nodes; together: {members} pools at {sites} sites, all or nothing", "没有资源池可容纳全部计算节点；跨域组网：{sites} 个节点的 {members} 个资源池，全部预留或全不预留"),
+    "gang_head": ("a gang in {members} pools at {sites} sites, all or nothing:", "跨域组网：{sites} 个节点的 {members} 个资源池，全部预留或全不预留："),
     "gang_sum": ("{cost} CNY/h: cards {cards}, network {ways}; no choice of sites costs less than {bound} (gap {gap})", "{cost} 元/时：算力 {cards}，网络 {ways}；任何选点方案不低于 {bound}（差距 {gap}）"),
     "gang_members": ("{run} and {more} more", "{run} 等 {more} 个"),
     "gang_ended": ("  ranks {ranks} on {pool} ({site}): {state}", "  计算节点 {ranks} 位于 {pool}（{site}）：{state}"),

@@ -47,7 +47,7 @@ def planned(capsys, gang: PlannedGang) -> str:
 
 def test_a_plan_shows_members_ways_and_what_all_of_it_costs(capsys):
     lines = [" ".join(line.split()) for line in planned(capsys, GANG).splitlines()]
-    assert "no pool has room for all nodes; together: 2 pools at 2 sites, all or nothing" in lines
+    assert "a gang in 2 pools at 2 sites, all or nothing:" in lines
     assert "0-1 cn.east/pool/a cn.east/site/s cn.east 2 a100 x16 10.00 160.00 bubblewrap declared" in lines
     assert "2 cn.west/pool/b cn.west/site/t [2J cn.west 1 a100 x8 9.00 72.00 none declared" in lines
     assert "cn.east/site/s cn.west/site/t [2J door e-x > x-w 1 Gbit/s 12.5 ms 3.00" in lines
