@@ -70,6 +70,7 @@ class Relay:
         self.streams: dict[str, Stream] = {}
         self.moved: Counter[str] = Counter()  # party -> bytes
         self.today: Counter[str] = Counter()
+        self.site_today: Counter[str] = Counter()
         self.is_closed = False
         self._day = 0
         self._buckets: dict[str, Bucket] = {}
@@ -78,9 +79,9 @@ class Relay:
 
     # -- from operations ----------------------------------------------------------------------------------------------
 
-    def check(self, owner: str, caller: str) -> None:
-        """Raises ThrottledError where no more streams can be opened, by this caller neither, or where the owner's day
-        is used up. ``owner`` may be empty: not known yet."""
+    def check(self, owner: str, caller: str, site: str = "") -> None:
+        """Raises ThrottledError where no more streams can be opened, by this caller neither, or where the day of the
+        owner or of the site is used up. ``owner`` and ``site`` may be empty: not known yet."""
         self._forget()
         limits = self.platform.limits
         if len(self.streams) >= limits.relay_streams:
@@ -89,12 +90,19 @@ class Relay:
         if sum(each.caller == caller for each in self.streams.values()) >= most:
             raise ThrottledError("overloaded", f"{most:,} streams of `{caller}` are open at the relay", 10.0)
         self._turn_day()
-        if self.today[owner] >= limits.relay_day_bytes:
-            left_s = (DAY_MS - self.platform.clock.now_ms() % DAY_MS) / 1000
-            said = (
-                f"{self.today[owner]:,} bytes went through the relay for `{owner}` today, of {limits.relay_day_bytes:,}"
-            )
-            raise ThrottledError("rate_limited", said, left_s)
+        for name, used, most in self._days(owner, site):
+            if used >= most:
+                left_s = (DAY_MS - self.platform.clock.now_ms() % DAY_MS) / 1000
+                said = f"{used:,} bytes went through the relay for `{name}` today, of {most:,}"
+                raise ThrottledError("rate_limited", said, left_s)
+
+    def _days(self, owner: str, site: str) -> tuple[tuple[str, int, int], ...]:
+        """Of an owner and one of its sites: the name, what was moved today, and the most."""
+        limits = self.platform.limits
+        return (
+            (owner, self.today[owner], limits.relay_day_bytes),
+            (site, self.site_today[site], limits.relay_site_day_bytes),
+        )
 
     def open(self, run: str, site: str, owner: str, caller: str) -> Stream:
         """A stream that waits for both ends; see `check`."""
@@ -235,12 +243,13 @@ class Relay:
         if stream.token and not lives(self.platform.view, stream.token, self.platform.clock.now_ms()):
             raise TielineError("unauthenticated", f"token `{stream.token}` was revoked or has expired")
         self._turn_day()
-        if self.today[owner] + size > limits.relay_day_bytes:
-            self.today[owner] = limits.relay_day_bytes  # what is left is too little to go on with
-            raise TielineError(
-                "rate_limited", f"the {limits.relay_day_bytes:,} bytes of `{owner}` for today are used up"
-            )
+        for name, used, most in self._days(owner, stream.site):
+            if used + size > most:  # what is left is too little to go on with
+                (self.today if name == owner else self.site_today)[name] = most
+                raise TielineError("rate_limited", f"the {most:,} bytes of `{name}` for today are used up")
         stream.moved_bytes += size
+        if stream.site in self.site_today or len(self.site_today) < PARTIES:
+            self.site_today[stream.site] += size
         for party in {owner: None, stream.caller: None}:
             if party in self.moved or len(self.moved) < PARTIES:
                 self.moved[party] += size
@@ -285,6 +294,7 @@ class Relay:
         if day != self._day:
             self._day = day
             self.today.clear()
+            self.site_today.clear()
 
 
 class Refusing(asyncio.Protocol):

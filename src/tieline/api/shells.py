@@ -35,7 +35,7 @@ async def open_shell(call: Call, job: str, body: ShellBody) -> RelayView:
     call.note(job=name)
     platform.relay.check("", call.actor.name)  # before the log says that somebody came in
     run: Run = await platform.ask(OpenShell(actor=call.actor, job=name, body=body))
-    platform.relay.check(run.owner, call.actor.name)
+    platform.relay.check(run.owner, call.actor.name, run.site)
     stream = platform.relay.open(run.id, run.site, run.owner, call.actor.name)
     told = Summons(
         stream=stream.name,
@@ -87,7 +87,7 @@ async def open_stream(call: Call, site: str, body: StreamBody) -> RelayView:
     given = checked_pass(body.door_pass, platform.keys.key.public, name, None, now_ms)
     if given.holder != actor.name:
         raise TielineError("forbidden", "the pass is another holder's")
-    platform.relay.check(found.owner, actor.name)
+    platform.relay.check(found.owner, actor.name, name)
     stream = platform.relay.open("", name, found.owner, actor.name)
     told = Summons(
         stream=stream.name, site=name, purpose=Purpose.DOOR, run="", who=actor.name, until_ms=stream.until_ms

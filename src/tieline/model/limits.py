@@ -49,6 +49,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     relay_day_bytes: Annotated[
         int, Meta(ge=0, le=1024 * TIB, description="what it carries in a day (UTC) for the sites of one owner")
     ] = 256 * GIB
+    relay_site_day_bytes: Annotated[int, Meta(ge=0, le=1024 * TIB, description="of that for one of these sites")] = (
+        128 * GIB
+    )
 
     # -- work ----------------------------------------------------------------------------------------------------------
     live_jobs: Annotated[int, Meta(ge=1, le=10_000_000, description="jobs that wait or run")] = 2_000_000

@@ -206,6 +206,34 @@ def test_streams_and_the_owner_s_day_are_bounded(world):
     assert relay.streams == {}
 
 
+def test_one_site_leaves_something_of_the_day_to_the_owner_s_others(tmp_path):
+    world = World(tmp_path, limits=Limits(relay_site_day_bytes=1_000_000)).start()
+    try:
+        ends, other = Ends(world), world.site("lab7", "gz2")
+        relay = ends.relay
+
+        async def greedy():
+            async with aiohttp.ClientSession() as client:
+                stream = ends.stream()
+                one, two = ends.both(client, stream)
+                async with one as site, two as alice:
+                    reading = asyncio.create_task(end_of(site))
+                    await flooded(alice)
+                    await reading
+                return stream
+
+        stream = asyncio.run(greedy())
+        assert f"of `{ends.site.id}` for today are used up" in stream.why
+        assert stream.moved_bytes <= 1_000_000
+        with pytest.raises(relaying.ThrottledError, match=ends.site.id):
+            on_loop(world, relay.check, ends.site.prefix, "bob", ends.site.id)
+        on_loop(world, relay.check, other.prefix, "bob", other.id)
+        world.clock.at_ms += 86_400_000
+        on_loop(world, relay.check, ends.site.prefix, "bob", ends.site.id)
+    finally:
+        world.stop()
+
+
 def test_one_caller_cannot_take_all_streams_and_a_revoked_token_carries_nothing_more(tmp_path):
     world = World(tmp_path, limits=Limits(relay_streams=80)).start()
     try:
