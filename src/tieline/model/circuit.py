@@ -36,6 +36,7 @@ class CircuitState(StrEnum):
 
     ORDERED = "ordered"  # admitted, its time has not come
     UP = "up"  # applied and verified
+    PAUSED = "paused"  # in a maintenance window of its path, beside which there is no other
     DEGRADED = "degraded"  # carries less than was ordered, or stands on its spare path
     DOWN = "down"
     ENDED = "ended"
@@ -124,7 +125,10 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     back_bps: Rate | None = None  # from `b` to `a`, for the one-way path of a transfer; None: the same
     granted_bps: Rate = 0  # what is held, from the order's least to its most; 0: the least
     windows: tuple[Window, ...] = ()  # admitted so far; a recurring one is admitted a horizon ahead
+    paused: tuple[Window, ...] = ()  # maintenance of its path: it holds nothing then, and is not charged
     price_micro_cny_per_hour: int = 0
+    spare_micro_cny_per_hour: int = 0  # of this price, for the spare path; not charged while there is none
+    spare_from_ms: int = 0  # since when it has had the spare path that it has
     hours: tuple[Hours, ...] = ()  # factors of its price, as the tariff said when it was ordered
     utc_offset_s: int = 0
     meter: Meter = Meter()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from tieline.model.reason import Reason, Value
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
@@ -25,6 +26,7 @@ from tieline.network.ways import Path
 TURNS: Final = 10
 FEW_LIVE: Final = 40  # up to so many live transfers all are laid anew, else those in the way
 MOST_MOVED: Final = 48
+MOST_ASIDE: Final = 32  # out of the way of a circuit
 FEWER: Final = 4  # paths of each then
 MOST_LAID: Final = 400  # parts that are laid before giving up, all turns together
 MOST_LAID_PARTLY: Final = 112
@@ -83,7 +85,7 @@ def admitted(
     if not done.left_bytes or not order.deadline_ms:
         return _priced(calendar, made, done.pieces, from_ms, until_ms, (), price_of)
     layout = (
-        relaid(calendar, now_ms, (part,)) if len(calendar.transfers) <= FEW_LIVE else _beside(calendar, now_ms, part)
+        relaid(calendar, now_ms, (part,)) if len(calendar.transfers) <= FEW_LIVE else beside(calendar, now_ms, (part,))
     )
     if layout is not None:
         moved = moved_by(calendar, layout, now_ms, without=name)
@@ -145,24 +147,24 @@ def impossible(calendar: Calendar, order: TransferOrder, now_ms: int) -> tuple[R
     return ()
 
 
-def relaid(calendar: Calendar, now_ms: int, new: Sequence[Part], *, firm: Longs | None = None) -> Layout | None:
-    """Everything in slots that have not begun, anew, with ``new``; None where a promise would not hold.
-
-    ``firm``: what transfers may use of the slots, where it is not what the calendar's circuits left.
-    """
+def relaid(calendar: Calendar, now_ms: int, new: Sequence[Part]) -> Layout | None:
+    """Everything in slots that have not begun, anew, with ``new``; None where a promise would not hold."""
     parts = parts_of(calendar, now_ms)
-    return laid(calendar, now_ms, [*parts, *new], firm=firm)
+    return laid(calendar, now_ms, [*parts, *new])
 
 
-def _beside(calendar: Calendar, now_ms: int, new: Part) -> Layout | None:
-    """Those anew that hold most of what ``new`` could use; everybody else stays where he is."""
+def beside(calendar: Calendar, now_ms: int, new: Sequence[Part], of: Sequence[str] = ()) -> Layout | None:
+    """Those anew that hold most of what ``new`` could use; everybody else stays where he is.
+
+    ``of``: the live transfers whose parts ``new`` are; they are not laid by what they have now.
+    """
     grid = calendar.grid
     whole = grid.whole_from(now_ms)
     way = 0
-    for path in new.paths:
+    for path in {id(path): path for part in new for path in part.paths}.values():
         way |= mask_of(path)
-    low, high = grid.touched(new.from_ms, new.due_ms)
-    low = max(low, whole)
+    low = max(whole, min(grid.touched(part.from_ms, part.from_ms)[0] for part in new))
+    high = max(_slot_after(calendar, part) for part in new)
     held = []
     for name, each in calendar.transfers.items():
         here = 0
@@ -170,22 +172,94 @@ def _beside(calendar: Calendar, now_ms: int, new: Part) -> Layout | None:
             if mask & way and piece.low < high and piece.low + len(piece.rates) > low:
                 begin, end = max(low, piece.low), min(high, piece.low + len(piece.rates))
                 here += int(piece.rates[begin - piece.low : end - piece.low].sum())
-        if here:
+        if here and name not in of:
             held.append((-here, name))
     moving = [name for _, name in sorted(held)[:MOST_MOVED]]
-    parts = [each._replace(paths=each.paths[:FEWER]) for each in (*parts_of(calendar, now_ms, moving), new)]
-    last = max(whole, *(_slot_after(calendar, part) for part in parts))
-    room = calendar.free[:, : last - grid.first].copy()
-    ahead = Grid(whole, last - whole, grid.slot_ms)
-    for name in moving:
-        for piece in calendar.transfers[name].pieces:
-            taken(room[:, whole - grid.first :], ahead, piece, -1)
-    alone = Room(room, grid.first, grid)
-    done = _fill(alone, new, new.due_ms)
-    undone(alone, done)
-    if done.left_bytes:
+    return _among(calendar, now_ms, moving, new, of)
+
+
+def aside(calendar: Calendar, now_ms: int) -> Layout | None:
+    """Transfers out of the way of circuits: few of those that lie where there is too little now, each elsewhere.
+
+    None: too many would have to, or one of them would not keep its promise. Where few are live, all are laid anew.
+    """
+    grid = calendar.grid
+    whole = grid.whole_from(now_ms) - grid.first
+    rows = calendar.over()
+    left = calendar.free[rows, :-1]
+    if (left[:, grid.touched(now_ms, now_ms)[0] - grid.first : whole] < 0).any():
+        return None  # what has begun stays
+    if len(calendar.transfers) <= FEW_LIVE:
+        return relaid(calendar, now_ms, ())
+    way, place = mask_of(rows), {arc: number for number, arc in enumerate(rows.tolist())}
+    held = []
+    for name, each in calendar.transfers.items():
+        here = 0
+        for piece, mask in zip(each.pieces, each.masks, strict=True):
+            if mask & way:
+                at, low, rates = _on(piece, place, grid, whole)
+                here += int(rates[(left[at, low : low + len(rates)] < 0).any(axis=0)].sum())
+        if here:
+            held.append((-here, name))
+    moving: list[str] = []
+    for _, name in sorted(held)[:MOST_ASIDE]:
+        if not (left[:, whole:] < 0).any():
+            break
+        moving.append(name)
+        for piece, mask in zip(calendar.transfers[name].pieces, calendar.transfers[name].masks, strict=True):
+            if mask & way:
+                at, low, rates = _on(piece, place, grid, whole)
+                left[at, low : low + len(rates)] += rates
+    if (left[:, whole:] < 0).any():
         return None
-    return laid(calendar, now_ms, parts, firm=room, is_partly=True)
+    return _among(calendar, now_ms, moving, (), ()) if moving else Layout({}, {})
+
+
+def _on(piece: Piece, place: dict[int, int], grid: Grid, whole: int) -> tuple[list[int], int, Longs]:
+    """The rows that a piece is on, its first column there that has not begun, and its rates from then on."""
+    low = max(piece.low - grid.first, whole)
+    rates = piece.rates[low + grid.first - piece.low :][: max(0, grid.slots - low)]
+    return [place[arc] for arc in piece.arcs.tolist() if arc in place], low, rates
+
+
+def _among(
+    calendar: Calendar,
+    now_ms: int,
+    moving: Sequence[str],
+    new: Sequence[Part],
+    of: Sequence[str],
+) -> Layout | None:
+    """Some transfers and ``new`` anew in what all others leave. Only the arcs that they could use are looked at."""
+    grid = calendar.grid
+    whole = grid.whole_from(now_ms)
+    parts = [each._replace(paths=each.paths[:FEWER]) for each in (*parts_of(calendar, now_ms, moving), *new)]
+    last = max(whole, *(_slot_after(calendar, part) for part in parts))
+    paths = {id(path): path for part in parts for path in part.paths}
+    if not paths:
+        return None
+    rows = np.unique(np.concatenate(list(paths.values())))
+    place = np.full(len(calendar.free), -1, dtype=np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    room = calendar.free[rows, : last - grid.first]
+    ahead = Grid(whole, last - whole, grid.slot_ms)
+    for name in (*moving, *of):
+        for piece in calendar.transfers[name].pieces:
+            at = place[piece.arcs]
+            taken(room[:, whole - grid.first :], ahead, piece._replace(arcs=at[at >= 0]), -1)
+    here = {number: place[path] for number, path in paths.items()}
+    parts = [each._replace(paths=tuple(here[id(path)] for path in each.paths)) for each in parts]
+    new = parts[len(parts) - len(new) :]
+    if len(new) == 1:
+        alone = Room(room, grid.first, grid)
+        done = _fill(alone, new[0], new[0].due_ms)
+        undone(alone, done)
+        if done.left_bytes:
+            return None
+    layout = laid(calendar, now_ms, parts, left=room)
+    if layout is None:
+        return None
+    found = {name: [each._replace(arcs=rows[each.arcs]) for each in some] for name, some in layout.pieces.items()}
+    return layout._replace(pieces=found)
 
 
 def parts_of(calendar: Calendar, now_ms: int, names: Sequence[str] | None = None) -> list[Part]:
@@ -214,28 +288,24 @@ def laid(
     now_ms: int,
     parts: Sequence[Part],
     *,
-    firm: Longs | None = None,
+    left: Longs | None = None,
     is_forced: bool = False,
-    is_partly: bool = False,
 ) -> Layout | None:
     """Parts by earliest deadline, then best effort in its order. ``is_forced``: who is short does not stop it.
 
     Where somebody finds no room he goes to the front and it is tried again, `TURNS` times in all: who squeaks gets
-    the grease (Joslin and Clements, JAIR 10, 1999). ``is_partly``: ``firm`` holds the bookings of who stays, too.
+    the grease (Joslin and Clements, JAIR 10, 1999). ``left``: what everybody else leaves; None: only they are there.
     """
     grid = calendar.grid
     first, whole = grid.touched(now_ms, grid.until_ms)[0], grid.whole_from(now_ms)
     last = max([whole, *(_slot_after(calendar, part) for part in parts)])
-    base = (calendar.firm if firm is None else firm)[:, first - grid.first : last - grid.first].copy()
-    begun = slice(first - grid.first, whole - grid.first)
-    if not is_partly:
-        base[:, : whole - first] = calendar.free[:, begun]  # what has begun stays
-    if firm is not None and not is_partly:
-        base[:, : whole - first] -= calendar.firm[:, begun] - firm[:, begun]
+    base = (calendar.firm if left is None else left)[:, first - grid.first : last - grid.first].copy()
+    if left is None:
+        base[:, : whole - first] = calendar.free[:, first - grid.first : whole - grid.first]  # what has begun stays
     room = Room(base, first, grid)
     hard = sorted((part for part in parts if part.due_ms), key=lambda part: (part.due_ms, -part.size_bytes, part.id))
-    rest = [part for part in parts if not part.due_ms]
-    budget = max(len(hard), MOST_LAID_PARTLY if is_partly else MOST_LAID)
+    rest = sorted((part for part in parts if not part.due_ms), key=lambda part: part.id)
+    budget = max(len(hard), MOST_LAID if left is None else MOST_LAID_PARTLY)
     for _ in range(1 if is_forced else TURNS):
         layout, lacking = _in_order(room._replace(free=base.copy()), hard, rest, is_forced=is_forced)
         if lacking is None:

@@ -8,7 +8,7 @@ their delay (Yen), so the first that fits is the quickest; with a spare one, the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,16 +18,17 @@ from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Route
 from tieline.model.reason import Reason, Value
 from tieline.model.topology import Line
 from tieline.model.transfer import Transfer
-from tieline.network.admit import Refused, moved_by, relaid
-from tieline.network.calendar import Calendar, at, columns_in, held_arcs, windows_in
-from tieline.network.graph import Floats
+from tieline.network.admit import Refused, aside, moved_by
+from tieline.network.calendar import Calendar, at, columns_in, columns_of, held_arcs, windows_in
+from tieline.network.graph import Floats, Graph
 from tieline.network.slots import Longs
 from tieline.network.ways import Path, in_order, shortest
 
 CANDIDATES: Final = 32  # first routes that are tried for a pair
+FEW_CANDIDATES: Final = 4  # to say how much there is
+TRIES: Final = 4  # routes from which transfers are asked to go
 ENCAPSULATION_BYTES: Final = 96  # an outer IPv6 header and three segments (RFC 8754): 40 + 8 + 48
 MOST_WINDOWS: Final = 2_048
-NO_BOUND: Final = 2**62
 
 PriceOf = Callable[[CircuitOrder], int]  # -> micro CNY an hour
 
@@ -78,24 +79,28 @@ def resized(calendar: Calendar, circuit: Circuit, rate_bps: int, *, now_ms: int)
         return Refused((Reason(code="circuit_rate_none", values={"asked_bps": rate_bps}),))
     order = msgspec.structs.replace(circuit.order, rate_bps=rate_bps, most_bps=max(rate_bps, circuit.order.most_bps))
     again = msgspec.structs.replace(circuit, order=order, granted_bps=rate_bps, changed_ms=now_ms)
-    ways = [np.array(arcs, dtype=np.int32) for arcs in held_arcs(calendar.wires, circuit)]
-    columns = columns_in(calendar.grid, order.from_ms, order.until_ms, order.recurrence)
+    ways = held_arcs(calendar.wires, circuit)
+    columns = columns_of(calendar.grid, circuit)
     columns = columns[columns >= calendar.grid.touched(now_ms, now_ms)[0] - calendar.grid.first]
-    firm, free = calendar.firm.copy(), calendar.free.copy()
-    for array in (firm, free):
-        for way in ways:
-            array[at(way, columns)] += circuit.held_bps - rate_bps
-    if all((free[at(way, columns)] >= 0).all() for way in ways):
+    if rate_bps <= circuit.held_bps:
         return Leased(again)
-    whole = calendar.grid.whole_from(now_ms) - calendar.grid.first
-    begun = columns[columns < whole]
-    later = columns[columns >= whole]
-    if all((free[at(way, begun)] >= 0).all() and (firm[at(way, later)] >= 0).all() for way in ways):
-        layout = relaid(calendar, now_ms, (), firm=firm)
-        if layout is not None:
-            return Leased(again, moved_by(calendar, layout, now_ms))
-    most = min(int(free[at(way, columns)].min()) for way in ways) + rate_bps
+    with calendar.trying():
+        calendar.put_circuit(again)
+        if not any((calendar.free[at(way, columns)] < 0).any() for way in ways):
+            return Leased(again)
+        moved = None
+        if not any((calendar.firm[at(way, columns)] < 0).any() for way in ways):
+            moved = _moved(calendar, now_ms)
+        most = min(int(calendar.free[at(way, columns)].min()) for way in ways) + rate_bps
+    if moved is not None:
+        return Leased(again, moved)
     return Refused((Reason(code="circuit_no_room", values={"most_bps": max(0, most), "asked_bps": rate_bps}),))
+
+
+def _moved(calendar: Calendar, now_ms: int) -> tuple[Transfer, ...] | None:
+    """The transfers that go elsewhere so that nothing is booked beyond what there is; None where they cannot."""
+    layout = aside(calendar, now_ms)
+    return None if layout is None else moved_by(calendar, layout, now_ms)
 
 
 def impossible(calendar: Calendar, order: CircuitOrder, now_ms: int) -> tuple[Reason, ...]:
@@ -150,56 +155,63 @@ def _mtu(calendar: Calendar) -> Longs:
 
 def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int) -> Leased | Refused:
     """A route in what is free; then with transfers laid elsewhere; then beside circuits at their least."""
-    least_free = least_of(calendar.free, columns)
+    least_free = calendar.least("free", columns)
     pair = pair_of(calendar, circuit.order, least_free)
     if pair is not None:
         return Leased(_granted(circuit, pair, least_free, calendar))
-    whole = calendar.grid.whole_from(now_ms) - calendar.grid.first
-    for is_shrinking in (False, True):
-        shrunk = _at_their_least(calendar, now_ms) if is_shrinking else ()
-        if is_shrinking and not shrunk:
-            break
-        firm, now = calendar.firm.copy(), calendar.free[:, :whole].copy()
-        for each in shrunk:
-            more = calendar.circuits[each.id].held_bps - each.held_bps
-            held = columns_in(calendar.grid, each.order.from_ms, each.order.until_ms, each.order.recurrence)
-            for arcs in held_arcs(calendar.wires, each):
-                firm[at(arcs, held)] += more
-                now[at(arcs, held[held < whole])] += more
-        begun = least_of(now, columns[columns < whole])
-        pair = pair_of(calendar, circuit.order, np.minimum(begun, least_of(firm, columns[columns >= whole])))
+    found = _displacing(calendar, circuit, columns, now_ms, ())
+    if found is None and (wide := [each for each in calendar.circuits.values() if each.held_bps > each.order.rate_bps]):
+        found = _displacing(calendar, circuit, columns, now_ms, sorted(wide, key=lambda each: each.id))
+    return _why(calendar, circuit.order, columns) if found is None else found
+
+
+def _displacing(
+    calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int, wide: Sequence[Circuit]
+) -> Leased | None:
+    """A route in what circuits leave, `TRIES` tried; who holds more than his least there goes back to it (``wide``)."""
+    grid = calendar.grid
+    whole = grid.whole_from(now_ms) - grid.first
+    upper = calendar.least("firm", columns).copy()
+    for each in wide:
+        for arcs in calendar.held[each.id]:
+            upper[arcs] += each.held_bps - each.order.rate_bps
+    for _ in range(TRIES):
+        pair = pair_of(calendar, circuit.order, upper)
         if pair is None:
-            continue
-        least = _with(calendar, circuit, pair, circuit.order.rate_bps)
-        for arcs in held_arcs(calendar.wires, least):
-            firm[at(arcs, columns)] -= least.held_bps
-        layout = relaid(calendar, now_ms, (), firm=firm)
-        if layout is not None:
-            return Leased(least, moved_by(calendar, layout, now_ms), shrunk)
-    return _why(calendar, circuit.order, columns)
+            return None
+        made = _with(calendar, circuit, pair, circuit.order.rate_bps)
+        arcs = np.unique(np.concatenate(held_arcs(calendar.wires, made)))
+        shrunk = _at_their_least(calendar, wide, arcs, now_ms)
+        with calendar.trying():
+            for each in (*shrunk, made):
+                calendar.put_circuit(each)
+            over = arcs[(calendar.free[at(arcs, columns)] < 0).any(axis=1)]
+            moved: tuple[Transfer, ...] | None = ()
+            if len(over):
+                is_firm = bool((calendar.firm[at(over, columns)] >= 0).all())
+                is_ahead = bool((calendar.free[at(over, columns[columns < whole])] >= 0).all())
+                moved = _moved(calendar, now_ms) if is_firm and is_ahead else None
+        if moved is not None:
+            return Leased(made, moved, shrunk)
+        upper[over] = 0  # another one, without them
+    return None
 
 
-def _at_their_least(calendar: Calendar, now_ms: int) -> tuple[Circuit, ...]:
-    """Every circuit that holds more than was promised, at what was promised."""
+def _at_their_least(calendar: Calendar, wide: Sequence[Circuit], arcs: Longs, now_ms: int) -> tuple[Circuit, ...]:
+    """The circuits on these arcs that hold more than was promised, at what was promised."""
     return tuple(
         msgspec.structs.replace(each, granted_bps=each.order.rate_bps, changed_ms=now_ms)
-        for each in calendar.circuits.values()
-        if each.held_bps > each.order.rate_bps
+        for each in wide
+        if any(np.isin(held, arcs).any() for held in calendar.held[each.id])
     )
 
 
-def least_of(room: Longs, columns: Longs) -> Longs:
-    """What each arc has in all of the columns; without a column there is no bound."""
-    if not len(columns):
-        return np.full(len(room), NO_BOUND, dtype=np.int64)
-    least: Longs = room[at(slice(None), columns)].min(axis=1)
-    return least
-
-
-def pair_of(calendar: Calendar, order: CircuitOrder, room: Longs) -> tuple[Path, Path | None] | None:
+def pair_of(
+    calendar: Calendar, order: CircuitOrder, room: Longs, most: int = CANDIDATES
+) -> tuple[Path, Path | None] | None:
     """A route and, where it was asked for, a spare one that keeps clear of it; within rate, latency and packet size.
 
-    ``room``: of each arc, in all columns that are held. A pair is looked for among the first `CANDIDATES` routes.
+    ``room``: of each arc, in all columns that are held. A pair is looked for among the ``most`` first routes.
     """
     graph, node = calendar.wires.graph, calendar.wires.node
     source, target = node[order.a], node[order.b]
@@ -208,7 +220,10 @@ def pair_of(calendar: Calendar, order: CircuitOrder, room: Longs) -> tuple[Path,
     if order.diversity is Diversity.NONE:
         path = shortest(graph, weight, source, target)
         return None if path is None or graph.delay_us[path].sum() > most_us else (path, None)
-    for path in in_order(graph, weight, source, target, CANDIDATES):
+    first = shortest(graph, weight, source, target)
+    if first is None or graph.delay_us[first].sum() > most_us:
+        return None
+    for path in _candidates(graph, weight, first, most):
         if graph.delay_us[path].sum() > most_us:
             break
         clear = np.where(_touching(calendar, path, order.diversity), np.inf, weight)
@@ -216,6 +231,22 @@ def pair_of(calendar: Calendar, order: CircuitOrder, room: Longs) -> tuple[Path,
         if spare is not None and graph.delay_us[spare].sum() <= most_us:
             return path, spare
     return None
+
+
+def _candidates(graph: Graph, weight: Floats, first: Path, most: int) -> Iterator[Path]:
+    """The first of the quickest paths, mostly enough; then the others, as far as there are two apart at all."""
+    yield first
+    source, target = int(graph.tail[first[0]]), int(graph.head[first[-1]])
+    if _are_two_apart(graph, weight, first):
+        yield from (path for path in in_order(graph, weight, source, target, most) if not np.array_equal(path, first))
+
+
+def _are_two_apart(graph: Graph, weight: Floats, first: Path) -> bool:
+    """Whether two paths share no link: whether the first can be augmented (Suurballe, Networks 4, 1974)."""
+    again = weight.copy()
+    again[first] = np.inf
+    again[first ^ 1] = 1.0  # back over its links, which frees them
+    return shortest(graph, again, int(graph.tail[first[0]]), int(graph.head[first[-1]])) is not None
 
 
 def spare_of(calendar: Calendar, circuit: Circuit, room: Longs) -> Path | None:
@@ -288,7 +319,7 @@ def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
             values: dict[str, Value] = {"most_bps": most, "asked_bps": order.rate_bps}
             return Refused((Reason(code="circuit_no_room", values=values),))
         return Refused((Reason(code="circuit_no_spare", values={"diversity": order.diversity.value}),))
-    most = _widest(calendar, order, least_of(calendar.free, columns))
+    most = _widest(calendar, order, calendar.least("free", columns))
     return Refused((Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps}),))
 
 
@@ -298,5 +329,5 @@ def _widest(calendar: Calendar, order: CircuitOrder, room: Longs) -> int:
     while low + max(1, high // 1_000) < high:
         middle = (low + high + 1) // 2
         asked = msgspec.structs.replace(order, rate_bps=middle)
-        low, high = (middle, high) if pair_of(calendar, asked, room) is not None else (low, middle)
+        low, high = (middle, high) if pair_of(calendar, asked, room, FEW_CANDIDATES) is not None else (low, middle)
     return low

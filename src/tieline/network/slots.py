@@ -126,13 +126,18 @@ def wires_of(topology: Topology) -> Wires:
     return Wires(topology, graph, {**sites, **node}, link)
 
 
-def capacities(wires: Wires, grid: Grid) -> Longs:
-    """Arcs x (slots + 1): what each carries when nothing is booked; 0 in the slots that its maintenance touches."""
-    free = np.repeat(wires.graph.capacity_bps.astype(np.int64)[:, None], grid.slots + 1, axis=1)
-    for number, link in enumerate(wires.topology.links):
-        for window in link.maintenance:
+def capacities(wires: Wires, grid: Grid, only: Sequence[int] | None = None) -> Longs:
+    """Arcs x (slots + 1): what each carries when nothing is booked; 0 in the slots that its maintenance touches.
+
+    ``only``: the arcs of these links, by number, and in this order.
+    """
+    numbers = range(len(wires.topology.links)) if only is None else only
+    arcs = np.array([arc for number in numbers for arc in (2 * number, 2 * number + 1)], dtype=np.int64)
+    free = np.repeat(wires.graph.capacity_bps[arcs].astype(np.int64)[:, None], grid.slots + 1, axis=1)
+    for at, number in enumerate(numbers):
+        for window in wires.topology.links[number].maintenance:
             low, high = grid.touched(window.from_ms, window.until_ms)
-            free[2 * number : 2 * number + 2, low - grid.first : high - grid.first] = 0
+            free[2 * at : 2 * at + 2, low - grid.first : high - grid.first] = 0
     return free
 
 

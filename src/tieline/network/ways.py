@@ -41,6 +41,19 @@ class Ways:
             known = self._known[source, target] = self._found(source, target)
         return known
 
+    def over(self, graph: Graph) -> Ways:
+        """The same over another state of the graph. A path that is still there is still among the few, as long as no
+        arc came, or became quicker; else all are looked for again."""
+        other = Ways(graph, self.few)
+        if not (np.isfinite(other._weight) & (other._weight < self._weight)).any():
+            lost = np.flatnonzero(other._weight > self._weight)
+            other._known = {
+                ends: paths
+                for ends, paths in self._known.items()
+                if not any(np.isin(lost, path).any() for path in paths)
+            }
+        return other
+
     def _found(self, source: int, target: int) -> tuple[Path, ...]:
         if self._net is None:
             self._net = _Net(self.graph, self._weight)
@@ -97,15 +110,28 @@ def shortest(graph: Graph, weight: Floats, source: int, target: int) -> Path | N
 
 
 def in_order(graph: Graph, weight: Floats, source: int, target: int, most: int) -> list[Path]:
-    """Up to ``most`` loop-free paths, the lightest first; of parallel arcs the lightest is used."""
+    """Up to ``most`` loop-free paths, the lightest first. Paths over parallel arcs are different ones."""
     from scipy.sparse.csgraph import yen
 
     if source == target:
         return []
-    matrix, arc = _matrix(graph, weight)
+    # Of several arcs between two nodes a matrix holds one: each of the others gets a node on its way.
+    n = graph.node_count
+    up = np.flatnonzero(np.isfinite(weight))
+    lightest = up[np.lexsort((up, weight[up]))]
+    key = graph.tail[lightest].astype(np.int64) * n + graph.head[lightest]
+    more = np.delete(lightest, np.unique(key, return_index=True)[1])
+    halfway = n + np.arange(len(more), dtype=np.int32)
+    whole = np.setdiff1d(up, more)
+    tail = np.concatenate([graph.tail[whole], graph.tail[more], halfway]).astype(np.int32)
+    head = np.concatenate([graph.head[whole], halfway, graph.head[more]]).astype(np.int32)
+    weights = np.concatenate([weight[whole], weight[more], np.zeros(len(more))])
+    split = Graph(graph.names + ("",) * len(more), tail, head, weights, weights, weights)
+    matrix, arc = _matrix(split, weights)
     distance, before = yen(matrix, source, target, most, return_predecessors=True)
-    found = [_walked(row, arc, graph.node_count, source, target) for row in before[: len(distance)]]
-    return [path for path in found if path is not None]
+    walked = (_walked(row, arc, split.node_count, source, target) for row in before[: len(distance)])
+    of = np.concatenate([whole, more, np.full(len(more), -1)]).astype(np.int32)
+    return [of[path][of[path] >= 0] for path in walked if path is not None]
 
 
 def _matrix(graph: Graph, weight: Floats) -> tuple[Any, dict[int, int]]:
