@@ -17,15 +17,15 @@ from collections.abc import Container
 
 import msgspec
 
-from tieline.exchange.jobs import end_job, stops_of
-from tieline.exchange.runs import again_or_end
+from tieline.exchange.jobs import end_job, stops_of, why_ended
+from tieline.exchange.runs import again_or_end, lose_run
 from tieline.exchange.view import View
 from tieline.model.circuit import CircuitState
 from tieline.model.event import CircuitChanged, Events
 from tieline.model.job import Job, JobState
-from tieline.model.reason import Reason
 
 replace = msgspec.structs.replace
+ENDING_MS = 600_000  # beyond its grace, in which a member sends what it leaves behind
 MOST = 200  # gangs that one tick changes; the others follow at the next
 
 
@@ -38,7 +38,7 @@ def gangs_due(view: View, now_ms: int, touched: Container[str] = ()) -> list[Eve
             continue
         job = view.jobs[name]
         if gang.runs:
-            found = stops_of(view, job, _why(job), now_ms)
+            found = stops_of(view, job, why_ended(job), now_ms) or _overdue(view, job, now_ms)
         else:
             found = [*_joins_over(view, job, now_ms), *_over(view, job, now_ms)]
         events += found
@@ -48,11 +48,14 @@ def gangs_due(view: View, now_ms: int, touched: Container[str] = ()) -> list[Eve
     return events
 
 
-def _why(job: Job) -> Reason:
-    """What its members that did nothing wrong are stopped for."""
-    if job.broken is None:
-        return Reason(code="cancelled_by", values={"who": job.user})
-    return Reason(code="gang_broken", values={"site": job.broken.site, "why": job.broken.reason.code})
+def _overdue(view: View, job: Job, now_ms: int) -> list[Events]:
+    """Whoever does not end what it was asked to is fenced: no work of others, and no circuit, waits for it for ever."""
+    events: list[Events] = []
+    for name in view.gangs[job.id].runs:
+        run = view.runs[name]
+        if now_ms > run.stop_asked_ms + job.task.grace_s * 1_000 + ENDING_MS:
+            events.extend(lose_run(view, run, now_ms, "lost"))
+    return events
 
 
 def _over(view: View, job: Job, now_ms: int) -> list[Events]:
@@ -60,11 +63,20 @@ def _over(view: View, job: Job, now_ms: int) -> list[Events]:
     broken = job.broken
     if broken is None:
         state = JobState.CANCELLED if job.is_cancel_requested else JobState.SUCCEEDED
-        return end_job(view, job, state, job.reasons, now_ms, outputs=job.outputs)
+        reasons = (why_ended(job),) if state is JobState.CANCELLED else ()
+        return end_job(view, job, state, reasons, now_ms, outputs=job.outputs)
     if broken.is_final and not job.is_cancel_requested:
         return end_job(view, job, JobState.FAILED, (broken.reason,), now_ms, outputs=job.outputs)
-    codes = broken.exit_codes
-    return again_or_end(view, job, broken.site, broken.reason, now_ms, is_loss=broken.is_loss, exit_codes=codes)
+    return again_or_end(
+        view,
+        job,
+        broken.site,
+        broken.reason,
+        now_ms,
+        is_loss=broken.is_loss,
+        exit_codes=broken.exit_codes,
+        is_preempted=broken.is_preempted,
+    )
 
 
 def _joins_over(view: View, job: Job, now_ms: int) -> list[Events]:

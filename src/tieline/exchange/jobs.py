@@ -102,13 +102,10 @@ def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
     if not is_its and not command.actor.has(Role.ADMIN):
         raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
     why = Reason(code="cancelled_by", values={"who": command.actor.name})
-    if job.id in view.gangs:
-        told: list[Events] = (
-            [] if job.is_cancel_requested else [CancelRequested(job=job.id, by=command.actor.name, why=command.why)]
-        )
-        return Decision((*told, *stops_of(view, job, why, now_ms)), job)
-    run = view.runs.get(job.run)
     asked = CancelRequested(job=job.id, by=command.actor.name, why=command.why)
+    if job.id in view.gangs:
+        return Decision((*_gang_stopped(view, job, asked, why, now_ms),), job)
+    run = view.runs.get(job.run)
     if run is None:
         return Decision((asked, *end_job(view, job, JobState.CANCELLED, (why,), now_ms)), job)
     if run.state is RunState.OFFERED:
@@ -120,6 +117,20 @@ def stop_job(view: View, command: StopJob, now_ms: int, ids: Ids) -> Decision:
     return Decision(tuple(events), job)
 
 
+def _gang_stopped(view: View, job: Job, asked: CancelRequested, why: Reason, now_ms: int) -> list[Events]:
+    """The end of a gang, asked for by somebody; where all its members have succeeded there is nothing left to end."""
+    if job.is_cancel_requested or (job.broken is None and not view.gangs[job.id].runs):
+        return []
+    return [asked, *stops_of(view, job, why, now_ms)]
+
+
+def why_ended(job: Job) -> Reason:
+    """What the members of its gang that did nothing wrong end for."""
+    if job.broken is None:
+        return Reason(code="cancelled_by", values={"who": job.user})
+    return Reason(code="gang_broken", values={"site": job.broken.site, "why": job.broken.reason.code})
+
+
 def stops_of(view: View, job: Job, why: Reason, now_ms: int) -> list[Events]:
     """The end of every run of a gang that lives: at once where nobody has answered yet, else by its site."""
     events: list[Events] = []
@@ -128,7 +139,7 @@ def stops_of(view: View, job: Job, why: Reason, now_ms: int) -> list[Events]:
         if run.state is RunState.OFFERED:
             events.append(RunEnded(run=name, state=RunState.STOPPED, at_ms=now_ms, reason=why))
         elif not run.is_stop_requested:
-            events.append(StopRequested(run=name, why=f"the gang of {job.id} ends: {why.code}"))
+            events.append(StopRequested(run=name, why=f"the gang of {job.id} ends: {why.code}", reason=why))
     return events
 
 

@@ -123,6 +123,8 @@ def live_orders(view: View, site: str, now_ms: int) -> tuple[Orders, ...]:
     orders: list[Orders] = []
     for name in view.runs_at.get(site, ()):
         run = view.runs[name]
+        if run.members and run.state is RunState.OFFERED and view.gangs[run.job].is_over:
+            continue  # another member of its gang is gone: it is not asked any more
         orders.append(offer_of(view, run, now_ms))
         if run.is_stop_requested:
             orders.append(Stop(run=run.id, epoch=run.epoch, why="stop requested"))

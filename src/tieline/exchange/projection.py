@@ -264,12 +264,14 @@ def _load_work(view: View, tables: Mapping[str, Iterable[Row]]) -> None:
 def _load_gangs(view: View) -> None:
     """Gangs that broke are still being ended, and some have no live run left: the next tick goes on with them."""
     have_runs = {run.job for run in view.runs.values()}
-    for row in tuple(view.jobs.rows.values()):
+    placed = len(view.jobs) - view.jobs.counts[JobState.QUEUED]
+    if not view.gangs and placed == len(have_runs):
+        return  # every job that is not waiting has its one run: a start reads no more of them
+    for row in view.jobs.rows.values():
         if row.state is not JobState.QUEUED and (row.id in view.gangs or row.id not in have_runs):
             job = view.jobs[row.id]
-            if job.task.span is not None:
-                gang = view.gangs.setdefault(job.id, LiveGang())
-                gang.is_over = job.broken is not None or job.is_cancel_requested
+            gang = view.gangs.setdefault(job.id, LiveGang())
+            gang.is_over = job.broken is not None or job.is_cancel_requested
 
 
 def _load_peers(view: View, tables: Mapping[str, Iterable[Row]]) -> None:

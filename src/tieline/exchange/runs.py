@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tieline.exchange.commands import Decision, TakeReport
-from tieline.exchange.jobs import end_job
+from tieline.exchange.jobs import end_job, why_ended
 from tieline.exchange.orders import first_run_of
 from tieline.exchange.quotes import take_quoted
 from tieline.exchange.settlement import Terms, claim_of, metered_ms, settle
@@ -83,6 +83,8 @@ def judge(view: View, station: str, report: Reports, now_ms: int) -> tuple[list[
         return [], STALE
     if isinstance(report, Accepted):
         return _accepted(view, run, report, now_ms)
+    if isinstance(report, Started | CheckpointKept) and not _may_start(run):
+        return [], STALE  # of a gang whose other members were not all accepted: nobody told it to start
     if isinstance(report, Refused):
         return refuse_run(view, run, report.reason, now_ms), OK
     if isinstance(report, Lost):
@@ -113,7 +115,10 @@ def _answered(view: View, station: str, report: OfRun) -> Outcome:
 
 def _accepted(view: View, run: Run, report: Accepted, now_ms: int) -> tuple[list[Events], Outcome]:
     if run.state is not RunState.OFFERED:  # said before; the first acceptance stands
-        return [], WAIT if run.members and not run.is_confirmed else OK
+        return [], OK if _may_start(run) else WAIT
+    if run.members and view.gangs[run.job].is_over:  # another one was quicker to refuse
+        why = why_ended(view.jobs[run.job])
+        return [RunEnded(run=run.id, state=RunState.STOPPED, at_ms=now_ms, reason=why)], STALE
     accepted = RunAccepted(run=run.id, at_ms=now_ms, sandbox=report.sandbox, network=report.network)
     if not run.members:
         return [accepted], OK
@@ -121,12 +126,16 @@ def _accepted(view: View, run: Run, report: Accepted, now_ms: int) -> tuple[list
     return [accepted, *confirmed], OK if confirmed else WAIT
 
 
+def _may_start(run: Run) -> bool:
+    """Whether its site may have started it: one of a gang waits until all of them are accepted."""
+    return not run.members or run.is_confirmed
+
+
 def _confirmed(view: View, last: Run, now_ms: int) -> list[Events]:
     """That all of a gang may start, where ``last`` is the only one that was not accepted yet."""
     gang = view.gangs[last.job]
     others = [view.runs[name] for name in gang.runs if name != last.id]
-    is_whole = len(others) + 1 == last.members and all(each.state is RunState.ACCEPTED for each in others)
-    if not is_whole or gang.is_over:
+    if len(others) + 1 < last.members or any(each.state is not RunState.ACCEPTED for each in others):
         return []
     return [RunConfirmed(run=name, at_ms=now_ms) for name in gang.runs]
 
@@ -139,7 +148,7 @@ def refuse_run(view: View, run: Run, reason: Reason, now_ms: int) -> list[Events
         )
     why = Reason(code="refused_by_owner", values={"why": reason.code, "site": run.site, **reason.values})
     over = RunEnded(run=run.id, state=RunState.REFUSED, at_ms=now_ms, reason=why)
-    if reason.code == "quote_not_open":  # at that price or not at all
+    if reason.code == "quote_not_open" and not run.members:  # at that price or not at all
         return [over, *end_job(view, view.jobs[run.job], JobState.FAILED, (why,), now_ms)]
     return [over, *_lost(view, run, why, now_ms)]
 
@@ -165,6 +174,8 @@ def _broken(view: View, run: Run, why: Break) -> list[Events]:
 
 def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
     job = view.jobs[run.job]
+    if not _may_start(run):
+        return _given_up(view, job, run, report, now_ms)
     events: list[Events] = []
     if report.checkpoint and report.checkpoint != job.checkpoint and not run.rank:
         events.append(CheckpointStored(run=run.id, job=job.id, sha256=report.checkpoint, size_bytes=0, at_ms=now_ms))
@@ -174,12 +185,13 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
     is_billed = not report.is_start_failure and run.state in (RunState.ACCEPTED, RunState.RUNNING)
     usage = _usage(view, job, run, report, now_ms) if is_billed else None
     is_preempted = _is_preempted(job, run, report, state)
-    reason = run.stop_reason if is_preempted else report.reason or _reason(run, report)
+    is_asked = is_preempted or (state is RunState.STOPPED and report.reason is None and run.members > 0)
+    reason = run.stop_reason if is_asked else report.reason or _reason(run, report)
     over = RunEnded(
         run=run.id, state=state, at_ms=now_ms, exit_codes=report.exit_codes[:100], reason=reason, usage=usage
     )
     if run.members:
-        return [*events, *_member_ended(view, job, over, report)]
+        return [*events, *_member_ended(view, job, over, report, is_preempted=is_preempted)]
     events.append(over)
     if state is RunState.SUCCEEDED:
         events.extend(end_job(view, job, JobState.SUCCEEDED, (), now_ms, outputs=report.outputs))
@@ -197,7 +209,18 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
     return events
 
 
-def _member_ended(view: View, job: Job, over: RunEnded, report: Ended) -> list[Events]:
+def _given_up(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> list[Events]:
+    """One of a gang ends before all of it was accepted: it cannot have run, whatever is said, and bills nothing."""
+    said = report.reason or run.stop_reason
+    reason = said or Reason(code="lost", values={"site": run.site, "run": run.id, "pool": run.pool})
+    over = RunEnded(run=run.id, state=RunState.STOPPED, at_ms=now_ms, reason=reason)
+    if job.is_cancel_requested:
+        return [over]
+    is_preempted = _is_preempted(job, run, report, RunState.STOPPED)
+    return [over, *_broken(view, run, Break(reason=reason, site=run.site, is_loss=True, is_preempted=is_preempted))]
+
+
+def _member_ended(view: View, job: Job, over: RunEnded, report: Ended, *, is_preempted: bool) -> list[Events]:
     """The end of one run of a gang, and whether the gang can go on. What is left behind counts by the gang's ranks."""
     run = view.runs[over.run]
     if over.state is RunState.SUCCEEDED:
@@ -208,7 +231,14 @@ def _member_ended(view: View, job: Job, over: RunEnded, report: Ended) -> list[E
     is_final = is_stopped and over.reason is not None and over.reason.code == "limit_reached"
     reason = over.reason or Reason(code="exit_code", values={"exit_code": 1, "pool": run.pool})
     is_loss = report.is_start_failure or (is_stopped and not is_final)
-    why = Break(reason=reason, site=run.site, is_loss=is_loss, is_final=is_final, exit_codes=over.exit_codes)
+    why = Break(
+        reason=reason,
+        site=run.site,
+        is_loss=is_loss,
+        is_final=is_final,
+        is_preempted=is_preempted,
+        exit_codes=over.exit_codes,
+    )
     return [over, *_broken(view, run, why)]
 
 

@@ -14,7 +14,7 @@ from tieline.exchange.runs import lose_run
 from tieline.exchange.sharing import look_again
 from tieline.exchange.sites import silent_sites
 from tieline.exchange.view import View
-from tieline.model.event import Events, JobEnded, RunEnded
+from tieline.model.event import CircuitChanged, Events, JobEnded, RunEnded
 from tieline.model.job import JobState
 from tieline.model.reason import Reason
 from tieline.ports import Ids
@@ -37,14 +37,21 @@ def tick(view: View, command: Tick, now_ms: int, ids: Ids) -> Decision:
             gone.add(name)
             events.extend(lose_run(view, run, now_ms, "offer_expired"))
     changed = {view.runs[name].job for name in gone}
-    events.extend(gangs_due(view, now_ms, changed))
+    gangs = gangs_due(view, now_ms, changed)
+    events.extend(gangs)
     ended = {event.job: None for event in events if isinstance(event, JobEnded)}
     events.extend(_deadlines(view, now_ms, ended))
     events.extend(guests_due(view, ended, now_ms, ids))
     events.extend(expired_quotes(view, now_ms))
     over = brought_due(view, now_ms)
-    events.extend(over or bookings_due(view, now_ms))
+    events.extend(over or _beside(gangs, bookings_due(view, now_ms)))
     return Decision(tuple(events))
+
+
+def _beside(gangs: list[Events], bookings: list[Events]) -> list[Events]:
+    """What becomes of bookings by time, but for circuits that end with their gang in the same tick."""
+    ended = {event.circuit.id for event in gangs if isinstance(event, CircuitChanged)}
+    return [event for event in bookings if not (isinstance(event, CircuitChanged) and event.circuit.id in ended)]
 
 
 def _deadlines(view: View, now_ms: int, ended: dict[str, None]) -> list[Events]:

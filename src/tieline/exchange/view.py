@@ -490,7 +490,8 @@ def _run_started(view: View, event: fact.RunStarted, now_ms: int) -> None:
 
 
 def _stop_requested(view: View, event: fact.StopRequested, now_ms: int) -> None:
-    view.put_run(replace(view.runs[event.run], is_stop_requested=True, stop_reason=event.reason))
+    asked = replace(view.runs[event.run], is_stop_requested=True, stop_reason=event.reason, stop_asked_ms=now_ms)
+    view.put_run(asked)
 
 
 def _checkpoint_stored(view: View, event: fact.CheckpointStored, now_ms: int) -> None:

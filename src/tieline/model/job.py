@@ -182,6 +182,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason | None = None
     is_stop_requested: bool = False
     stop_reason: Reason | None = None  # why we asked: what the end is explained with
+    stop_asked_ms: int = 0  # when
     priority: int = 0
     is_preemptible: bool = False  # its job keeps checkpoints: it may give way to others, and go on later
     preemptions: int = 0  # times that its job gave way before
@@ -209,6 +210,7 @@ class Break(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     site: str
     is_loss: bool = False  # not the job's doing
     is_final: bool = False  # it is not tried again, such as after a limit
+    is_preempted: bool = False  # it gave way to another job
     exit_codes: tuple[int, ...] = ()
 
 

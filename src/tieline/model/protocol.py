@@ -23,7 +23,8 @@ from typing import Annotated
 
 import msgspec
 
-from tieline.model.job import Member, Output
+from tieline.model.job import Member as Member
+from tieline.model.job import Output
 from tieline.model.reason import Reason
 from tieline.model.task import Task
 from tieline.model.transfer import Transfer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tieline.model.protocol import Ask, Offer
+from tieline.model.protocol import Ask, Offer, Part
 from tieline.model.reason import Reason
 from tieline.model.task import Task
 from tieline.site.capacity import amount_of, free_of, not_now, too_much
@@ -16,6 +16,9 @@ from tieline.site.pool import ALWAYS, OPTIONAL, Pool
 from tieline.site.state import SiteState
 
 TYPES = ("task",)
+MOST_MEMBERS = 64  # of one gang
+MOST_NODES = 65_024  # that have an address of their own where their gang meets
+MOST_PORTS = 16
 
 
 class Isolation(NamedTuple):
@@ -37,13 +40,13 @@ def admit(state: SiteState, offer: Offer) -> Admission | Reason:
     """What ``offer`` is given here, or why it is refused."""
     if state.is_draining:
         return Reason(code="site_draining")
-    newest = max(state.of_job(offer.job), key=lambda held: held.offer.epoch, default=None)
-    if newest is not None and newest.offer.epoch >= offer.epoch:
-        return Reason(code="epoch_stale", values={"newest": newest.run})
+    for held in state.of_job(offer.job):
+        if held.offer.epoch >= offer.epoch and not _is_beside(held.offer, offer):
+            return Reason(code="epoch_stale", values={"newest": held.run})
     pool = state.pools.get(offer.pool)
     if pool is None:
         return Reason(code="pool_not_here", values={"pool": offer.pool})
-    refusal = _contradiction(pool, offer) or unwilling(pool, offer) or _too_cheap(pool, offer)
+    refusal = _contradiction(state.site, pool, offer) or unwilling(pool, offer) or _too_cheap(pool, offer)
     if refusal is not None:
         return refusal
     isolation = isolate(pool, offer.task, offer.alternative)
@@ -55,7 +58,14 @@ def admit(state: SiteState, offer: Offer) -> Admission | Reason:
     return refusal or Admission(isolation, free.devices[: amount.accelerators])
 
 
-def _contradiction(pool: Pool, offer: Offer) -> Reason | None:
+def _is_beside(here: Offer, offer: Offer) -> bool:
+    """Whether both are members of one gang: of one epoch, and neither is the other once more."""
+    if here.part is None or offer.part is None or here.epoch != offer.epoch:
+        return False
+    return here.part.members == offer.part.members and here.part.member != offer.part.member
+
+
+def _contradiction(site: str, pool: Pool, offer: Offer) -> Reason | None:
     """What no honest offer says."""
     nodes = offer.task.nodes
     why = ""
@@ -69,7 +79,29 @@ def _contradiction(pool: Pool, offer: Offer) -> Reason | None:
         why = f"{offer.accelerator_count} accelerators for {nodes} nodes"
     elif not _is_run_name(offer.run):
         why = "the name of the run is none"
+    elif offer.part is not None:
+        why = _part_contradiction(site, offer, offer.part)
     return Reason(code="offer_wrong", values={"why": why}) if why else None
+
+
+def _part_contradiction(site: str, offer: Offer, part: Part) -> str:
+    """What no honest part of a gang is; empty: nothing."""
+    members = part.members
+    if not 2 <= len(members) <= MOST_MEMBERS or not 0 <= part.member < len(members):
+        return f"it is member {part.member} of {len(members)}, and {MOST_MEMBERS} are allowed"
+    own = members[part.member]
+    if (own.run, own.site, own.nodes) != (offer.run, site, offer.task.nodes):
+        return f"member {part.member} of its gang is another run"
+    rank = 0
+    for member in members:
+        if member.rank != rank or member.nodes < 1 or not _is_run_name(member.run):
+            return f"`{member.run[:100]}` has {member.nodes} nodes from rank {member.rank}, the next is {rank}"
+        rank += member.nodes
+    if rank > MOST_NODES or len({member.run for member in members}) < len(members):
+        return f"{len(members)} runs with {rank} nodes, or one of them twice"
+    if len(part.ports) > MOST_PORTS or not all(1 <= port <= 65_535 for port in part.ports):
+        return f"{len(part.ports)} ports, of which one is none, or more than {MOST_PORTS}"
+    return ""
 
 
 def _is_run_name(run: str) -> bool:
@@ -126,7 +158,7 @@ def isolate(pool: Pool, task: Task, alternative: int) -> Isolation | Reason:
 
 def _networked(task: Task, engine: str, sandbox: str, offered: tuple[str, ...]) -> Isolation | Reason:
     """A gang needs a network to meet on; otherwise the owner's first choice stands where the task has none."""
-    asked = task.network or ("host" if task.nodes > 1 else "")
+    asked = task.network or ("host" if task.nodes > 1 or task.span is not None else "")
     if asked and asked not in offered:
         return Reason(code="network_not_offered", values={"asked": asked})
     if not offered:

@@ -4,7 +4,8 @@ What it holds to, whatever the exchange, the network or a crash does:
 
 - An accepted run is journalled before it is reported, and starts only after its outcome says ``ok``.
 - No device, core or byte of memory is held for two runs. The owner's rules are decided here, last.
-- Of one job only the newest epoch starts; an older one here is ended first.
+- Of one job only the newest epoch starts; an older one here is ended first. Two members of a gang, of one epoch, live
+  side by side; neither starts before the exchange says that every member of it is accepted.
 - A run that began ends in one terminal report, which is repeated until its outcome came. Any stimulus may come twice,
   late, or in another order.
 
@@ -98,15 +99,8 @@ def _welcomed(turn: Turn, welcome: seen.Welcomed) -> None:
 
 
 def _reconcile(turn: Turn, offer: Offer) -> None:
-    held = turn.state.runs.get(offer.run)
-    if held is not None:
-        turn.say_again(held)
-    elif offer.state == "offered":
+    if offer.run not in turn.state.owed:
         _offer(turn, offer)
-    elif (ended := turn.state.done.get(offer.run)) is not None:
-        turn.owe(ended)
-    elif offer.run not in turn.state.owed:
-        turn.owe(lost_here(offer.run, offer.epoch, turn.state.site, offer.pool))
 
 
 def _ordered(turn: Turn, ordered: seen.Ordered) -> None:
@@ -120,14 +114,23 @@ def _ordered(turn: Turn, ordered: seen.Ordered) -> None:
 
 
 def _offer(turn: Turn, offer: Offer) -> None:
-    """Take it or refuse it; an offer that is known is answered as before."""
+    """Take it or refuse it; an offer that is known is answered as before.
+
+    One that says that the run was accepted comes after a reconnect, and when the whole gang of the run is booked.
+    """
     state = turn.state
+    is_new = offer.state == "offered"
     held = state.runs.get(offer.run)
     if held is not None:
+        if not is_new and _is_unanswered(held):  # the exchange counts on it: let it answer, however long that took
+            held = turn.hold_longer(held)
         turn.say_again(held)
         return
     if (ended := state.done.get(offer.run) or state.owed.get(offer.run)) is not None:
         turn.owe(ended)
+        return
+    if not is_new:
+        turn.owe(lost_here(offer.run, offer.epoch, state.site, offer.pool))
         return
     if offer.ttl_ms <= 0:
         return  # too late: it has gone elsewhere
@@ -135,7 +138,7 @@ def _offer(turn: Turn, offer: Offer) -> None:
     if isinstance(admission, Reason):
         turn.do(Send(report=Refused(run=offer.run, epoch=offer.epoch, reason=admission)))
         return
-    for older in tuple(state.of_job(offer.job)):
+    for older in tuple(state.older(offer)):
         turn.fence(older)
     held = Held(
         offer=offer,
@@ -175,6 +178,8 @@ def _answered(turn: Turn, answered: seen.Answered) -> None:
     elif outcome.is_ok:
         if isinstance(report, Accepted):
             _accepted(turn, report, outcome.sealed)
+    elif outcome.what == "wait" and isinstance(report, Accepted):
+        return  # held until the offer comes again, or the hold is over
     elif (held := turn.state.runs.get(report.run)) is not None and held.offer.epoch == report.epoch:
         turn.fence(held)
 
@@ -189,7 +194,7 @@ def _accepted(turn: Turn, report: Accepted, sealed: str) -> None:
     if held.phase is not Phase.ACCEPTING:
         turn.say_again(held)
         return
-    if held.is_stopping or any(other.run != held.run for other in turn.state.of_job(held.offer.job)):
+    if held.is_stopping or any(turn.state.older(held.offer)):
         return
     held = turn.put(replace(held, phase=Phase.LAUNCHING, launched_ms=held.launched_ms or turn.now_ms))
     turn.do(Start(held=held, sealed=sealed))
@@ -304,6 +309,8 @@ def _ticked(turn: Turn, _: seen.Ticked) -> None:
             turn.halt(held, time_reached(held))
         elif _is_unanswered(held) and turn.now_ms >= _hold_until_ms(turn.state, held) and turn.state.is_connected:
             turn.drop(held)
+            if held.offer.part is not None:  # the exchange may have it as accepted, and the others wait for it
+                turn.owe(lost_here(held.run, held.offer.epoch, turn.state.site, held.offer.pool))
 
 
 def _is_unanswered(held: Held) -> bool:

@@ -47,7 +47,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="h
     sandbox: str = "none"
     network: str = "host"
     devices: tuple[int, ...] = ()  # over all nodes, in rank order
-    offered_ms: int = 0
+    offered_ms: int = 0  # or told of again, where the exchange counts on it
     launched_ms: int = 0  # nodes were first told to start; kept through a crash
     started_ms: int = 0
     is_stopping: bool = False
@@ -141,3 +141,7 @@ class SiteState(msgspec.Struct, frozen=True, kw_only=True):
     def of_job(self, job: str) -> Iterator[Held]:
         """The runs of one job that hold capacity here."""
         return (held for held in self.runs.values() if held.offer.job == job and held.phase in HOLDING)
+
+    def older(self, offer: Offer) -> Iterator[Held]:
+        """Those of its job, of an earlier epoch: members of its gang are not among them."""
+        return (held for held in self.of_job(offer.job) if held.offer.epoch < offer.epoch)

@@ -37,6 +37,12 @@ class Turn:
         self.do(Persist(held=held, is_durable=is_durable))
         return held
 
+    def hold_longer(self, held: Held) -> Held:
+        """Begin the time anew for which capacity is held. A crash may forget it: the journal keeps the first."""
+        held = replace(held, offered_ms=self.now_ms)
+        self.change(runs={**self.state.runs, held.run: held})
+        return held
+
     def drop(self, held: Held) -> None:
         """Let go of a run that never began."""
         self.change(runs={name: other for name, other in self.state.runs.items() if name != held.run})
@@ -59,7 +65,8 @@ class Turn:
     def wake_newer(self, gone: Held) -> None:
         """A newer run of the same job that waited for this one may go on: its acceptance is answered once more."""
         for other in self.state.runs.values():
-            if other.phase is Phase.ACCEPTING and other.run != gone.run and other.offer.job == gone.offer.job:
+            is_newer = other.offer.job == gone.offer.job and other.offer.epoch > gone.offer.epoch
+            if is_newer and other.phase is Phase.ACCEPTING:
                 self.do(Send(report=accepted_of(other)))
 
     def say_again(self, held: Held) -> None:
