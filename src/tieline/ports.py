@@ -82,6 +82,7 @@ class Launch:
     image: str = ""
     log_bytes: int = 64 * 2**20  # the log is cut there, and says so
     readable: Sequence[str] = ()  # extra folders that are visible read-only inside a sandbox
+    laid: Sequence[tuple[str, str]] = ()  # (file or folder, path below the work folder where it is seen, read-only)
 
 
 @dataclass(frozen=True, kw_only=True)

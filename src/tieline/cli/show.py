@@ -151,6 +151,8 @@ def _show_brought(candidate: Candidate) -> None:
                 time=show_duration(trip.time_us),
                 cost=show_money(trip.price_micro_cny),
             )
+            + "; "
+            + words.say("plan_laid" if trip.is_laid else "plan_not_laid")
         )
 
 

@@ -416,6 +416,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "`{name}` 的调度方案：{considered:,} 个资源池中 {fitting:,} 个当前可用",
     ),
     "would_wait": ("nothing is free now: the job would wait in the queue", "当前无空闲资源：任务将排队"),
+    "plan_laid": ("the site lays it before the start", "由算力节点在启动前备好"),
+    "plan_not_laid": ("the work has to fetch it", "由任务自行获取"),
     "plan_brings": (
         "{pool}: brings {data} ({size}) from {source} over {path}: {rate}, round trip {rtt}, {time}, {cost} CNY",
         "{pool}：从 {source} 经 {path} 传入 {data}（{size}）：{rate}，往返 {rtt}，{time}，{cost} 元",

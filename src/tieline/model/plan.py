@@ -63,6 +63,7 @@ class PlannedTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     rtt_us: int | None = None  # None: unknown
     links: tuple[str, ...] = ()  # of the path that carries most; none: no topology is known, the rate is assumed
     price_micro_cny: int = 0
+    is_laid: bool = False  # by the site, before the start; otherwise the work fetches it
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -71,17 +72,39 @@ class PoolSpec(Spec, frozen=True, kw_only=True):
     is_emulated: bool = False  # the accelerators are stand-ins
 
 
+class DataPlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where a copy of the bytes can be had. A record is public: no login and no signature stands in it."""
+
+    # http:// and https://, s3://BUCKET/KEY, file:///PATH at `site`, door:SITE#SHA256, blob:SHA256
+    url: Annotated[str, msgspec.Meta(max_length=2_000, pattern=r"\A(https?://|s3://|file:///|door:|blob:)[!-~]+\Z")]
+    site: Annotated[str, msgspec.Meta(max_length=200)] = ""  # beside which it is; empty: beside none
+
+
 class DatasetSpec(Spec, frozen=True, kw_only=True):
     """Bytes that work reads: where they are, how many, and how far they may travel."""
 
     size_bytes: Bytes = 0
     sha256: str = ""
     sites: tuple[str, ...] = ()  # identifiers of sites that hold a copy
+    places: Annotated[tuple[DataPlace, ...], msgspec.Meta(max_length=16)] = ()  # a site lays the bytes from these
     residency: Annotated[str, msgspec.Meta(pattern=r"\A(anywhere|site|owner|exchange)\Z")] = "anywhere"
     data_class: OptionalWord = ""
     licence: Title = ""
     source: Title = ""
     media_type: Title = ""
+
+    def __post_init__(self) -> None:
+        """Bytes that are fetched from somewhere must be known by their hash and counted before. Raises ValueError."""
+        if self.places and not (self.size_bytes and re.fullmatch(r"[0-9a-f]{64}", self.sha256)):
+            raise ValueError("`places` need `size_bytes` and the `sha256` of the bytes")
+        for place in self.places:
+            if place.url.startswith("file:") and not place.site:
+                raise ValueError(f"`{place.url[:100]}` is a file of which site? state the `site` of the place")
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The sites that hold a copy, those of places among them."""
+        return tuple(dict.fromkeys([*self.sites, *(place.site for place in self.places if place.site)]))
 
 
 class ModelSpec(Spec, frozen=True, kw_only=True):

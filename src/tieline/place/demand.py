@@ -48,6 +48,7 @@ class DataTerm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size_bytes: int = 0
     residency: str = ""
     owner: str = ""
+    is_laid: bool = False  # the site lays the bytes; otherwise the work has to fetch them
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,10 +246,11 @@ def _terms(uses: tuple[DataUse, ...], facts: Mapping[str, DataFact]) -> tuple[tu
         terms.append(
             DataTerm(
                 name=use.id or use.path or use.site,
-                sites=tuple(dict.fromkeys([*([use.site] if use.site else []), *spec.sites])),
+                sites=tuple(dict.fromkeys([*([use.site] if use.site else []), *spec.copies])),
                 size_bytes=use.size_bytes or spec.size_bytes,
                 residency=max(use.residency, spec.residency, key=lambda word: STRICTNESS[word]),
                 owner=fact.owner if fact else "",
+                is_laid=bool(spec.places and use.path),
             )
         )
     return tuple(terms), tuple(unknown)

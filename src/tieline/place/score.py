@@ -149,6 +149,7 @@ def _planned(asking: Asking, trip: Trip, target: str) -> PlannedTransfer:
         rtt_us=distances.rtt_us(trip.source, target),
         links=transit.links,
         price_micro_cny=transit.price_micro_cny,
+        is_laid=any(term.is_laid for term in asking.demand.data if term.name == trip.data),
     )
 
 

@@ -63,6 +63,14 @@ class DoorConfig(msgspec.Struct, frozen=True, kw_only=True):
     chunk_bytes: int = 10 * GB  # of chunks that are kept
 
 
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the owner says of data that others' tasks name."""
+
+    held: dict[str, str] = {}  # identifier of a dataset -> the file or folder here that is it
+    inner: tuple[str, ...] = ()  # private networks (CIDR) that datasets may be fetched from
+    buckets: tuple[str, ...] = ()  # of S3 stores, read with the keys in the environment of the site
+
+
 class SiteLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What this site spends on others' work beside the work itself."""
 
@@ -89,6 +97,7 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[PoolConfig, ...] = ()
     fronts: tuple[FrontConfig, ...] = ()
     limits: SiteLimits = SiteLimits()
+    data: DataConfig = DataConfig()
     offline_percent: int = 0
     record_lease_s: int = DAY_S
     proxy: str = ""
@@ -97,3 +106,4 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
     may_exec: bool = True  # users may run commands beside their own runs, and reach ports of these, by the relay
     may_relay: bool = True  # chunks may come and go by the relay, under the exchange's passes
     may_probe: bool = True  # measure the way to others, as the exchange's plan says
+    probe_inner: tuple[str, ...] = ()  # private networks (CIDR) that are measured too

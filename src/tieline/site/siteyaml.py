@@ -6,6 +6,7 @@ did-you-mean, the JSON Schema and the reference table.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from decimal import Decimal
 from typing import Any
@@ -19,7 +20,7 @@ from tieline.model.taskfile.fields import Field, Section, at, table
 from tieline.model.taskfile.problem import Problems
 from tieline.model.taskfile.shapes import Choice, Convert, Reading, Text, Value, Whole
 from tieline.model.taskfile.values import ARCHITECTURE, CARDS, FLAG, LINE, SECONDS, SIZE_ONE, VENDOR
-from tieline.site.configuration import DAY_S, DoorConfig, FrontConfig, PoolConfig, SiteConfig, SiteLimits
+from tieline.site.configuration import DAY_S, DataConfig, DoorConfig, FrontConfig, PoolConfig, SiteConfig, SiteLimits
 from tieline.site.pool import ALWAYS, OPTIONAL, PREFERRED, Counter
 
 MAX_POOLS = 64
@@ -58,6 +59,14 @@ def _place(text: str) -> tuple[int, int]:
     return int(Decimal(match[1]) * 1_000_000), int(Decimal(match[2]) * 1_000_000)
 
 
+def _network(text: str) -> str:
+    try:
+        found = ipaddress.ip_network(text, strict=True)
+    except ValueError as error:
+        raise ValueError(f"`{text[:60]}` is no network: {error}") from None
+    return str(found)
+
+
 def _door_rate(text: str) -> int:
     bps = scaled(text, RATE_BPS, "")
     if not 10_000 <= bps <= 10**15:
@@ -82,6 +91,9 @@ FOLDER = Text("an absolute path", 1_024, r"/[^\x00-\x1f\x7f]*")
 LISTEN = Convert("a port such as `7443`, or `host:port`", _listen, {"type": ["integer", "string"]})
 PLACE = Convert("a place in degrees such as `31.23,121.47`", _place, {"type": "string"})
 DOOR_RATE = Convert("a rate with its unit, such as `100Mbit/s`", _door_rate, {"type": "string"})
+NETWORK = Convert("a network such as `10.0.0.0/8`", _network, {"type": "string"})
+DATASET = Text("an identifier such as `cn.sh.lab7/dataset/digits`", 200, r"[a-z0-9][a-z0-9._-]*/dataset/[a-z0-9._-]+")
+BUCKET = Text("the name of a bucket", 63, r"[a-z0-9][a-z0-9.-]{1,62}")
 URL = Text("an address such as `https://cloud.example/pools.json`", 500, r"https?://[^\s@]+")
 
 FIELDS: tuple[Field, ...] = (
@@ -105,6 +117,10 @@ FIELDS: tuple[Field, ...] = (
     Field("exec", FLAG, "users may run commands beside their own runs and reach their ports; default `true`"),
     Field("relay", FLAG, "chunks may come and go by the relay, where there is no door; default `true`"),
     Field("probe", FLAG, "measure the way to other sites' doors and reference points; default `true`"),
+    Field(
+        "probe_inner[]", NETWORK,
+        "private networks whose doors and points are measured too, such as `10.0.0.0/8`; default: none", most=32,
+    ),
     Field("pools[].name", NAME, "name of the pool; part of its identifier, so it never changes"),
     Field("pools[].title", LINE, "title for people"),
     Field("pools[].accelerator", KIND, "kind of accelerator in any usual spelling; left out: cores are sold"),
@@ -143,6 +159,14 @@ FIELDS: tuple[Field, ...] = (
     Field("fronts[].file", PATH, "CSV file with a header line"),
     Field("fronts[].url", URL, "address that answers with a JSON list of the same columns"),
     Field("fronts[].every", SECONDS, "how often it is looked at; default 300 s"),
+    Field("data.held[].id", DATASET, "a dataset that lies here: tasks that name it see it, read-only, without a copy"),
+    Field("data.held[].path", FOLDER, "the file or folder that is this dataset"),
+    Field("data.inner[]", NETWORK, "private networks that datasets may be fetched from; default: none", most=32),
+    Field(
+        "data.buckets[]", BUCKET,
+        "S3 buckets that datasets may be fetched from, with the keys in this site's environment; default: none",
+        most=256,
+    ),
     Field("limits.disk", SIZE_ONE, "disk of one run that asks for none; default 10 GB"),
     Field("limits.log", SIZE_ONE, "log of one node; it is cut there; default 64 MiB"),
     Field("limits.cache", SIZE_ONE, "blobs that are kept to be used again; default 10 GB"),
@@ -150,7 +174,9 @@ FIELDS: tuple[Field, ...] = (
     Field("limits.kept_runs", Whole(0, 10_000), "ended runs whose folder is kept; default 64"),
     Field("limits.stage", SECONDS, "how long a run may wait for its bytes; default 1 h"),
 )  # fmt: skip
-_table = table((*FIELDS, Field("pools[]", None, most=MAX_POOLS), Field("fronts[]", None, most=MAX_FRONTS)))
+MAX_HELD = 1_000
+_LISTS = (("pools[]", MAX_POOLS), ("fronts[]", MAX_FRONTS), ("data.held[]", MAX_HELD))
+_table = table((*FIELDS, *(Field(name, None, most=most) for name, most in _LISTS)))
 
 
 def parse_site(text: bytes, source: str = "site.yaml") -> SiteConfig:
@@ -198,6 +224,7 @@ def _config(section: Section, reading: Reading) -> SiteConfig:
             kept_runs=at(limits, "kept_runs", default.kept_runs),
             stage_s=at(limits, "stage", default.stage_s),
         ),
+        data=_data(section.get("data"), reading),
         readable=_list(section, "readable"),
         offline_percent=at(section, "offline", 0),
         record_lease_s=_lease(section, reading),
@@ -207,7 +234,23 @@ def _config(section: Section, reading: Reading) -> SiteConfig:
         may_exec=at(section, "exec", True),
         may_relay=at(section, "relay", True),
         may_probe=at(section, "probe", True),
+        probe_inner=_list(section, "probe_inner"),
     )
+
+
+def _data(value: Value | None, reading: Reading) -> DataConfig:
+    if value is None:
+        return DataConfig()
+    section: Section = value.value
+    held: dict[str, str] = {}
+    for entry in at(section, "held", ()):
+        for name in ("id", "path"):
+            _must(entry.value, name, entry, reading)
+        name = at(entry.value, "id", "")
+        if name in held:
+            reading.wrong(entry.at, entry.path, f"`{name}` is named twice")
+        held[name] = at(entry.value, "path", "")
+    return DataConfig(held=held, inner=_list(section, "inner"), buckets=_list(section, "buckets"))
 
 
 def _door(value: Value | None, reading: Reading) -> DoorConfig | None:

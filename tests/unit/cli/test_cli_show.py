@@ -1,5 +1,6 @@
 """What a plan says to people: beside the price of the cards, what bringing the data takes."""
 
+import msgspec
 import pytest
 
 from tieline.cli.show import show_plan
@@ -21,8 +22,9 @@ def test_a_plan_says_how_the_data_comes(capsys: pytest.CaptureFixture[str]) -> N
     text = shown(capsys, TRIP)
     assert (
         "  cn.lab/pool/p: brings cn.lab/dataset/d (90 GB) from cn.lab/site/home over a-b > b-c: "
-        "5 Gbit/s, round trip 12.5 ms, 2 min 24 s, 0.09 CNY\n"
+        "5 Gbit/s, round trip 12.5 ms, 2 min 24 s, 0.09 CNY; the work has to fetch it\n"
     ) in text
+    assert "0.09 CNY; the site lays it before the start\n" in shown(capsys, msgspec.structs.replace(TRIP, is_laid=True))
 
 
 def test_what_is_not_known_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,7 @@ class ProcessWay:
             scripts=[f"{folder}/{name}" for name in scripts(launch)],
             network=launch.network,
             readable=launch.readable,
+            laid=[(source, f"{work}/{path}") for source, path in launch.laid],
             hidden=self.hidden,
             devices=device_files(launch.vendor, launch.devices),
             shared_bytes=launch.memory_bytes,

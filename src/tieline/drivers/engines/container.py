@@ -57,8 +57,9 @@ class ContainerWay:
             reason = Reason(code="network_not_offered", values={"asked": launch.network})
             what = f"network `{launch.network}` is not offered by {self.runtime.kind} here"
             raise TielineError("unplaceable", what, reasons=(reason,))
-        if any(mark in launch.folder for mark in ",:"):
-            raise TielineError("invalid_request", f"`{launch.folder}` cannot be bound: it holds a comma or a colon")
+        for path in (launch.folder, *(path for pair in launch.laid for path in pair)):
+            if any(mark in path for mark in ",:"):
+                raise TielineError("invalid_request", f"`{path}` cannot be bound: it holds a comma or a colon")
 
     def setting(self, launch: Launch, name: str) -> Setting:
         """See `Way.setting`."""
@@ -119,6 +120,7 @@ class ContainerWay:
         binds = [(f"{launch.folder}/{name}", f"{launch.folder}/{name}", False) for name in scripts(launch)]
         binds += [(work, work, True), (temporary, temporary, True), (temporary, "/tmp", True)]  # noqa: S108 - inside
         binds.append((f"{launch.folder}/phase", f"{launch.folder}/phase", True))
+        binds += [(source, f"{work}/{path}", False) for source, path in launch.laid]
         return binds + [(path, path, False) for path in launch.readable if Path(path).exists()]
 
     def _run(self, launch: Launch, known: Setting) -> list[str]:

@@ -60,6 +60,7 @@ class View:
     scripts: Sequence[str] = ()  # files, read-only
     network: str = "none"  # none or host
     readable: Sequence[str] = ()  # more folders, read-only, also below a hidden one
+    laid: Sequence[tuple[str, str]] = ()  # (file or folder, where in the work folder it is seen, read-only)
     hidden: Sequence[str] = ()  # more folders of which a task sees nothing
     devices: Sequence[str] = ()  # device files
     shared_bytes: int = 0  # most of /dev/shm; 0: what the kernel gives
@@ -158,6 +159,8 @@ def _mounts(view: View) -> list[str]:
                 made.add(parent)
                 words += ["--perms", "0755", "--dir", parent]  # passable for user 65534
         words += mount
+    for source, target in view.laid:  # the site made the place of each
+        words += ["--ro-bind", source, target]
     for path in (*(path for path in wanted if "--tmpfs" in wanted[path]), "/dev"):
         words += ["--remount-ro", path]  # what hides something is not a place to fill memory with
     return words

@@ -21,7 +21,7 @@ from tieline.drivers.http import HttpClient
 from tieline.drivers.mover.address import Address
 from tieline.drivers.mover.ends import About, Division, Job
 from tieline.drivers.mover.pacing import Lane
-from tieline.drivers.mover.web import CONTENT_RANGE, Web
+from tieline.drivers.mover.web import CONTENT_RANGE, Check, Web
 from tieline.model.door import CHUNK_BYTES, KNOCK_HEADER, PASS_HEADER, Knock, Right
 from tieline.model.error import TielineError
 from tieline.model.passing import PassBody, PassView
@@ -52,6 +52,7 @@ class _Entry:
         clock: Clock,
         key: Key | None,
         relay: HttpClient | None,
+        check: Check | None = None,
     ) -> None:
         self.name = f"door:{site}#{sha256}"
         self.path = f"/v1/chunks/{sha256}"
@@ -60,7 +61,7 @@ class _Entry:
         self._view: PassView | None = None
         self._web: Web | None = None
         self._url = ""
-        self._relay = relay
+        self._relay, self._check = relay, check
         self._relayed = contextlib.AsyncExitStack()
         self._asking = asyncio.Lock()
 
@@ -93,7 +94,9 @@ class _Entry:
                 await self._relayed.enter_async_context(relayed_door(self._relay, self._site, view.door_pass))
             ).where
         self._url = (view.url.rstrip("/") or "http://door") + self.path
-        self._web = Web(Address("http", self._url, "", self.name), socket_path=where)
+        self._web = Web(
+            Address("http", self._url, "", self.name), socket_path=where, check=None if where else self._check
+        )
 
     def _headers(self, method: str) -> dict[str, str]:
         assert self._view is not None
@@ -126,9 +129,13 @@ class DoorSource:
         clock: Clock,
         key: Key | None = None,
         relay: HttpClient | None = None,
+        check: Check | None = None,
     ) -> None:
-        """``key`` is the holder's; without one a key is made for this move. ``relay`` is the exchange that has one."""
-        self._entry = _Entry(site, sha256, Right.READ, ask, clock, key, relay)
+        """``key`` is the holder's; without one a key is made for this move. ``relay`` is the exchange that has one.
+
+        ``check`` is of the door's address, as `Web` takes it.
+        """
+        self._entry = _Entry(site, sha256, Right.READ, ask, clock, key, relay, check)
         self._sha256 = sha256
         self._size_bytes: int | None = None
         self.name = self._entry.name

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from tieline import __version__
@@ -29,15 +30,22 @@ CONNECT_S = 10.0
 READ_BYTES = 2**18
 MOST_REDIRECTS = 5
 SO_MARK = 36  # asm-generic/socket.h; Python's socket has no name for it
+Check = Callable[[str, ipaddress.IPv4Address | ipaddress.IPv6Address], None]  # (what is called, where it leads)
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class Web:
     """Sessions, one for each way out of this machine."""
 
-    def __init__(self, address: Address, bearer: str = "", socket_path: str = "") -> None:
-        """``socket_path`` is a socket of this machine that leads to the server; no lane is bound then."""
+    def __init__(self, address: Address, bearer: str = "", socket_path: str = "", check: Check | None = None) -> None:
+        """``socket_path`` is a socket of this machine that leads to the server; no lane is bound then.
+
+        ``check`` raises TielineError for what must not be called. It sees every address that a connection is about to
+        go to, that of a redirect too; no proxy is asked then, for it would go where nobody here looks.
+        """
         self.name = address.name
+        self._check = check
+        self._refused: TielineError | None = None
         self.bearer = bearer
         self.socket_path = socket_path
         self._is_loopback = is_loopback(address.url)
@@ -50,8 +58,8 @@ class Web:
             import aiohttp
 
             made: dict[str, Any] = {}
-            if lane.mark:
-                made["socket_factory"] = lambda info: _marked(info, lane.mark)
+            if lane.mark or self._check is not None:
+                made["socket_factory"] = lambda info: self._connected(info, lane.mark)
             connector: aiohttp.BaseConnector
             if self.socket_path:
                 connector = aiohttp.UnixConnector(self.socket_path)
@@ -66,11 +74,22 @@ class Web:
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=not (lane.is_bound or self._is_loopback),  # a proxy would take another way
+                # a proxy would take another way
+                trust_env=not (lane.is_bound or self._is_loopback or self._check is not None),
                 read_bufsize=READ_BYTES,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             )
         return self._sessions[key]
+
+    def _connected(self, info: Any, mark: int) -> socket.socket:
+        """A socket for an address that may be called. Raises OSError, and remembers why it refused."""
+        if self._check is not None:
+            try:
+                self._check(self.name, ipaddress.ip_address(str(info[4][0]).partition("%")[0]))
+            except TielineError as error:
+                self._refused = error
+                raise PermissionError("refused") from None
+        return _marked(info, mark) if mark else socket.socket(info[0], info[1], info[2])
 
     @contextlib.asynccontextmanager
     async def asked(self, method: str, url: str, lane: Lane, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -90,6 +109,9 @@ class Web:
         except TimeoutError:
             raise TielineError("timeout", f"{what}: no answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
+            refused_here, self._refused = self._refused, None
+            if refused_here is not None:
+                raise refused_here from None
             raise TielineError("exchange_unreachable", f"{what}: {_without_address(error)}") from None
 
     async def close(self) -> None:
@@ -102,10 +124,11 @@ class Web:
 class HttpSource:
     """What a server gives for one address."""
 
-    def __init__(self, address: Address, bearer: str = "") -> None:
+    def __init__(self, address: Address, bearer: str = "", check: Check | None = None) -> None:
+        """``check`` as `Web` takes it."""
         self.name = address.name
         self._url = address.url
-        self._web = Web(address, bearer)
+        self._web = Web(address, bearer, check=check)
         self._is_trusted = bool(bearer)
         self._first = Lane()
         self._rest: _Rest | None = None

@@ -6,14 +6,29 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess.cache import Cache
+from tieline.drivers.siteprocess.home import write_private
 from tieline.drivers.siteprocess.launching import launches, node_folders, opened_secrets
+from tieline.drivers.siteprocess.laying import (
+    Laid,
+    bring,
+    check_room,
+    lay,
+    names_data,
+    take_away,
+    wanted_data,
+)
 from tieline.drivers.siteprocess.patience import waited
+from tieline.drivers.siteprocess.places import Rules
 from tieline.drivers.siteprocess.results import (
     Listing,
     checkpoint_folder,
@@ -27,6 +42,7 @@ from tieline.drivers.siteprocess.staging import needs_staging, stage
 from tieline.drivers.siteprocess.tails import Tails
 from tieline.model.error import TielineError
 from tieline.model.job import Output
+from tieline.model.protocol import Offer
 from tieline.model.reason import Reason
 from tieline.ports import Ending, Engine
 from tieline.site import Held, Pool
@@ -38,6 +54,7 @@ log = logging.getLogger("tieline.site")
 CHECKPOINT_SHARE = 2  # of the grace, one part in so many may pass between the signal and SIGTERM
 LEAST_GRACE_S = 0.3  # for a node that was started a moment ago, until there is a process that a signal can reach
 LOOK_S = 0.1
+DATA_REASONS = ("data_not_fetched", "data_wrong", "data_over_disk", "data_over_limit", "residency")
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Ground:
     client: HttpClient
     is_open: asyncio.Event  # while there is a session
     cache: Cache
+    rules: Rules  # by which data is fetched
     tails: Tails
     limits: SiteLimits
     readable: tuple[str, ...]
@@ -75,6 +93,8 @@ class Attempt:
         self._sent: Listing = ()
         self._wanted = asyncio.Event()
         self._packing = asyncio.Lock()
+        self._laid: tuple[Laid, ...] = ()
+        self._is_followed = False
 
     @property
     def engine(self) -> Engine:
@@ -145,7 +165,10 @@ class Attempt:
             await self._stop_nodes(LEAST_GRACE_S)
             self.ground.tails.drop(self.run)
             values = {"pool": self.held.offer.pool, "why": why[:500]}
-            self.ground.feel(seen.StartFailed(run=self.run, reason=Reason(code="start_failed", values=dict(values))))
+            reason = Reason(code="start_failed", values=dict(values))
+            if isinstance(error, TielineError) and error.reasons and error.reasons[0].code in DATA_REASONS:
+                reason = error.reasons[0]
+            self.ground.feel(seen.StartFailed(run=self.run, reason=reason))
             return
         self._is_launching = False
         self.ground.feel(seen.NodesStarted(run=self.run))
@@ -155,12 +178,45 @@ class Attempt:
         """Lay the bytes out, once: what may have been started already is never laid out again."""
         mark = f"{self.folder}/staged"
         if os.path.exists(mark):  # noqa: ASYNC240, PTH110 - one look
+            self._laid = laid_before(mark)
             return
         limits, offer = self.ground.limits, self.held.offer
         disk = offer.task.resources[offer.alternative].disk_bytes or limits.disk_bytes
-        async with asyncio.timeout(limits.stage_s):
-            await stage(offer, self.nodes, self.ground.cache, disk)
-        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        booked_ms = max((each.segments[-1].until_ms for each in offer.transfers if each.segments), default=0)
+        async with asyncio.timeout(limits.stage_s + max(0.0, booked_ms / 1_000 - time.time())):
+            self._laid = await self._lay_out(offer, disk)
+        write_private(Path(mark), msgspec.json.encode(self._laid), is_durable=False)
+
+    async def _lay_out(self, offer: Offer, disk: int) -> tuple[Laid, ...]:
+        """Files that the task brings, and data that it names. Raises TielineError."""
+        ground = self.ground
+        if not names_data(offer):
+            check_room(offer, (), disk)
+            await stage(offer, self.nodes, ground.cache, disk)
+            return ()
+        wanted = await wanted_data(offer, ground.rules, ground.is_open, self._say)
+        check_room(offer, wanted, disk)
+        left = disk - sum(each.brought_bytes for each in wanted)
+        try:
+            async with asyncio.TaskGroup() as group:
+                bringing = group.create_task(bring(wanted, self.folder, ground.cache, ground.rules, self._say))
+                group.create_task(stage(offer, self.nodes, ground.cache, left))
+        except* (TielineError, OSError) as errors:
+            raise errors.exceptions[0] from None
+        laid = bringing.result()
+        works = [f"{where}/work" for where in self.nodes]
+        await asyncio.to_thread(lay, laid, works, is_boxed=self.held.sandbox != "none")
+        return laid
+
+    def _say(self, text: str) -> None:
+        """A line of the log before the task writes any."""
+        path = self.engine.log(self.nodes[0])
+        if not self._is_followed:
+            self._follow_logs(is_new=not os.path.exists(path))  # noqa: PTH110 - one look
+        os.makedirs(self.nodes[0], mode=0o700, exist_ok=True)  # noqa: PTH103 - text
+        at = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(at, "wb", buffering=0) as file:
+            file.write(f"[tieline] {text}\n".encode())
 
     async def _launch(self, secrets: dict[str, str]) -> None:
         ground, engine = self.ground, self.engine
@@ -174,14 +230,17 @@ class Attempt:
             secrets,
             holds_memory=holds_memory,
             readable=ground.readable,
+            laid=self._laid,
         )
-        is_new = not os.path.exists(engine.log(self.nodes[0]))  # noqa: ASYNC240, PTH110 - one look
-        self._follow_logs(is_new=is_new)
+        if not self._is_followed:
+            is_new = not os.path.exists(engine.log(self.nodes[0]))  # noqa: ASYNC240, PTH110 - one look
+            self._follow_logs(is_new=is_new)
         for launch in told:
             self._started += 1
             await engine.start(launch)
 
     def _follow_logs(self, *, is_new: bool) -> None:
+        self._is_followed = True
         engine = self.ground.engines.get(self.held.engine)
         if engine is not None:
             for node, where in enumerate(self.nodes):
@@ -274,11 +333,12 @@ class Attempt:
         outputs: tuple[Output, ...] = ()
         failure: Reason | None = None
         await ground.tails.finish(self.run)
+        works = [f"{where}/work" for where in self.nodes]
+        await asyncio.to_thread(take_away, self._laid or laid_before(f"{self.folder}/staged"), works)
         try:
             if told.with_checkpoint and task.checkpoint is not None:
                 await self._checkpoint()
             if told.with_outputs and task.outputs:
-                works = [f"{where}/work" for where in self.nodes]
                 limit = ground.limits.output_bytes
                 outputs = await send_outputs(ground.client, ground.is_open, works, task.outputs, limit)
         except (TielineError, OSError) as error:
@@ -317,3 +377,11 @@ class Attempt:
                 packed.path.unlink(missing_ok=True)
             self._sent = packed.listing
         ground.feel(seen.CheckpointKept(run=self.run, sha256=packed.sha256, size_bytes=packed.size_bytes))
+
+
+def laid_before(mark: str) -> tuple[Laid, ...]:
+    """What was laid for a run, as it was noted; nothing where nothing was, or by an older version."""
+    try:
+        return msgspec.json.decode(Path(mark).read_bytes() or b"[]", type=tuple[Laid, ...])
+    except (OSError, msgspec.MsgspecError):
+        return ()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from tieline.drivers.http import HttpClient
@@ -46,22 +46,33 @@ class Cache:
         Where a transfer is booked that brings bytes to ``job`` here, its times and rates are kept.
         Raises TielineError: `check_failed` for other bytes than promised, `storage_full`, or what the exchange said.
         """
-        self._used[digest] = self._used.get(digest, 0) + 1
+        async with self.kept(digest, lambda _: self._fetch(digest, size_bytes, job)) as path:
+            yield path
+
+    @contextlib.asynccontextmanager
+    async def kept(
+        self, name: str, fetch: Callable[[Callable[[], FileTarget]], Awaitable[None]]
+    ) -> AsyncIterator[Path]:
+        """The file ``name``, for as long as the block lasts; ``fetch`` brings it to a target where it is not here."""
+        self._used[name] = self._used.get(name, 0) + 1
         try:
-            lock = self._locks.setdefault(digest, asyncio.Lock())
+            lock = self._locks.setdefault(name, asyncio.Lock())
             async with lock:
-                path = self.folder / digest
+                path = self.folder / name
                 if path.exists():
                     os.utime(path)
                 else:
-                    await self._fetch(digest, size_bytes, job)
+                    await fetch(lambda: self._target(name))
             yield path
         finally:
-            self._used[digest] -= 1
-            if not self._used[digest]:
-                del self._used[digest]
-                self._locks.pop(digest, None)
+            self._used[name] -= 1
+            if not self._used[name]:
+                del self._used[name]
+                self._locks.pop(name, None)
                 self._evict()
+
+    def _target(self, name: str) -> FileTarget:
+        return FileTarget(str(self.folder / name), is_replacing=True, reserve_bytes=RESERVE_BYTES)
 
     async def _fetch(self, digest: str, size_bytes: int, job: str) -> None:
         backoff = Backoff(first_s=0.2, most_s=10.0)
@@ -77,7 +88,7 @@ class Cache:
                 return
 
     async def _download(self, digest: str, size_bytes: int, job: str) -> None:
-        target = FileTarget(str(self.folder / digest), is_replacing=True, reserve_bytes=RESERVE_BYTES)
+        target = self._target(digest)
         terms = Terms(sha256=digest, limit_bytes=size_bytes or self.limit_bytes)
         source = BlobSource(self.client, digest, size_bytes)
         if not job or not await delivered(self.client, job, source, target, terms):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from tieline.drivers.http import HttpClient
-from tieline.drivers.mover import Source, Target, Terms
+from tieline.drivers.mover import Progress, Source, Target, Terms
 from tieline.drivers.mover.booked import Booking
 from tieline.model.booking_api import ReceiptBody, ReceiptView, TransferPage, TransferView
 from tieline.model.circuit import Receipt
@@ -34,8 +35,23 @@ async def delivered(client: HttpClient, job: str, source: Source, target: Target
     except TielineError as error:
         log.warning("the calendar cannot be looked at", extra={"job": job, "code": error.code})
         return False
-    if booked is None:
-        return False
+    return booked is not None and await carried(client, booked, source, target, terms, is_whole=False)
+
+
+async def carried(
+    client: HttpClient,
+    booked: Transfer,
+    source: Source,
+    target: Target,
+    terms: Terms,
+    told: Callable[[Progress], None] = lambda _: None,
+    *,
+    is_whole: bool = True,
+) -> bool:
+    """Move the bytes as ``booked`` says and give the receipts; False where it cannot be kept. Raises as `move`.
+
+    ``is_whole``: they are all that was booked.
+    """
 
     async def look() -> Transfer:
         return (await client.call("GET", f"/v1/transfers/{booked.id}", TransferView)).transfer
@@ -44,11 +60,13 @@ async def delivered(client: HttpClient, job: str, source: Source, target: Target
         await client.call("POST", "/v1/receipts", ReceiptView, body=ReceiptBody(receipt=receipt))
 
     try:
-        await Booking(look=look, send=send).carry(source, target, terms)
+        await Booking(look=look, send=send, is_whole=is_whole).carry(source, target, terms, told)
     except TielineError as error:
         if error.code != "conflict":
             raise
-        log.warning("a booking was not kept", extra={"transfer": booked.id, "job": job, "why": error.message})
+        log.warning(
+            "a booking was not kept", extra={"transfer": booked.id, "job": booked.order.job, "why": error.message}
+        )
         return False
     return True
 

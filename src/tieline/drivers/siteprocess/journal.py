@@ -79,6 +79,8 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):
             _append(f"{folder}/{PROGRESS}", encode(done))
             for node in os.listdir(folder):  # noqa: PTH208 - on the path of every run
+                if node == "data":
+                    remove(f"{folder}/data")
                 if node.startswith("node-"):
                     remove(f"{folder}/{node}/work")
                     remove(f"{folder}/{node}/tmp")  # noqa: S108 - the run's own

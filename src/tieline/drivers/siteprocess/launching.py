@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tieline.drivers.engines.environment import DEFAULT_PORT, SEARCH_PATH, promised_environment
+from tieline.drivers.siteprocess.laying import Laid
 from tieline.drivers.siteprocess.results import checkpoint_folder
 from tieline.model.error import TielineError
 from tieline.model.protocol import Offer
@@ -48,6 +49,7 @@ def launches(
     *,
     holds_memory: bool,
     readable: Sequence[str] = (),
+    laid: Sequence[Laid] = (),
 ) -> list[Launch]:
     """One launch per node, in rank order. ``folder`` is the run's; ``pool`` None: the owner took it away since."""
     offer = held.offer
@@ -81,7 +83,7 @@ def launches(
                 folder=where,
                 setup=task.setup,
                 script=task.run,
-                envs={**envs, **_brought(offer), "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
+                envs={**envs, **_brought(offer, laid), "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
                 devices=held.devices_of(node),
                 vendor=pool.vendor if pool is not None else "",
                 core_count=offer.core_count // nodes,
@@ -94,14 +96,17 @@ def launches(
                 image=resources.image,
                 log_bytes=limits.log_bytes,
                 readable=(*INTERPRETERS, *readable),
+                laid=[(each.source, each.path) for each in laid] if held.sandbox != "none" else (),
             )
         )
     return made
 
 
-def _brought(offer: Offer) -> dict[str, str]:
-    """The transfers that are booked for the run's data, so that the work can move its bytes so: a line for each."""
-    lines = [f"{each.id} {' '.join(each.order.label.split())}" for each in offer.transfers]
+def _brought(offer: Offer, laid: Sequence[Laid]) -> dict[str, str]:
+    """The transfers that are booked for data which the work has to move itself: a line for each."""
+    here = {each.data[:200] for each in laid}
+    left = [each for each in offer.transfers if each.order.label not in here]
+    lines = [f"{each.id} {' '.join(each.order.label.split())}" for each in left]
     return {"TIELINE_TRANSFERS": "\n".join(lines)} if lines else {}
 
 

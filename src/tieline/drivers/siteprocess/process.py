@@ -24,6 +24,7 @@ from tieline.drivers.siteprocess.journal import Journal
 from tieline.drivers.siteprocess.line import Line
 from tieline.drivers.siteprocess.outbox import Outbox
 from tieline.drivers.siteprocess.patience import waited
+from tieline.drivers.siteprocess.places import Rules
 from tieline.drivers.siteprocess.probing import Probing
 from tieline.drivers.siteprocess.publisher import Publisher
 from tieline.drivers.siteprocess.shells import Shells
@@ -146,12 +147,13 @@ class SiteProcess:
         )  # fmt: skip
         self.ground = Ground(
             folder=str(home.runs), engines=dict(engines), client=self.client, is_open=is_open, cache=self.cache,
+            rules=Rules(self.client, identity, self.key, self.clock, config.data, config.readable),
             tails=self.tails, limits=config.limits, readable=config.readable, sealing=home.seed("sealing"),
             pool_of=lambda name: self.state.pools.get(name), feel=self.feel, failed=self._failed,
         )  # fmt: skip
         self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
         await self.keeper.look()
-        self.probing = Probing(self.client, identity, self.key, self.clock, is_open)
+        self.probing = Probing(self.client, identity, self.key, self.clock, is_open, config.probe_inner)
         self.shells = Shells(self.client, identity, self.clock, self._running, self.keeper.inner, config)
         held = len(self.state.runs)
         log.info("site ready", extra={"site": identity.site, "count": held, "url": identity.url})

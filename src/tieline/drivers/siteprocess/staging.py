@@ -28,7 +28,8 @@ FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 def needs_staging(offer: Offer) -> bool:
     """Whether anything must be laid out before the start."""
     task = offer.task
-    return task.workdir is not None or bool(task.mounts) or bool(offer.checkpoint and task.checkpoint)
+    has_data = any(use.id and use.path for use in task.data)
+    return task.workdir is not None or bool(task.mounts) or bool(offer.checkpoint and task.checkpoint) or has_data
 
 
 async def stage(offer: Offer, folders: Sequence[str], cache: Cache, limit_bytes: int) -> None:
@@ -68,7 +69,7 @@ def lay_archive(blob: Path, work: str, path: str, limit_bytes: int) -> None:
         Path(work).rmdir()
         unpack(_chunks(blob), work, most=Most(total_bytes=limit_bytes))
         return
-    with _parent(work, steps, path):
+    with below(work, steps, path):
         target = "/".join((work, *steps))
         if Path(target).is_symlink():
             raise _leaves(path)
@@ -82,7 +83,7 @@ def lay_file(blob: Path, work: str, path: str, limit_bytes: int) -> None:
         raise TielineError("invalid_task", f"`{path[:200]}` names no file", where="mounts")
     if blob.stat().st_size > limit_bytes:
         raise TielineError("too_large", f"`{path[:200]}` is over the {limit_bytes:,} bytes of disk of this run")
-    with _parent(work, steps, path) as at:
+    with below(work, steps, path) as at:
         try:
             descriptor = os.open(steps[-1], FILE, 0o644, dir_fd=at)
         except OSError as error:
@@ -100,13 +101,14 @@ def steps_of(path: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _parent(work: str, steps: list[str], path: str) -> Iterator[int]:
+def below(work: str, steps: list[str], path: str, *, is_made: bool = True) -> Iterator[int]:
     """A descriptor of the folder that holds the last step, made where it is missing; no link is ever followed."""
     at = os.open(work, FOLDER)
     try:
         for step in steps[:-1]:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(step, 0o755, dir_fd=at)
+                if is_made:
+                    os.mkdir(step, 0o755, dir_fd=at)
             try:
                 below = os.open(step, FOLDER, dir_fd=at)
             except OSError:

@@ -1,0 +1,71 @@
+"""Data with places: what a plan says of it, what a record must say, and what becomes of a job that does not get it."""
+
+import pytest
+from exchange_world import ALICE, PREFIX, World, task
+from test_exchange_bringing import FAR, GB, HOME, NEAR, reading, wide
+
+from tieline.exchange.commands import PlanTasks
+from tieline.model.error import TielineError
+from tieline.model.event import JobEnded, JobQueued
+from tieline.model.protocol import Ended
+from tieline.model.reason import Reason
+from tieline.model.task import DataUse
+
+__all__ = ["wide"]
+NAME = f"{PREFIX}.lab7/dataset/laid"
+SPEC = {"size_bytes": 90 * GB, "sha256": "a" * 64, "places": [{"url": "https://example.org/d", "site": HOME}]}
+
+
+def test_a_plan_says_who_fetches_the_data_and_places_are_copies(wide: World) -> None:
+    wide.register("lab7", "dataset/laid", SPEC)
+    uses = {"laid": DataUse(id=NAME, path="d"), "left": DataUse(id=f"{PREFIX}.lab7/dataset/d", path="d")}
+    uses["no-path"] = DataUse(id=NAME)
+    for name, use in uses.items():
+        (plan,) = wide.do(PlanTasks(actor=ALICE, tasks=(task(data=(use,), max_duration_s=3_600),)))
+        assert [each.site for each in plan.candidates] == [NEAR, FAR]
+        (trip,) = plan.candidates[0].transfers
+        assert (trip.source, trip.is_laid) == (HOME, name == "laid")
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({**SPEC, "sha256": ""}, "sha256"),
+        ({**SPEC, "sha256": "A" * 64}, "sha256"),
+        ({**SPEC, "size_bytes": 0}, "size_bytes"),
+        ({**SPEC, "places": [{"url": "file:///d"}]}, "state the `site`"),
+        ({**SPEC, "places": [{"url": "ftp://example.org/d"}]}, "url"),
+        ({**SPEC, "places": [{"url": "https://example.org/a b"}]}, "url"),
+        ({**SPEC, "places": SPEC["places"] * 17}, "places"),
+        ({**SPEC, "places": [{"url": "https://example.org/d", "key": "x"}]}, "key"),
+    ],
+)
+def test_a_place_without_hash_size_or_form_is_no_record(wide: World, spec: dict, why: str) -> None:
+    with pytest.raises(TielineError) as caught:
+        wide.register("lab7", "dataset/laid", spec)
+    assert caught.value.code == "record_refused"
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_tried_again"),
+    [
+        ("data_not_fetched", True),
+        ("data_over_limit", True),
+        ("data_wrong", False),
+        ("data_over_disk", False),
+    ],
+)
+def test_a_job_is_tried_elsewhere_where_another_site_may_do_better(
+    wide: World, code: str, is_tried_again: bool
+) -> None:
+    (job,) = wide.submit(reading())
+    run = wide.run_of(job)
+    reason = Reason(code=code, values={"data": NAME, "why": "x"})
+    wide.accept(run)
+    wide.report(run.site, Ended(run=run.id, epoch=run.epoch, state="failed", reason=reason, is_start_failure=True))
+    said = [each for each in wide.events if isinstance(each, JobQueued | JobEnded) and each.job == job.id][-1]
+    assert isinstance(said, JobQueued) == is_tried_again
+    assert code in [each.code for each in said.reasons]
+    if isinstance(said, JobQueued):
+        assert said.avoid == (NEAR,)

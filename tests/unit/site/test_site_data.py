@@ -1,0 +1,407 @@
+"""Data that a task names: laid by the site as its owner's record says, at booked rates, or refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from aiohttp import web
+from scripted_exchange import OWNER_FILE, PREFIX, SITE, Exchange, go, home_at, offer, running, serving, site
+
+from tieline.drivers.engines.sandbox import found
+from tieline.model.protocol import Ended
+from tieline.model.record import DelegatedKey, Delegation, Record
+from tieline.model.task import DataUse, Mount, Resources
+from tieline.model.transfer import Segment, Transfer, TransferOrder
+from tieline.registry import Key, sign
+
+DATA = f"{PREFIX}.lab8/dataset/digits"
+FAR = f"{PREFIX}.lab8/site/sz1"
+BYTES = bytes(range(256)) * 6_000  # 1.5 MB, six chunks
+DIGEST = hashlib.sha256(BYTES).hexdigest()
+LOOPBACK = "data: {inner: [127.0.0.0/8]}\n"
+PUBLISHER = Key(b"p" * 32)
+
+
+class Published(Exchange):
+    """An exchange with datasets, transfers and receipts; the bytes are at `/bytes` of the same server."""
+
+    def __init__(self, content: bytes = BYTES) -> None:
+        super().__init__()
+        self.content = content
+        self.specs: dict[str, dict[str, Any]] = {}
+        self.signer = PUBLISHER
+        self.transfers: dict[str, Transfer] = {}
+        self.receipts: list[dict[str, Any]] = []
+        self.spans: list[str] = []
+        self.gate = asyncio.Event()  # from the second half of the bytes on
+        self.gate.set()
+        self.status = 200
+
+    def publish(self, name: str = DATA, **spec: Any) -> None:
+        places = spec.pop("places", [{"url": f"{self.url}/bytes"}])
+        self.specs[name] = {"size_bytes": len(BYTES), "sha256": DIGEST, "places": places, **spec}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        if path.startswith("/v1/chain/"):
+            return self.chain(path.rsplit("/", 1)[-1].replace("~", "/"))
+        if path.startswith("/v1/transfers/"):
+            return self.json({"transfer": self.transfers[path.rsplit("/", 1)[-1]]})
+        if path == "/v1/receipts":
+            self.receipts.append(msgspec.json.decode(await request.read())["receipt"])
+            said = {"subject": "t-1", "seq": 1, "state": "moving", "is_known": False}
+            return self.json({**said, "moved_bytes": 1, "charged_micro_cny": 1})
+        if path == "/bytes":
+            return await self.ranged(request)
+        return await super().handle(request)
+
+    async def ranged(self, request: web.Request) -> web.StreamResponse:
+        if self.status != 200:
+            return web.Response(status=self.status, headers={"Location": "http://127.0.0.2:9/"})
+        first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
+        start, end = int(first), int(last) + 1
+        if start or end > 1:
+            self.spans.append(f"{start}-{end}")
+        if start >= len(self.content) // 2:
+            await self.gate.wait()
+        headers = {"ETag": '"1"', "Content-Range": f"bytes {start}-{end - 1}/{len(self.content)}"}
+        return web.Response(status=206, body=self.content[start:end], headers=headers)
+
+    def chain(self, name: str) -> web.Response:
+        if name not in self.specs:
+            return self.error("not_found")
+        now = int(time.time())
+        keys = (DelegatedKey(kid=f"{PREFIX}.lab8#join", public=PUBLISHER.public, nb=now - 60, exp=now + 10**6),)
+        given = Delegation(prefix=f"{PREFIX}.lab8", keys=keys, kinds=("dataset",), max_records=9)
+        owner = Record(
+            id=f"{PREFIX}/owner/lab8",
+            kind="owner",
+            rev=1,
+            nb=now - 60,
+            exp=now + 10**6,
+            spec=msgspec.to_builtins(given),
+        )
+        record = Record(id=name, kind="dataset", rev=1, nb=now - 60, exp=now + 10**6, spec=self.specs[name])
+        envelopes = [
+            sign(owner, self.key, f"{PREFIX}#exchange").decode(),
+            sign(record, self.signer, f"{PREFIX}.lab8#join").decode(),
+        ]
+        return self.json({"root": PREFIX, "root_public": self.key.public, "envelopes": envelopes})
+
+
+def reading(run: str = "j-1.1", script: str = "cat in/digits | sha256sum", **fields: Any):
+    fields = {"data": (DataUse(id=DATA, path="in/digits"),), **fields}
+    return offer(run, script, **fields)
+
+
+def told(story, folder: Path, more: str = LOOPBACK, exchange: Published | None = None) -> None:
+    async def whole() -> None:
+        served = exchange or Published()
+        async with site(folder, served, owner_file=OWNER_FILE + more) as (_, process):
+            await story(served, process)
+
+    go(whole)
+
+
+def a_transfer(rate_bps: int, seconds: float, **more: Any) -> Transfer:
+    now_ms = int(time.time() * 1_000)
+    segment = Segment(
+        path=("l",), is_forward=(True,), from_ms=now_ms, until_ms=now_ms + int(seconds * 1_000), rate_bps=rate_bps
+    )
+    order = TransferOrder(source=FAR, target=SITE, size_bytes=len(BYTES), label=DATA, job=f"{PREFIX}/job/j-1")
+    return Transfer(id="t-1", order=order, user="alice", segments=(segment,), run="j-1.1", **more)
+
+
+async def refusal(exchange: Published, run: str = "j-1.1") -> Ended:
+    ended = await exchange.ended(run)
+    assert (ended.state, ended.is_start_failure) == ("failed", True)
+    assert ended.reason is not None
+    return ended
+
+
+# -- brought -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bytes_of_the_record_are_there_before_the_start_and_kept_for_the_next_run(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.order(reading())
+        assert (await exchange.ended()).state == "succeeded"
+        log = exchange.logs["j-1.1", 0].decode()
+        assert f"{DIGEST}  -" in log
+        assert f"[tieline] data {DATA}: 1.5 MB from {exchange.url}/bytes\n" in log
+        assert "1.5 MB of 1.5 MB, 100 %" in log
+        asked = len(exchange.spans)
+        exchange.order(reading("j-2.1", outputs=("in/*",)))
+        ended = await exchange.ended("j-2.1")
+        assert (ended.state, ended.outputs) == ("succeeded", ()), "what was laid is no result"
+        assert len(exchange.spans) == asked, "the cache has it"
+        await exchange.until(lambda: not list(tmp_path.glob("runs/*/data")))
+
+    told(story, tmp_path)
+
+
+def test_a_transfer_is_kept_to_receipted_and_not_handed_to_the_work(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(sites=[FAR])
+        booked = a_transfer(4_000_000, 6)
+        exchange.transfers["t-1"] = booked
+        exchange.order(reading(script="echo ${TIELINE_TRANSFERS:-none}; sha256sum < in/digits", transfers=(booked,)))
+        began = time.monotonic()
+        assert (await exchange.until(lambda: exchange.of(Ended), 60))[0].state == "succeeded", exchange.of(Ended)
+        assert time.monotonic() - began > 1.0, "1.5 MB at 4 Mbit/s are 3 s, a quarter more at the peak"
+        log = exchange.logs["j-1.1", 0].decode()
+        assert "as booked" in log
+        assert log.endswith(f"none\n{DIGEST}  -\n")
+        assert sum(each["moved_bytes"] for each in exchange.receipts) == len(BYTES)
+        assert exchange.receipts[-1]["sha256"] == DIGEST
+
+    told(story, tmp_path)
+
+
+def test_a_dataset_without_a_place_is_left_to_the_work_with_its_transfer(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[], sites=[FAR])
+        exchange.order(reading(script="echo $TIELINE_TRANSFERS", transfers=(a_transfer(10**9, 1),)))
+        assert (await exchange.ended()).state == "succeeded"
+        log = exchange.logs["j-1.1", 0].decode()
+        assert log.endswith(f"t-1 {DATA}\n")
+        assert "names no place" in log
+        assert not exchange.receipts
+
+    told(story, tmp_path)
+
+
+def test_a_site_that_ended_in_the_middle_goes_on_where_it_was(tmp_path: Path):
+    async def story() -> None:
+        async with serving(Published()) as served:
+            exchange = cast(Published, served)
+            home = home_at(tmp_path, exchange, OWNER_FILE + LOOPBACK)
+            exchange.publish(places=[{"url": "http://127.0.0.1:1/never"}, {"url": f"{exchange.url}/bytes"}])
+            exchange.gate.clear()
+            async with running(home):
+                await exchange.until(lambda: exchange.streams)
+                exchange.order(reading())
+                await exchange.until(lambda: chunks_in(tmp_path) == 3, 30)
+            exchange.gate.set()
+            exchange.live = [reading(state="accepted")]
+            before = len(exchange.spans)
+            async with running(home):
+                assert (await exchange.until(lambda: exchange.of(Ended), 60))[0].state == "succeeded"
+            assert f"{DIGEST}  -" in exchange.logs["j-1.1", 0].decode()
+            assert len(exchange.spans) - before == 3, "the first half was there"
+
+    go(story)
+
+
+def kept_in(folder: Path) -> list[Path]:
+    """What is whole in the cache."""
+    return [path for path in folder.glob("cache/*") if not path.name.startswith(".")]
+
+
+def chunks_in(folder: Path) -> int:
+    """That are whole, as the journals of moves say."""
+    return sum(path.read_bytes().count(b"\n") - 1 for path in folder.glob("cache/.*.moves"))
+
+
+# -- refused -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spoilt", [BYTES[:-1] + b"x", BYTES[:-1], BYTES + b"x"])
+def test_other_bytes_than_the_record_says_are_shown_to_nobody(tmp_path: Path, spoilt: bytes):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert (ended.reason.code, ended.reason.values["data"]) == ("data_wrong", DATA)
+        assert not kept_in(tmp_path)
+
+    told(story, tmp_path, exchange=Published(spoilt))
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "why"),
+    [
+        ("{here}/bytes", 200, "leads to 127.0.0.1, which is loopback"),
+        ("http://169.254.169.254/latest", 200, "leads to 169.254.169.254, which is metadata"),
+        ("http://[::ffff:10.0.0.1]/x", 200, "which is private"),
+        ("s3://bucket/key", 200, "does not list the bucket `bucket`"),
+        ("blob:" + "0" * 64, 200, "is not the sha256 of the record"),
+        ("https://user:secret@example.org/x", 200, "a login"),
+        ("https://example.org/x?token=abc", 200, "signature or token"),
+    ],
+)
+def test_an_address_that_this_owner_did_not_allow_is_not_called(tmp_path: Path, url: str, status: int, why: str):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": url.format(here=exchange.url)}])
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == "data_not_fetched"
+        assert why in ended.reason.values["why"]
+        assert "secret" not in str(ended.reason)
+        assert not exchange.spans
+
+    told(story, tmp_path, more="")
+
+
+def test_a_redirect_does_not_lead_to_what_is_not_allowed(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.status = 302
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert "leads to 127.0.0.2, which is loopback" in ended.reason.values["why"]
+
+    told(story, tmp_path, more="data: {inner: [127.0.0.1/32]}\n")
+
+
+def test_a_record_that_its_owner_did_not_sign_is_not_believed(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.signer = Key(b"x" * 32)
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert (ended.reason.code, exchange.spans) == ("data_not_fetched", [])
+        assert "not proved" in ended.reason.values["why"]
+
+    told(story, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "use", "scope"),
+    [
+        ({"residency": "site", "sites": [FAR]}, "", "site"),
+        ({"residency": "owner"}, "", "owner"),
+        ({}, "owner", "owner"),
+    ],
+)
+def test_residency_binds_the_mover_whoever_placed_the_run(tmp_path: Path, spec: dict[str, Any], use: str, scope: str):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(**spec)
+        exchange.order(reading(data=(DataUse(id=DATA, path="in/digits", residency=use),)))
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert (ended.reason.code, ended.reason.values["scope"]) == ("residency", scope)
+        assert not exchange.spans
+
+    told(story, tmp_path)
+
+
+@pytest.mark.parametrize(("disk_bytes", "code"), [(2_000_000, "data_over_disk"), (0, "data_over_limit")])
+def test_files_and_data_together_have_to_fit_the_disk_before_anything_moves(tmp_path: Path, disk_bytes: int, code: str):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        mount = Mount(path="more", sha256=exchange.put(b"x" * 600_000), size_bytes=600_000)
+        resources = (Resources(core_count=1, disk_bytes=disk_bytes),)
+        exchange.order(reading(mounts=(mount,), resources=resources))
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == code
+        assert ended.reason.values == {"files_bytes": 600_000, "data_bytes": len(BYTES), "most_bytes": 2_000_000}
+        assert not exchange.spans
+        assert not [path for path in exchange.requests if path.startswith("GET /v1/blobs")]
+
+    told(story, tmp_path, more=LOOPBACK + "limits: {disk: 2MB}\n")
+
+
+@pytest.mark.parametrize("paths", [("d", "d"), ("d", "d/e"), (".", "d")])
+def test_data_laid_inside_data_is_refused(tmp_path: Path, paths: tuple[str, str]):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.order(reading(data=tuple(DataUse(id=DATA, path=path) for path in paths)))
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert "more than one dataset" in str(ended.reason.values)
+
+    told(story, tmp_path)
+
+
+# -- held here ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_owner_holds_is_seen_without_a_copy(tmp_path: Path):
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    (lake / "a").write_text("alga")
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[])
+        exchange.order(reading(script="cat in/digits/a; readlink -f in/digits/a"))
+        assert (await exchange.ended()).state == "succeeded"
+        assert exchange.logs["j-1.1", 0].decode().endswith(f"alga{lake}/a\n")
+        assert (lake / "a").exists()
+        assert not list((tmp_path / "home" / "cache").iterdir())
+
+    told(story, tmp_path / "home", more=f"data: {{held: [{{id: {DATA}, path: {lake}}}]}}\n")
+
+
+def test_a_file_that_a_record_names_is_shown_only_where_every_task_may_see_it(tmp_path: Path):
+    lake, vault = tmp_path / "lake", tmp_path / "vault"
+    for folder in (lake, vault):
+        folder.mkdir()
+        (folder / "digits").write_bytes(BYTES)
+    (lake / "way-out").symlink_to(vault / "digits")
+
+    async def story(exchange: Published, _process) -> None:
+        for run, path in (("j-1.1", lake / "digits"), ("j-2.1", vault / "digits"), ("j-3.1", lake / "way-out")):
+            exchange.publish(places=[{"url": f"file://{path}", "site": SITE}])
+            exchange.order(reading(run, script="sha256sum < in/digits || true"))
+            assert (await exchange.ended(run)).state == "succeeded"
+            is_seen = DIGEST in exchange.logs[run, 0].decode()
+            assert is_seen == (run == "j-1.1"), path
+
+    told(story, tmp_path / "home", more=f"readable: [{lake}]\n")
+
+
+def test_a_held_file_of_another_size_is_not_taken_for_the_dataset(tmp_path: Path):
+    (tmp_path / "digits").write_bytes(BYTES + b"x")
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[])
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == "data_wrong"
+
+    told(story, tmp_path / "home", more=f"data: {{held: [{{id: {DATA}, path: {tmp_path}/digits}}]}}\n")
+
+
+@pytest.mark.skipif(not found().works, reason="bubblewrap does not work here")
+def test_in_a_sandbox_data_is_read_only_and_nothing_else_of_the_site_is_seen(tmp_path: Path):
+    lake = tmp_path / "lake"
+    lake.mkdir(mode=0o755)
+    (lake / "a").write_text("alga")
+    os.chmod(tmp_path, 0o755)  # noqa: PTH101 - a task of user 65534 comes through
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.publish(f"{DATA}2", places=[])
+        script = (
+            "sha256sum < in/digits; cat lake/a; (echo x > in/digits) 2>/dev/null || echo kept;"
+            "chmod 777 in/digits 2>/dev/null || echo kept; rm -f in/digits 2>/dev/null || echo kept;"
+            f"(echo x > lake/b) 2>/dev/null || echo kept; ls {tmp_path}/home/cache 2>/dev/null | wc -l"
+        )
+        data = (DataUse(id=DATA, path="in/digits"), DataUse(id=f"{DATA}2", path="lake"))
+        exchange.order(reading(script=script, data=data, is_trusted=False))
+        assert (await exchange.ended()).state == "succeeded"
+        log = exchange.logs["j-1.1", 0].decode()
+        assert log.endswith(f"{DIGEST}  -\nalga{'kept' + chr(10)}kept\nkept\nkept\n0\n"), log
+        with contextlib.suppress(FileNotFoundError):
+            assert not list((tmp_path / "home/runs/j-1.1").glob("node-0/work/in/*"))
+        (kept,) = kept_in(tmp_path / "home")
+        assert hashlib.sha256(kept.read_bytes()).hexdigest() == DIGEST
+
+    more = f"data: {{inner: [127.0.0.0/8], held: [{{id: {DATA}2, path: {lake}}}]}}\n"
+    told(story, tmp_path / "home", more=more)
