@@ -14,6 +14,7 @@ from types import ModuleType
 import msgspec
 
 from tieline.model import protocol as wire
+from tieline.model.job import Member
 from tieline.model.protocol import Accepted, Ended, Offer, Outcome, Stop
 from tieline.model.reason import Reason
 from tieline.model.task import Resources, Task
@@ -24,6 +25,7 @@ from tieline.site.pool import Pool
 from tieline.site.state import Done, Entry, Held, Progress, SiteState
 
 SITE = "cn.demo.lab7/site/gz1"
+ELSEWHERE = "cn.demo.lab8/site/sh1"
 CARDS = Pool(
     id="cn.demo.lab7/pool/cards", owner="cn.demo.lab7", accelerator="a100", devices=(2, 3, 5, 7), core_count=8,
     memory_bytes=1000, networks=("host",), sandbox="bubblewrap",
@@ -37,6 +39,16 @@ JOBS = 5
 
 
 @dataclass
+class Gang:
+    """Runs of one job and epoch, here and elsewhere, of which none starts before all are accepted."""
+
+    here: list[str]
+    elsewhere: int = 0  # members at other sites that have not accepted yet
+    is_confirmed: bool = False
+    is_broken: bool = False
+
+
+@dataclass
 class Booked:
     """A run as the exchange sees it."""
 
@@ -44,6 +56,7 @@ class Booked:
     state: str = "offered"  # offered accepted running ended
     was_ok: bool = False  # an acceptance was answered ok
     terminals: list[Ended] = field(default_factory=list)  # that were taken
+    gang: Gang | None = None
 
 
 @dataclass
@@ -183,23 +196,61 @@ class World:
     # -- the exchange -------------------------------------------------------------------------------------------------
 
     def offer(self, number: int) -> None:
-        """Book a new run of some job, whatever the site has free; an older run of the job is lost."""
+        """Book a new run of some job, or a gang, whatever the site has free; an older run of the job is lost."""
         job = f"j-{number // 7 % JOBS}"
         for booked in self.runs.values():
-            if booked.offer.job == job and booked.state != "ended":
+            if booked.offer.job == f"cn.demo/job/{job}" and booked.state != "ended":
                 booked.state = "ended"
+                if booked.gang is not None:
+                    booked.gang.is_broken = True
         epoch = self.epochs[job] = self.epochs.get(job, 0) + 1
-        nodes = 1 + number % 2
-        cards = nodes * (1 + number % 3)
+        sizes = (1, 1 + number % 2) if number % 4 == 0 else (1 + number % 2,)
+        places = (SITE, SITE if number % 8 == 0 else ELSEWHERE)
+        members: list[Member] = []
+        for at, nodes in enumerate(sizes):
+            run, rank = f"{job}.{epoch}" if at == 0 else f"{job}.{epoch}.{at}", sum(sizes[:at])
+            members.append(Member(run=run, site=places[at], rank=rank, nodes=nodes))
+        here = [at for at, member in enumerate(members) if member.site == SITE]
+        gang = Gang([members[at].run for at in here], len(members) - len(here)) if len(members) > 1 else None
+        for at in here:
+            part = wire.Part(member=at, members=tuple(members), number=number) if gang is not None else None
+            self.book(job, epoch, members[at], part, number + at, gang)
+
+    def book(
+        self, job: str, epoch: int, member: Member, part: wire.Part | None, number: int, gang: Gang | None
+    ) -> None:
+        """One run, alone or of a gang."""
+        cards = member.nodes * (1 + number % 3)
         pool = POOLS[number // 3 % 2]
         offer = Offer(
-            run=f"{job}.{epoch}", job=f"cn.demo/job/{job}", epoch=epoch, pool=pool.id, alternative=0, user="alice",
-            task=Task(nodes=nodes, run="true", resources=(Resources(core_count=1),)),
-            accelerator_count=cards if pool is CARDS else 0, core_count=nodes, memory_bytes=number % 5 * 40,
-            stop_after_s=number % 4 * 10, ttl_ms=5_000,
+            run=member.run, job=f"cn.demo/job/{job}", epoch=epoch, pool=pool.id, alternative=0, user="alice",
+            task=Task(nodes=member.nodes, run="true", resources=(Resources(core_count=1),)),
+            accelerator_count=cards if pool is CARDS else 0, core_count=member.nodes, memory_bytes=number % 5 * 40,
+            stop_after_s=number % 4 * 10, ttl_ms=5_000, part=part,
         )  # fmt: skip
-        self.runs[offer.run] = Booked(offer)
+        self.runs[offer.run] = Booked(offer, gang=gang)
         self.orders.append(offer)
+
+    def confirm(self, gang: Gang) -> None:
+        """All of a gang may start, once each is accepted: those that wait are offered again."""
+        booked = [self.runs[run] for run in gang.here]
+        if gang.is_broken or gang.is_confirmed or gang.elsewhere or any(each.state != "accepted" for each in booked):
+            return
+        gang.is_confirmed = True
+        self.reached["gangs confirmed"] += 1
+        self.orders += [msgspec.structs.replace(each.offer, state="accepted") for each in booked]
+
+    def break_up(self, gang: Gang) -> None:
+        """One of a gang is over and the others are asked to end; those that nobody answered for are over."""
+        if gang.is_broken:
+            return
+        gang.is_broken = True
+        self.reached["gangs broken"] += 1
+        for run in gang.here:
+            if self.runs[run].state == "offered":
+                self.runs[run].state = "ended"
+            elif self.runs[run].state != "ended":
+                self.orders.append(Stop(run=run, epoch=self.runs[run].offer.epoch, why="gang"))
 
     def take(self, report: wire.Reports) -> Outcome:
         """What `exchange.runs` answers."""
@@ -208,11 +259,17 @@ class World:
             return Outcome(is_ok=False, what="unknown")
         if booked.state == "ended" or booked.offer.epoch != report.epoch:  # type: ignore[union-attr]
             return Outcome(is_ok=False, what="stale")
+        gang = booked.gang
         if isinstance(report, Accepted):
             booked.state = "accepted" if booked.state == "offered" else booked.state
+            if gang is not None:
+                self.confirm(gang)
+                if not gang.is_confirmed:
+                    self.reached["told to wait"] += 1
+                    return Outcome(is_ok=False, what="wait")
             booked.was_ok = True
         elif isinstance(report, wire.Started):
-            if booked.state == "offered":
+            if booked.state == "offered" or (gang is not None and not gang.is_confirmed):
                 return Outcome(is_ok=False, what="stale")
             booked.state = "running"
         elif isinstance(report, wire.Refused):
@@ -220,13 +277,19 @@ class World:
         elif isinstance(report, Ended):
             booked.state = "ended"
             booked.terminals.append(report)
+        if gang is not None and booked.state == "ended" and getattr(report, "state", "") != "succeeded":
+            self.break_up(gang)
         return Outcome(is_ok=True)
 
     def welcome(self) -> None:
         live = [booked for booked in self.runs.values() if booked.state != "ended"]
-        orders = tuple(msgspec.structs.replace(booked.offer, state=booked.state) for booked in live)
+        orders: list[wire.Orders] = []
+        for booked in live:
+            orders.append(msgspec.structs.replace(booked.offer, state=booked.state))
+            if booked.gang is not None and booked.gang.is_broken:
+                orders.append(Stop(run=booked.offer.run, epoch=booked.offer.epoch, why="gang"))
         self.orders.clear()
-        self.feel(stimulus.Welcomed(orders=orders, lease_ms=2_000))
+        self.feel(stimulus.Welcomed(orders=tuple(orders), lease_ms=2_000))
 
     # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -251,14 +314,22 @@ class World:
             assert sum(process.offer.memory_bytes for process in here) <= pool.memory_bytes, "memory is oversold"
             for process in here:
                 assert len(process.devices) == process.offer.accelerator_count
-        jobs = [process.offer.job for process in running]
-        assert len(jobs) == len(set(jobs)), f"two epochs of one job run: {[p.offer.run for p in running]}"
+        epochs = {(process.offer.job, process.offer.epoch) for process in running}
+        jobs = {job for job, _ in epochs}
+        assert len(epochs) == len(jobs), f"two epochs of one job run: {[p.offer.run for p in running]}"
+        for process in running:
+            gang = self.runs[process.offer.run].gang
+            assert gang is None or gang.is_confirmed, f"{process.offer.run} runs before its whole gang was accepted"
         for booked in self.runs.values():
             assert len(booked.terminals) <= 1, f"{booked.offer.run} ended twice"
 
     def settle(self) -> None:
         """A good day: everything is delivered, everything ends. Then nothing may be left over."""
         for _ in range(40):
+            for booked in tuple(self.runs.values()):
+                if booked.gang is not None:
+                    booked.gang.elsewhere = 0
+                    self.confirm(booked.gang)
             self.welcome()
             for _ in range(4):
                 while self.outbox:
@@ -363,6 +434,18 @@ def _hand_over(world: World, number: int) -> None:
         world.feel(stimulus.HandedOver(run=run, endings=hand.endings))
 
 
+def _elsewhere(world: World, number: int) -> None:
+    """Another site answers for its part of a gang."""
+    gangs = [each.gang for each in world.runs.values() if each.gang is not None and each.gang.elsewhere]
+    if gangs:
+        gang = gangs[number % len(gangs)]
+        if number % 3 == 0:
+            world.break_up(gang)
+        else:
+            gang.elsewhere -= 1
+            world.confirm(gang)
+
+
 def _stop(world: World, number: int) -> None:
     live = [run for run, booked in world.runs.items() if booked.state != "ended"]
     run = world.pick(live, number)
@@ -374,7 +457,10 @@ def _lose(world: World, number: int) -> None:
     live = [run for run, booked in world.runs.items() if booked.state != "ended"]
     run = world.pick(live, number)
     if run is not None:
-        world.runs[run].state = "ended"
+        lost = world.runs[run]
+        lost.state = "ended"
+        if lost.gang is not None:
+            world.break_up(lost.gang)
         world.faults["run fenced"] += 1
         if number % 2:
             world.feel(stimulus.Fenced(runs=(run,)))
@@ -442,6 +528,7 @@ ACTIONS: dict[str, tuple[int, Callable[[World, int], None]]] = {
     "checkpoint": (2, _checkpoint),
     "wait": (2, _wait),
     "welcome": (2, lambda world, _number: world.welcome()),
+    "elsewhere": (6, _elsewhere),
     "stop": (2, _stop),
     "lose": (1, _lose),
     "lose order": (1, _lose_order),

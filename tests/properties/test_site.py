@@ -24,7 +24,7 @@ from tieline.site.state import Phase
 
 STORIES = st.lists(st.tuples(st.integers(0, len(CHOICES) - 1), st.integers(0, 999)), max_size=150)
 
-SEEDS = 300
+SEEDS = 400
 
 
 def live(story: list[tuple[int, int]], world: World | None = None) -> World:
@@ -62,6 +62,7 @@ def test_seeded_stories_meet_every_fault_and_hold():
         assert faults[name] >= 50, (name, faults)
     assert reached["runs begun"] >= 1_000
     assert reached["runs at once"] >= 500
+    assert min(reached[what] for what in ("gangs confirmed", "gangs broken", "told to wait")) >= 200, reached
     assert set(ended) == {"succeeded", "failed", "stopped"}, ended
 
 
@@ -145,6 +146,14 @@ def start_beside_the_older(turn: Any, report: Any, sealed: str) -> None:
         turn.do(machine.Start(held=turn.put(moves.replace(held, phase=Phase.LAUNCHING, launched_ms=1))))
 
 
+def start_when_told_to_wait(turn: Any, answered: Any) -> None:
+    report, outcome = answered.report, answered.outcome
+    if outcome.what == "wait":
+        machine._accepted(turn, report, "")
+    else:
+        machine._answered(turn, answered)
+
+
 def accept_without_a_journal(turn: Any, offer: Any) -> None:
     machine._offer(turn, offer)
     turn.instructions[:] = [told for told in turn.instructions if not isinstance(told, Persist)]
@@ -163,6 +172,7 @@ def stay_when_not_listed(turn: Any, welcome: Any) -> None:
 
 PLANTED: dict[str, Callable[[], types.ModuleType]] = {
     "a run starts before its outcome": lambda: copy_of(_offer=start_at_once),
+    "a member starts before its whole gang is accepted": lambda: copy_of(_answered=start_when_told_to_wait),
     "an accepted run is not journalled": lambda: copy_of(_offer=accept_without_a_journal),
     "the same devices are given again": lambda: copy_of(admit=admit_anything),
     "a newer epoch starts beside the older": lambda: copy_of(_accepted=start_beside_the_older),
