@@ -147,8 +147,8 @@ def shape_of(job: Job) -> int:
     """64 bits that are equal for jobs that ask for the same; never 0."""
     task = job.task
     asked = (
-        job.user, job.user_owner, job.project, task.type, task.nodes, task.resources, task.is_ordered, task.network,
-        task.is_trusted, task.owners, task.data, deadline_ms(job), task.max_duration_s, task.grace_s,
+        job.user, job.user_owner, job.project, task.type, task.nodes, task.span, task.resources, task.is_ordered,
+        task.network, task.is_trusted, task.owners, task.data, deadline_ms(job), task.max_duration_s, task.grace_s,
         task.budget_micro_cny, job.charged_micro_cny if task.budget_micro_cny else 0, bool(task.secrets or task.token),
         task.priority, job.quote, job.quote_pool, job.quote_price_micro_cny,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import msgspec
 
 from tieline.exchange.commands import Decision, StopJob, SubmitJobs
 from tieline.exchange.permission import allow, check_run_token, no_such
-from tieline.exchange.placing import demand_now, plan_demand
+from tieline.exchange.placing import demand_now, may_ever_span, plan_demand
 from tieline.exchange.possible import plain_shape
 from tieline.exchange.projects import manages, project_for, sees_work
 from tieline.exchange.view import View
@@ -75,7 +75,7 @@ def check_possible(view: View, actor: Actor, task: Task, now_ms: int) -> Demand:
     shape = plain_shape(task, demand, pools.policies > 0)
     if shape and possible.has(shape, pools.version):
         return demand
-    if is_possible(demand, pools, view.distances, now_ms=now_ms):
+    if is_possible(demand, pools, view.distances, now_ms=now_ms) or may_ever_span(view, demand, now_ms):
         if shape:
             possible.add(shape)
         return demand

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tieline.model import event as fact
-from tieline.model.circuit import CIRCUIT_ENDED, Circuit
+from tieline.model.circuit import CIRCUIT_ENDED, Circuit, CircuitState
 from tieline.model.reading import Point
 from tieline.model.tariff import Tariff
 from tieline.model.topology import Topology
@@ -57,6 +57,7 @@ class Network:
         self.mended_at = (0, 0)  # `grants` and the first slot when circuits were last looked at for that
         self._calendar: Calendar | None = None
         self.held: list[Transfer] = []  # bookings of a pass that goes on
+        self.held_circuits: list[Circuit] = []
 
     def may_help(self, event: NetworkEvent) -> bool:
         """Whether bytes that found no room may find some once this took effect."""
@@ -120,7 +121,7 @@ class Network:
             self._calendar = Calendar(topology, now_ms, slot_ms=topology.slot_s * 1_000)
             for transfer in (*self.transfers.values(), *self.held):
                 self._calendar.put_transfer(transfer)
-            for circuit in self.circuits.values():
+            for circuit in (*self.circuits.values(), *self.held_circuits):
                 self._calendar.put_circuit(circuit)
         self._calendar.roll(now_ms)
         return self._calendar
@@ -192,8 +193,20 @@ class Network:
             self.held.append(transfer)
             self._calendar.put_transfer(transfer)
 
+    def hold_circuit(self, circuit: Circuit) -> None:
+        """The same of a circuit."""
+        if self._calendar is not None:
+            self.changes += 1
+            self.held_circuits.append(circuit)
+            self._calendar.put_circuit(circuit)
+
     def give_back(self) -> None:
-        """End what `hold` began; the events of the pass book it for good."""
+        """End what holding began; the events of the pass book it for good."""
+        while self.held_circuits:
+            self.changes += 1
+            circuit = self.held_circuits.pop()
+            if self._calendar is not None:
+                self._calendar.put_circuit(replace(circuit, state=CircuitState.CANCELLED))
         while self.held:
             self.changes += 1
             transfer = self.held.pop()

@@ -13,24 +13,27 @@ import msgspec
 from tieline.exchange.bringing import brought
 from tieline.exchange.commands import Decision, PlanTasks
 from tieline.exchange.jobrow import JobRow
+from tieline.exchange.joining import Joining
+from tieline.exchange.offering import offer_run
 from tieline.exchange.permission import allow
 from tieline.exchange.preempting import Preempting
 from tieline.exchange.projects import project_for
 from tieline.exchange.queue import PLAIN, Turns
 from tieline.exchange.sharing import Sharing
+from tieline.exchange.spanning import Spanning, find, planned
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
-from tieline.exchange.ways import heard_ms, with_ways
-from tieline.market import hold_of, stop_after_s
-from tieline.market.rating import MAX_STOP_S, ROUNDING_S
+from tieline.exchange.ways import with_ways
 from tieline.model.event import Events, RunOffered, TransferChanged
-from tieline.model.job import Job, Run, RunState
+from tieline.model.job import Job
 from tieline.model.party import Actor, Role
 from tieline.model.plan import Plan
-from tieline.model.reason import Reason
+from tieline.model.reason import Reason, Value
 from tieline.model.task import Task
 from tieline.place import Caller, DataFact, Demand, Placement, Refusal, RunEnd, demand_of, plan
 from tieline.place.choose import Choosing, policy_words
+from tieline.place.gangs import MOST_LOOKS, NoGang, is_possible_gang
+from tieline.place.scene import Scene
 from tieline.place.share import NO_BOUND, Left
 from tieline.ports import Ids
 
@@ -39,7 +42,6 @@ replace = msgspec.structs.replace
 MOST_ENDS = 1_000  # live runs up to which their ends are looked at for backfill
 NEAR = 32  # jobs that are brought from the store together
 GLANCES = 16  # refusals at a glance that take as long as one look
-MOST_PREEMPTIONS = 100  # of one job: it gives way no more then
 WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside its shape
 
 
@@ -66,11 +68,14 @@ def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> P
     """The engine's plan against this view, as far as the project may have it; a job is known by its demand's name."""
     pools, distances, held_back = view.supply.pools, view.distances, view.held_back
     if view.shares is None:
-        return plan(demand, pools, distances, now_ms=now_ms, held_back=held_back)
+        found = plan(demand, pools, distances, now_ms=now_ms, held_back=held_back)
+        return with_gang(view, demand, found, now_ms)
     with Sharing(view, now_ms) as sharing:
         sharing.asked_by(demand.id)
         allowed = sharing.allowed(project, demand)
         found = plan(allowed or demand, pools, distances, now_ms=now_ms, held_back=held_back)
+        if allowed is not None:
+            found = with_gang(view, allowed, found, now_ms, sharing.left(project))
         if allowed is not None and allowed.budget_micro_cny != demand.budget_micro_cny:
             found = _of_month(found, sharing.money(project))
         refusal = sharing.refusal(project, demand, demand.needs[0]) if allowed is None and demand.needs else None
@@ -80,6 +85,34 @@ def plan_demand(view: View, demand: Demand, now_ms: int, project: str = "") -> P
     return replace(
         found, candidates=(), fitting=0, chosen="", because=None, nearest=None, reasons=(refusal, *found.reasons)
     )
+
+
+def with_gang(view: View, demand: Demand, found: Plan, now_ms: int, left: Left = NO_BOUND) -> Plan:
+    """The plan of a demand that may stand over several pools, where no single one has room: its gang, or why none."""
+    if demand.span is None or found.candidates:
+        return found
+    choosing = Choosing(view.supply.pools, view.distances, now_ms=now_ms, held_back=view.held_back)
+    answer = find(view, choosing, demand, now_ms, left, most_looks=MOST_LOOKS)
+    if isinstance(answer, NoGang):
+        is_possible = found.is_possible or may_ever_span(view, demand, now_ms)
+        return replace(found, reasons=answer.reasons, is_possible=is_possible)
+    gang = planned(view, demand, answer, now_ms)
+    values: dict[str, Value] = {
+        "nodes": demand.nodes,
+        "members": len(gang.members),
+        "sites": len(answer.gang.sites),
+        "cost_micro_cny": gang.cost_micro_cny_per_hour,
+    }
+    because = Reason(code="chosen_gang", values=values)
+    return replace(found, gang=gang, because=because, nearest=None, is_possible=True)
+
+
+def may_ever_span(view: View, demand: Demand, now_ms: int) -> bool:
+    """Whether what exists here could ever hold its gang over several pools."""
+    if demand.span is None:
+        return False
+    scene = Scene(view.supply.pools, view.distances, now_ms)
+    return is_possible_gang(scene, demand, Joining(view, now_ms, is_idle=True))
 
 
 def _of_month(found: Plan, money: Reason) -> Plan:
@@ -163,15 +196,25 @@ def _pass(view: View, turns: Turns | None, now_ms: int, ids: Ids, limit: int, sh
 def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     """The offers of a pass over at most ``limit`` jobs; one that is refused at a glance counts for less."""
     events: list[Events] = []
+    spanning = Spanning(view, choosing, now_ms, ids)
     left = limit * GLANCES
     while left > 0 and (row := turns.next()) is not None:
-        answer = choosing.offer(demand_at(view, row, now_ms))
+        demand = demand_at(view, row, now_ms)
+        answer = choosing.offer(demand)
         left -= 1 if answer is None else GLANCES
         if isinstance(answer, Placement):
             transfers, offered = _booked(view, row, answer, now_ms, ids, choosing)
             events.extend((*transfers, offered))
             turns.take()
             continue
+        if demand.span is not None:
+            if spanning.is_spent:
+                turns.pass_over()
+                continue
+            if (booked := spanning.booked(row, demand)) is not None:
+                events.extend(booked)
+                turns.take()
+                continue
         turns.refuse()
         if answer is not None and answer.held_back:
             view.held_back[answer.held_back] = row.id
@@ -183,27 +226,37 @@ def _shared(
 ) -> list[Events]:
     """The same where projects share: what each may take, and who gives way for those who find no room."""
     events: list[Events] = []
-    preempting = Preempting(view, sharing, now_ms)
+    preempting, spanning = Preempting(view, sharing, now_ms), Spanning(view, choosing, now_ms, ids)
     left = limit * GLANCES
     while left > 0 and (row := turns.next()) is not None:
         demand = demand_at(view, row, now_ms)
         with sharing.own(row):
             allowed = sharing.allowed(row.project, demand)
             answer: Placement | Refusal | None = None
+            booked: list[Events] | None = None
+            is_spent = spanning.is_spent
             if allowed is not None:
                 answer = choosing.place(allowed) if sharing.is_kept(row) else choosing.offer(allowed)
             if isinstance(answer, Placement):
                 transfers, offered = _booked(view, row, answer, now_ms, ids, choosing, sharing.left(row.project))
-                sharing.take(row, offered.run)
+                booked = [*transfers, offered]
+            elif allowed is not None and allowed.span is not None and not is_spent:
+                booked = spanning.booked(row, allowed, sharing.left(row.project))
+            for event in booked or ():
+                if isinstance(event, RunOffered):
+                    sharing.take(row, event.run)
         left -= 1 if answer is None else GLANCES
-        if isinstance(answer, Placement):
-            events.extend((*transfers, offered))
+        if booked is not None:
+            events.extend(booked)
             turns.take()
+            continue
+        if allowed is not None and allowed.span is not None and is_spent:
+            turns.pass_over()
             continue
         turns.refuse()
         if sharing.is_kept(row):
             preempting.forget(row)
-        if answer is not None and answer.held_back:
+        if isinstance(answer, Refusal) and answer.held_back:
             view.held_back[answer.held_back] = row.id
         if allowed is not None:
             stops = preempting.make_way(row, allowed)
@@ -246,82 +299,3 @@ def _ends(view: View, now_ms: int) -> dict[str, list[RunEnd]]:
             end_ms = max(now_ms, (run.started_ms or now_ms) + run.stop_after_s * 1000)
             ends.setdefault(run.pool, []).append(RunEnd(end_ms, amount_of(run)))
     return ends
-
-
-def _most_s(job: Job, now_ms: int) -> int:
-    """How long a run of the job may last: its duration limit, or what is left until its deadline; 0: no limit.
-
-    The owner's site keeps the time, so that the limit holds while it is cut off.
-    """
-    limits = [job.task.max_duration_s] if job.task.max_duration_s else []
-    if job.task.deadline_s:
-        limits.append(max(1, (job.submitted_ms + job.task.deadline_s * 1000 - now_ms) // 1000))
-    return min(limits, default=0)
-
-
-def _within(view: View, job: Job, answer: Placement, now_ms: int, left: Left) -> tuple[int, int]:
-    """What a run may cost and how long it may last, by its job and by what its project has left; 0: no limit."""
-    task, cards = job.task, answer.amount.accelerators
-    budget = max(0, task.budget_micro_cny - job.charged_micro_cny) if task.budget_micro_cny else 0
-    if left.micro_cny is not None:
-        budget = min(budget or left.micro_cny, left.micro_cny)
-    most_s = _most_s(job, now_ms)
-    month_s = left.run_s(cards, task.grace_s + ROUNDING_S)
-    if month_s is not None and month_s <= MAX_STOP_S:
-        most_s = min(most_s or month_s, max(1, month_s))
-    return budget, most_s
-
-
-def offer_run(view: View, job: Job, answer: Placement, now_ms: int, left: Left = NO_BOUND) -> RunOffered:
-    """The booking that follows from a placement: held until the owner's site answers.
-
-    ``left`` is what the project may still use up this month: what the run may take of it is pledged to the run.
-    """
-    found, amount = answer.candidate, answer.amount
-    task = job.task
-    budget_micro_cny, most_s = _within(view, job, answer, now_ms, left)
-    price = found.price_micro_cny_per_unit_hour
-    terms = {
-        "budget_micro_cny": budget_micro_cny,
-        "max_duration_s": most_s,
-        "unit_count": found.unit_count,
-        "price_micro_cny_per_unit_hour": price,
-        "grace_s": task.grace_s,
-    }
-    epoch = job.epoch + 1
-    via = view.way_to(found.site)
-    ttl_ms = view.limits.peer_offer_ttl_ms if via else view.limits.offer_ttl_ms
-    stop_s, held_micro_cny = stop_after_s(**terms), hold_of(**terms)
-    end_s = stop_s + task.grace_s + ROUNDING_S if stop_s else 0
-    run = Run(
-        id=f"{job.id.rsplit('/', 1)[1]}.{epoch}",
-        job=job.id,
-        epoch=epoch,
-        state=RunState.OFFERED,
-        pool=found.pool,
-        site=found.site,
-        owner=found.owner,
-        user=job.user,
-        price_micro_cny_per_unit_hour=price,
-        unit=found.unit,
-        unit_count=found.unit_count,
-        accelerator_count=amount.accelerators,
-        core_count=amount.cores,
-        memory_bytes=amount.memory_bytes,
-        alternative=found.alternative,
-        network=found.network,
-        sandbox=found.sandbox,
-        via=via,
-        as_of_ms=heard_ms(view, via),
-        project=job.project,
-        offered_ms=now_ms,
-        expires_ms=now_ms + ttl_ms,
-        stop_after_s=stop_s,
-        checkpoint=job.checkpoint,
-        priority=task.priority,
-        is_preemptible=task.checkpoint is not None and not via and job.preemptions < MOST_PREEMPTIONS,
-        preemptions=job.preemptions,
-        pledged_card_ms=amount.accelerators * end_s * 1000 if job.project else 0,
-        pledged_micro_cny=held_micro_cny if job.project else 0,
-    )
-    return RunOffered(run=run, held_micro_cny=held_micro_cny)

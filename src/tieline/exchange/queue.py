@@ -299,6 +299,7 @@ class Turns:
         self._line: Line | None = None
         self._row: JobRow | None = None
         self._taken: list[tuple[Line, JobRow]] = []
+        self._passed: list[tuple[Line, JobRow]] = []
 
     def next(self) -> JobRow | None:
         """Whose turn it is; None when nobody is left, or no step. Say what became of it before asking for the next."""
@@ -349,10 +350,22 @@ class Turns:
             self._queue._looked.append(line)
         self._line = self._row = None
 
+    def pass_over(self) -> None:
+        """The one whose turn it was is not decided in this pass, and comes again in the next."""
+        line, row = self._line, self._row
+        assert line is not None
+        assert row is not None
+        self._passed.append((line, row))
+        self._line = self._row = None
+
     def close(self) -> None:
         """End the pass. What was taken leaves the queue by the events that follow, and not here."""
         if self._line is not None and self._row is not None:
             self._queue._enter(self._row, self._line, self._row.turn_ms)
+        for line, row in self._passed:
+            self._queue._enter(row, line, row.turn_ms)
+        self._queue._is_cut |= bool(self._passed)
+        self._passed.clear()
         for line, row in self._taken:
             if row.is_over or not line.count:
                 continue

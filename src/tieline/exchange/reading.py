@@ -57,7 +57,7 @@ def _waits(view: View, job: Job, now_ms: int) -> tuple[tuple[Reason, ...], Plan 
     if job.eligible_ms > now_ms:
         return (Reason(code="waiting_for_retry", values={"wait_us": (job.eligible_ms - now_ms) * 1000}),), None
     plan = plan_demand(view, demand_for(view, job, now_ms), now_ms, job.project)
-    if plan.candidates:
+    if plan.candidates or plan.gang is not None:
         return (Reason(code="waiting_for_pass"),), plan
     return plan.reasons, plan
 

@@ -13,7 +13,7 @@ reasons about 0.5 ms, and nothing for the next demand of the same shape.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from tieline.model.reason import Reason
 from tieline.place.backfill import RunEnd, shadow_ms
 from tieline.place.coded import Rows
 from tieline.place.demand import Demand, Need
+from tieline.place.gangs import MOST_LOOKS, Between, Gang, NoGang, gang_in
 from tieline.place.pipeline import FIRST_PASSING, STEPS, asked_steps, fitting, funnel, furthest, reasons_of
 from tieline.place.pools import Amount, Pools
 from tieline.place.present import Free
@@ -165,6 +166,20 @@ class Choosing:
     def place(self, demand: Demand) -> Placement | None:
         """Where a demand goes for which room was kept, whatever was refused to others of its shape; None: nowhere."""
         return self._place(demand)
+
+    def gang(
+        self, demand: Demand, between: Between[Any], *, way_micro_cny: int = 0, most_looks: int = MOST_LOOKS
+    ) -> Gang | NoGang:
+        """Where the nodes of a demand go that may stand over several pools; nothing is held (`hold`)."""
+        return gang_in(self._scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks)
+
+    def hold(self, found: Gang) -> None:
+        """Take what a gang takes, for the rest of the batch."""
+        for member in found.members:
+            row = self._pools.index(member.candidate.pool)
+            assert row is not None, member.candidate.pool
+            self._pools.hold_at(row, member.amount)
+            self._taken.append((row, member.amount))
 
     def unsettle(self) -> None:
         """Something was booked of the network: how long data takes is asked anew."""
@@ -314,7 +329,7 @@ def _shape(demand: Demand, words: Sequence[str]) -> str:
     needs = [(need, need.where.text if need.where else "") for need in demand.needs]
     values = [{name: one.get(name) for name in words} for one in demand.values]
     rest = (
-        demand.type, demand.caller, demand.nodes, demand.network, demand.is_trusted, demand.owners, demand.data,
+        demand.type, demand.caller, demand.nodes, demand.span, demand.network, demand.is_trusted, demand.owners, demand.data,
         demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s, demand.budget_micro_cny,
         demand.refused, demand.pool, demand.price_micro_cny, demand.has_secrets,
     )  # fmt: skip

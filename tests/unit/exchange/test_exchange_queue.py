@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tieline.exchange.commands import ChangeSite, StopJob, TakeReport
 from tieline.exchange.decide import decide
 from tieline.exchange.jobrow import JobRow, brief_of, row_again, row_of, shape_of
-from tieline.exchange.placing import _ends, demand_for, offer_run, schedule
+from tieline.exchange.offering import offer_run
+from tieline.exchange.placing import _ends, demand_for, schedule
 from tieline.exchange.queue import Queue
 from tieline.exchange.shelf import Shelf
 from tieline.exchange.view import View

@@ -1,0 +1,434 @@
+"""A gang over several pools is booked whole or not at all: cards, circuits and money, within what everybody has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import combinations
+
+import pytest
+from exchange_world import ADMIN, ALICE, PREFIX, World, task
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tieline.exchange.commands import ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
+from tieline.exchange.decide import decide
+from tieline.exchange.placing import schedule
+from tieline.exchange.spanning import MOST_GANGS
+from tieline.model.circuit import Circuit
+from tieline.model.error import TielineError
+from tieline.model.event import CircuitChanged, RecordStored, RunOffered, TariffChanged, TopologyChanged
+from tieline.model.job import Job, JobState, Run
+from tieline.model.project import Member, Quota
+from tieline.model.protocol import PROTOCOL_GANGS, Accepted, Refused
+from tieline.model.reason import Reason
+from tieline.model.tariff import Hours, Tariff
+from tieline.model.task import Resources, Span, Task
+from tieline.model.topology import Link, Node, Topology
+from tieline.place.choose import Choosing
+
+GBIT = 10**9
+GB = 10**9
+CNY = 10**6
+POOL = {"core_count": 4, "memory_bytes": 8 * GB}
+SITES = ("a", "b", "c")
+
+
+def site(name: str) -> str:
+    return f"{PREFIX}.{name}/site/{name}"
+
+
+def join(world: World, name: str, price: int = CNY, **pool: object) -> None:
+    """A site of its own owner with one pool of four cores."""
+    world.join(name, name, price_micro_cny_per_accelerator_hour=price, **{**POOL, **pool})
+
+
+def network(*links: Link, sites: tuple[str, ...] = SITES) -> Topology:
+    return Topology(name="t", nodes=tuple(Node(name=name, site=site(name)) for name in sites), links=links)
+
+
+def triangle(capacity_bps: int = 10 * GBIT, delay_us: int = 1_000) -> Topology:
+    return network(
+        *(
+            Link(name=f"{a}{b}", a=a, b=b, capacity_bps=capacity_bps, delay_us=delay_us)
+            for a, b in combinations(SITES, 2)
+        )
+    )
+
+
+def told(world: World, topology: Topology, tariff: Tariff | None = None) -> World:
+    now_ms = world.clock.now_ms()
+    world.take([TopologyChanged(topology=topology, why="")], now_ms)
+    if tariff is not None:
+        world.take([TariffChanged(tariff=tariff, why="")], now_ms)
+    return world
+
+
+@pytest.fixture
+def wide(world: World) -> World:
+    """Three owners with four cores each, dearer by the letter, joined by a triangle of 10 Gbit/s."""
+    for name, price in zip(SITES, (1, 2, 3), strict=True):
+        join(world, name, price * CNY)
+    return told(world, triangle())
+
+
+def spanning(nodes: int = 6, name: str = "g", **fields: object) -> Task:
+    span = fields.pop("span", Span(rate_bps=GBIT))
+    return task(name, nodes=nodes, span=span, **fields)
+
+
+def submitted(world: World, *tasks: Task) -> Job:
+    return world.submit(*(tasks or (spanning(),)))[0]
+
+
+def runs(world: World, job: Job) -> list[Run]:
+    return [run for run in world.view.runs.values() if run.job == job.id]
+
+
+def circuits(world: World) -> list[Circuit]:
+    return list(world.view.network.circuits.values())
+
+
+def why(world: World, job: Job) -> list[str]:
+    """What a job waits for."""
+    return [reason.code for reason in world.do(WhyJob(actor=ALICE, job=job.id)).reasons]
+
+
+def tried(world: World, asked: Task) -> Job | None:
+    """The job, or nothing where it is told at once that it can never run here."""
+    with suppress(TielineError):
+        return submitted(world, asked)
+    return None
+
+
+def planned(world: World, asked: Task):
+    (plan,) = world.do(PlanTasks(actor=ALICE, tasks=(asked,)))
+    return plan
+
+
+def test_a_gang_that_no_pool_holds_is_booked_at_the_cheapest_sites_with_a_circuit_between_them(wide: World) -> None:
+    job = submitted(wide)
+    first, second = runs(wide, job)
+    assert [(run.site, run.nodes, run.rank, run.member, run.members) for run in (first, second)] == [
+        (site("a"), 4, 0, 0, 2),
+        (site("b"), 2, 4, 1, 2),
+    ]
+    assert (second.id, first.epoch, second.epoch) == (f"{first.id}.1", 1, 1)
+    assert [member.run for member in first.gang] == [first.id, second.id]
+    assert not first.is_preemptible
+    (circuit,) = circuits(wide)
+    assert (circuit.job, circuit.run, circuit.held_bps) == (job.id, first.id, GBIT)
+    assert circuit.route is not None
+    assert circuit.route.links == ("ab",)
+    assert circuit.order.until_ms == 0
+    kinds = [type(event) for event in wide.events]
+    assert kinds.index(CircuitChanged) < kinds.index(RunOffered)
+    assert wide.view.jobs[job.id].state is JobState.BOOKED
+
+
+def test_where_one_pool_has_room_it_is_an_ordinary_run(wide: World) -> None:
+    job = submitted(wide, spanning(4))
+    (run,) = runs(wide, job)
+    assert (run.members, circuits(wide)) == (0, [])
+
+
+def test_the_plan_shows_members_ways_and_prices_and_takes_nothing(wide: World) -> None:
+    told(wide, triangle(), Tariff(circuit_micro_cny_per_gbps_hour=5 * CNY))
+    wide.register("b", "site/b", {"tier": "edge", "door": "https://127.0.0.1:1", "region": "x"}, rev=2, prev=_sha(wide))
+    plan = planned(wide, spanning(12, span=Span(rate_bps=2 * GBIT, rtt_us=2_000)))
+    assert not plan.candidates
+    assert plan.gang is not None
+    assert [(each.candidate.site, each.nodes, each.rank) for each in plan.gang.members] == [
+        (site("a"), 4, 0),
+        (site("b"), 4, 4),
+        (site("c"), 4, 8),
+    ]
+    assert [
+        (way.meets, way.links, way.rate_bps, way.rtt_us, way.price_micro_cny_per_hour) for way in plan.gang.ways
+    ] == [
+        ("door", ("ab",), 2 * GBIT, 2_000, 10 * CNY),
+        ("relay", ("ac",), 2 * GBIT, 2_000, 10 * CNY),
+        ("door", ("bc",), 2 * GBIT, 2_000, 10 * CNY),
+    ]
+    assert plan.gang.cost_micro_cny_per_hour == (4 * 1 + 4 * 2 + 4 * 3 + 3 * 10) * CNY
+    assert plan.gang.bound_micro_cny_per_hour == plan.gang.cost_micro_cny_per_hour
+    assert plan.because is not None
+    assert (plan.because.code, plan.is_possible) == ("chosen_gang", True)
+    assert sum(reason.count for reason in plan.reasons) == plan.considered
+    assert (circuits(wide), dict(wide.view.runs)) == ([], {})
+
+
+def _sha(world: World) -> str:
+    return next(e.sha256 for e in world.events if isinstance(e, RecordStored) and e.id == site("b"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"nodes": 13}, "gang_nodes"),
+        ({"nodes": 9, "span": Span(sites=2)}, "gang_sites"),
+        ({"span": Span(rate_bps=11 * GBIT)}, "gang_apart"),
+        ({"span": Span(rtt_us=1_999)}, "gang_apart"),
+    ],
+)
+def test_what_nothing_here_can_ever_hold_is_refused_at_once_with_the_number(wide: World, fields, code) -> None:
+    with pytest.raises(TielineError) as refused:
+        submitted(wide, spanning(**fields))
+    assert (refused.value.code, refused.value.reasons[0].code) == ("unplaceable", code)
+    assert not runs_of_all(wide)
+
+
+def runs_of_all(world: World) -> list[Run]:
+    return list(world.view.runs.values())
+
+
+def test_a_rate_that_fits_by_pairs_and_not_at_once_waits_with_its_reason(wide: World) -> None:
+    chain = network(
+        Link(name="ab", a="a", b="b", capacity_bps=10 * GBIT), Link(name="bc", a="b", b="c", capacity_bps=10 * GBIT)
+    )
+    told(wide, chain)
+    job = submitted(wide, spanning(12, span=Span(rate_bps=6 * GBIT)))
+    assert not runs(wide, job)
+    assert not circuits(wide)
+    assert why(wide, job) == ["gang_joint"]
+    told(wide, triangle())
+    wide.do(Tick())
+    assert len(runs(wide, job)) == 3
+
+
+def test_two_gangs_of_one_pass_share_neither_cards_nor_links(wide: World) -> None:
+    for name in SITES:
+        wide.register(name, f"pool/{name}2", {"site": site(name), "sandbox": "bubblewrap", **POOL})
+    jobs = [submitted(wide, spanning(6, f"g{number}", span=Span(rate_bps=6 * GBIT))) for number in range(2)]
+    held = [frozenset(run.site for run in runs(wide, job)) for job in jobs]
+    assert all(len(each) > 1 for each in held)
+    calendar = wide.view.network.calendar_at(wide.clock.now_ms())
+    assert calendar is not None
+    assert calendar.is_kept()
+    routes = [each.route.links for each in circuits(wide) if each.route is not None]
+    assert sorted(routes) == sorted(set(routes)), "no link carries 12 of its 10 Gbit/s"
+
+
+def test_a_pass_whose_events_are_dropped_leaves_nothing(wide: World) -> None:
+    calendar = wide.view.network.calendar_at(wide.clock.now_ms())
+    assert calendar is not None
+    before = calendar.free.copy(), wide.view.supply.pools.cores.free.copy()
+    real, wide.take = wide.take, lambda events, now_ms: _but_offers(real, events, now_ms)  # type: ignore[method-assign]
+    submitted(wide)
+    assert (calendar.free == before[0]).all()
+    assert (wide.view.supply.pools.cores.free == before[1]).all()
+
+
+def _but_offers(take, events, now_ms) -> None:
+    take([event for event in events if not isinstance(event, RunOffered | CircuitChanged)], now_ms)
+
+
+def test_all_start_once_all_are_accepted_and_one_that_refuses_ends_the_circuits_too(wide: World) -> None:
+    job = submitted(wide)
+    first, second = runs(wide, job)
+    outcome = wide.accept(first)
+    assert (outcome.is_ok, outcome.what) == (False, "wait")
+    wide.report(second.site, Refused(run=second.id, epoch=1, reason=Reason(code="policy_refuses")))
+    wide.do(Tick())
+    wide.end(first, state="stopped")
+    wide.do(Tick())
+    assert not circuits(wide)
+    assert wide.view.jobs[job.id].state is JobState.QUEUED
+    wide.pass_ms(4_000, *map(site, SITES))
+    again = runs(wide, job)
+    assert [run.epoch for run in again] == [2, 2]
+    assert site("b") not in {run.site for run in again}, "whoever refused comes last"
+    assert all(wide.accept(run).what in ("ok", "wait") for run in again)
+    assert [wide.report(run.site, Accepted(run=run.id, epoch=2)).what for run in again] == ["ok", "ok"]
+
+
+def test_cancelled_while_it_waits_for_owners_nothing_stays(wide: World) -> None:
+    job = submitted(wide)
+    wide.do(StopJob(actor=ALICE, job=job.id))
+    wide.do(Tick())
+    assert (runs_of_all(wide), circuits(wide)) == ([], [])
+    assert job.id not in wide.view.jobs
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "fields"),
+    [
+        ("policy", {"policy": "user == 'bob'"}, {}),
+        ("policy of a part", {"policy": "nodes >= 3"}, {}),
+        ("owners", {}, {"owners": (f"{PREFIX}.a", f"{PREFIX}.c")}),
+        ("where", {}, {"resources": (Resources(core_count=1, where="price != 2"),)}),
+        ("price", {"price": 9 * CNY}, {"resources": (Resources(core_count=1, max_price_micro_cny=3 * CNY),)}),
+        ("access", {"access": "private"}, {}),
+        ("network", {"networks": ("none",)}, {}),
+    ],
+)  # fmt: skip
+def test_a_pool_that_is_left_out_by_anybody_is_no_member(world: World, name, pool, fields) -> None:
+    join(world, "a", CNY)
+    join(world, "b", **{"price": 2 * CNY, **pool})
+    join(world, "c", 3 * CNY)
+    told(world, triangle())
+    job = submitted(world, spanning(**fields))
+    assert [run.site for run in runs(world, job)] == [site("a"), site("c")], name
+
+
+def test_an_owner_is_asked_about_its_own_part_and_gives_no_more_than_it_admits(world: World) -> None:
+    join(world, "a", CNY, policy="cores <= 2 and nodes <= 2")
+    join(world, "b", 2 * CNY)
+    join(world, "c", 3 * CNY)
+    told(world, triangle())
+    assert [(run.site, run.nodes) for run in runs(world, submitted(world))] == [(site("a"), 2), (site("b"), 4)]
+
+
+def test_sites_of_an_older_version_are_no_members_and_are_counted(wide: World) -> None:
+    old = replace(wide.view.sites[site("b")], protocol=PROTOCOL_GANGS - 1)
+    wide.view.put_site(old)
+    assert [run.site for run in runs(wide, submitted(wide))] == [site("a"), site("c")]
+    plan = planned(wide, spanning(9))
+    assert ("gang_no_part", 1) in [(reason.code, reason.count) for reason in plan.reasons]
+    assert sum(reason.count for reason in plan.reasons) == plan.considered
+
+
+def test_without_a_topology_only_what_was_measured_joins_and_no_rate_is_booked(world: World) -> None:
+    for name in SITES:
+        join(world, name)
+    with pytest.raises(TielineError) as refused:
+        submitted(world)
+    assert refused.value.code == "unplaceable"
+    assert len(runs(world, submitted(world, spanning(span=Span())))) == 2
+    job = submitted(world, spanning(6, span=Span(rtt_us=10_000)))
+    assert not runs(world, job)
+    assert why(world, job)[0] == "gang_apart"
+
+
+@given(
+    budget=st.integers(0, 40 * CNY),
+    rate_gbps=st.integers(0, 5),
+    duration_s=st.sampled_from((0, 60, 3_600)),
+    permille=st.sampled_from((500, 1_000, 2_000)),
+    nodes=st.integers(5, 12),
+)
+@settings(deadline=None, max_examples=40)
+def test_the_parts_of_a_budget_never_come_to_more_than_it(budget, rate_gbps, duration_s, permille, nodes) -> None:
+    world = World()
+    for name, price in zip(SITES, (1, 2, 3), strict=True):
+        join(world, name, price * CNY)
+    hours = (Hours(begin_s=0, end_s=43_200, permille=permille),)
+    told(world, triangle(), Tariff(circuit_micro_cny_per_gbps_hour=7 * CNY, hours=hours))
+    asked = spanning(nodes, span=Span(rate_bps=rate_gbps * GBIT), budget_micro_cny=budget, max_duration_s=duration_s)
+    job = tried(world, asked)
+    if job is None:
+        assert 0 < budget < 3 * 8 * CNY * 7 // 3_600 + 1, "it does not pay for one node for some seconds"
+        return
+    members = runs(world, job)
+    if not budget:
+        assert len(members) > 1
+        return
+    if not members:
+        assert why(world, job) == ["budget_below"]
+        return
+    assert len({run.stop_after_s for run in members}) == 1
+    (stop_s,) = {run.stop_after_s for run in members}
+    held = sum(run.held_micro_cny for run in members)
+    now_ms = world.clock.now_ms()
+    lasts_ms = {each.order.until_ms - now_ms for each in circuits(world)}
+    assert lasts_ms <= {world.view.limits.offer_ttl_ms + (stop_s + asked.grace_s + 1) * 1_000}
+    factor = max(permille, 1_000)
+    ways = sum(each.price_micro_cny_per_hour * max(lasts_ms) * factor for each in circuits(world)) / 3_600_000_000
+    assert held + ways <= budget
+    if not duration_s:
+        rates = sum(run.unit_count * run.price_micro_cny_per_unit_hour for run in members)
+        rates += sum(each.price_micro_cny_per_hour * factor // 1_000 for each in circuits(world))
+        assert budget - held - ways <= rates * 12 / 3_600 + 10, "and nearly all of it is used"
+
+
+def test_quotas_hold_for_the_whole_gang_and_its_money_is_pledged(wide: World) -> None:
+    told(wide, triangle(), Tariff(circuit_micro_cny_per_gbps_hour=6 * CNY))
+    quota, member = Quota(core_count=7, micro_cny=14 * CNY), Member(name="alice")
+    wide.do(ChangeProject(actor=ADMIN, project="p", what="create", quota=quota, put=(member,)))
+    job = submitted(wide, spanning(6))  # 4 + 4 for cores and 6 for the circuit an hour: an hour or so of the month
+    members = runs(wide, job)
+    assert wide.view.shares is not None
+    pledged = wide.view.shares.standing("p").pledged_micro_cny
+    assert sum(run.pledged_micro_cny for run in members) == pledged <= 14 * CNY
+    assert members[0].pledged_micro_cny > members[0].held_micro_cny
+    assert 3_500 < members[0].stop_after_s < 3_600
+    more = submitted(wide, spanning(5, "h"))
+    assert not runs(wide, more)
+    assert why(wide, more)[0] == "quota_cores"
+
+
+def test_only_so_many_are_looked_for_in_a_pass_and_the_others_come_in_the_next(wide: World, monkeypatch) -> None:
+    looked: list[str] = []
+
+    real = Choosing.gang
+    monkeypatch.setattr(
+        Choosing, "gang", lambda self, demand, *a, **b: looked.append(demand.name) or real(self, demand, *a, **b)
+    )
+    first = submitted(wide, spanning(12, "first"))
+    assert len(runs(wide, first)) == 3
+    looked.clear()
+    names = [f"g{number}" for number in range(2 * MOST_GANGS + 1)]
+    now_ms = wide.clock.now_ms()
+    for number, name in enumerate(names):
+        asked = spanning(5 + number % 7, name, priority=number // 7)
+        wide.take(decide(wide.view, SubmitJobs(actor=ALICE, tasks=(asked,)), now_ms, wide.ids).events, now_ms)
+    seen = []
+    for _ in range(5):
+        looked.clear()
+        wide.take(schedule(wide.view, now_ms, wide.ids, 1_000), now_ms)
+        seen.append(len(looked))
+    assert seen == [MOST_GANGS, MOST_GANGS, 1, 0, 0]
+
+
+def a_link(number: int, ends: tuple[str, str], gbps: int) -> Link:
+    return Link(name=f"l{number}", a=ends[0], b=ends[1], capacity_bps=gbps * GBIT, delay_us=100)
+
+
+PAIRS = tuple(combinations("abcd", 2))
+
+
+@st.composite
+def worlds(draw) -> Iterator[tuple[list[int], list[Link]]]:
+    cores = draw(st.lists(st.integers(1, 6), min_size=2, max_size=4))
+    pairs = draw(st.lists(st.sampled_from(PAIRS), min_size=1, max_size=6, unique=True))
+    names = "abcd"[: len(cores)]
+    links = [
+        a_link(number, ends, draw(st.integers(1, 10))) for number, ends in enumerate(pairs) if set(ends) <= set(names)
+    ]
+    return cores, links
+
+
+@given(
+    made=worlds(),
+    asked=st.lists(st.tuples(st.integers(2, 12), st.integers(0, 4), st.integers(2, 4)), min_size=1, max_size=4),
+)
+@settings(deadline=None, max_examples=40)
+def test_what_is_booked_fits_cards_and_links_and_is_whole(made, asked) -> None:
+    cores, links = made
+    names = tuple("abcd"[: len(cores)])
+    world = World()
+    for name, count in zip(names, cores, strict=True):
+        join(world, name, core_count=count)
+    told(world, network(*links, sites=names))
+    for number, (nodes, rate, sites) in enumerate(asked):
+        job = tried(world, spanning(nodes, f"g{number}", span=Span(sites=sites, rate_bps=rate * GBIT)))
+        members = runs(world, job) if job is not None else []
+        if job is None or not members:
+            continue
+        if len(members) > 1:
+            assert sum(run.nodes for run in members) == nodes
+            assert [run.rank for run in members] == [
+                sum(run.nodes for run in members[:at]) for at in range(len(members))
+            ]
+        there = {run.site for run in members}
+        assert len(there) <= sites
+        joined = {frozenset((each.order.a, each.order.b)) for each in circuits(world) if each.job == job.id}
+        wanted = {frozenset(pair) for pair in combinations(sorted(there), 2)} if rate else set()
+        assert joined == wanted
+    for name, count in zip(names, cores, strict=True):
+        used = sum(run.core_count for run in runs_of_all(world) if run.site == site(name))
+        assert used <= count
+    calendar = world.view.network.calendar_at(world.clock.now_ms())
+    assert calendar is not None
+    assert calendar.is_kept()
