@@ -1,5 +1,5 @@
 """Reading: who may read a blob: admins and auditors; whoever sent it or runs a job that refers to it; members of the
-project of such a job; a site, what its live runs need.
+project of such a job; a site, what its live runs need, and of their data what their users may read.
 
 What was allowed once is remembered, but not to members, who may leave; what is not remembered is looked for among the
 caller's newest jobs, then among those of its projects.
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from tieline.model.error import TielineError
 from tieline.model.job import Job
-from tieline.model.party import Actor, Role
+from tieline.model.party import Actor, Role, Site
 from tieline.model.task import Task
+from tieline.place.demand import DataFact
 
 if TYPE_CHECKING:
     from tieline.api.platform import Platform
@@ -48,7 +49,7 @@ async def may_read(platform: Platform, actor: Actor, sha256: str) -> bool:
     if actor.has(Role.ADMIN, Role.AUDITOR) or platform.facts.is_allowed(actor.name, sha256):
         return True
     if actor.has(Role.SITE):
-        return _is_needed_at(platform, actor.name, sha256)
+        return _is_needed_at(platform, actor.name, sha256) or await _is_laid_at(platform, actor.name, sha256)
     if await platform.read(_is_of_jobs, platform, sha256, PAGES, user=actor.name):
         platform.facts.allow(actor.name, sha256)
         return True
@@ -59,6 +60,14 @@ async def may_read(platform: Platform, actor: Actor, sha256: str) -> bool:
         if await platform.read(_is_of_jobs, platform, sha256, PROJECT_PAGES, project=name):
             return True
     return False
+
+
+def is_behind(platform: Platform, site: str, door: Site, sha256: str) -> bool:
+    """Whether a live run at ``site`` names a dataset whose owner put this chunk behind the ``door`` of its own site."""
+    return any(
+        fact.owner == door.owner and f"door:{door.id}#{sha256}" in urls
+        for _, fact, urls in _data_at(platform, site, sha256)
+    )
 
 
 async def check_taken_along(platform: Platform, actor: Actor, tasks: Sequence[Task]) -> None:
@@ -87,6 +96,31 @@ def _is_needed_at(platform: Platform, site: str, sha256: str) -> bool:
         if run is not None and job is not None and (run.checkpoint == sha256 or sha256 in referred(job)):
             return True
     return False
+
+
+async def _is_laid_at(platform: Platform, site: str, sha256: str) -> bool:
+    """Whether a live run there names a dataset whose bytes are this blob, and the user of its job may read that."""
+    users = {
+        job.user
+        for job, _, urls in _data_at(platform, site, sha256)
+        if job.origin is None and f"blob:{sha256}" in urls  # a user of a peer is nobody here
+    }
+    for user in sorted(users):
+        if await may_read(platform, Actor(name=user, roles=(Role.USER,)), sha256):
+            return True
+    return False
+
+
+def _data_at(platform: Platform, site: str, sha256: str) -> Iterator[tuple[Job, DataFact, list[str]]]:
+    """The datasets with these bytes that live runs at a site name: the job, the record, the addresses of its places."""
+    view = platform.view
+    for name in list(view.runs_at.get(site, ())):
+        run = view.runs.get(name)
+        job = view.jobs.peek(run.job) if run is not None else None
+        for use in job.task.data if job is not None else ():
+            fact = view.supply.datasets.get(use.id)
+            if job is not None and fact is not None and fact.spec.sha256 == sha256:
+                yield job, fact, [place.url for place in fact.spec.places]
 
 
 def _is_of_jobs(platform: Platform, sha256: str, pages: int, *, user: str = "", project: str = "") -> bool:
