@@ -33,8 +33,8 @@ def drawn(shown: CalendarView) -> str:
 
 def _row(shown: CalendarView, at: int, each: LinkBooked) -> str:
     y = HEAD_PX + at * ROW_PX
-    name = escape(f"{each.link}: {each.a} > {each.b}")
-    cells = [f'<text x="4" y="{y + 13}">{name[:60]}</text>']
+    name = escape(f"{each.link}: {each.a} > {each.b}"[:60])  # cut before it is escaped: half of `&amp;` is no XML
+    cells = [f'<text x="4" y="{y + 13}">{name}</text>']
     for column, most in enumerate(each.capacity_bps):
         x, tall = NAME_PX + column * CELL_PX, ROW_PX - 3
         held, moved = each.circuit_bps[column], each.transfer_bps[column]

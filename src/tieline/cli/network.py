@@ -78,15 +78,24 @@ def import_(
 
 @verb("show", "network_show")
 @option("--as", "form", default=None, type=click.Choice(FORMS), help="network_as")
+@option("--svg", default=None, type=click.Path(dir_okay=False, path_type=Path), help="network_svg")
 @as_json
 @pass_face
-def show(face: Face, form: str | None, as_json: bool) -> None:
+def show(face: Face, form: str | None, svg: Path | None, as_json: bool) -> None:
     """The topology, and what is cut."""
     found: TopologyView = face.call(lambda client: client.topology())
     if form is not None:
         from tieline.network.topologyfile import written
 
         click.echo(written(found.topology, form), nl=False)
+        return
+    if svg is not None:
+        from tieline.cli.network_svg import drawn
+
+        picture = drawn(found, face.call(lambda client: client.calendar(columns=1)))
+        svg.write_text(picture, encoding="utf-8")
+        sums = {"nodes": len(found.topology.nodes), "links": len(found.topology.links)}
+        note(words.say("map_written", file=svg, **sums))
         return
     if as_json:
         show_json(found)

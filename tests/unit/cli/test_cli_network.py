@@ -1,11 +1,19 @@
 """`tieline network`: topologies in and out, what is wrong with a file, plans, cuts."""
 
 import json
+from xml.etree import ElementTree as ET
 
 import pytest
 from api_world import ADMIN
 
+from tieline.cli.calendar_svg import drawn as calendar_picture
+from tieline.cli.network_svg import drawn
+from tieline.model.booking_api import CalendarView, LinkBooked
+from tieline.model.network_api import TopologyView
 from tieline.model.party import Role
+from tieline.model.topology import Link, Node, Place, Topology
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 RING = """\
 name: ring
@@ -129,3 +137,72 @@ def test_a_user_may_look_and_plan_and_not_change(exchange, operator, call, files
     assert (wrong.exit_code, "`a` is no node of `ring` and no site at one" in wrong.stderr) == (2, True)
     missing = call("-x", "ann", "network", "plan", "--demands", files / "none.yaml")
     assert missing.exit_code == 2
+
+
+NAMES = "<script>alert('x')</script>&amp;\"-->" + "&" * 60  # fits in a name, and is cut where it is drawn
+
+
+def test_a_map_shows_capacity_load_and_cuts_and_harms_no_reader(operator, files):
+    ring = RING.replace("name: north}", "name: north, place: {latitude_udeg: 31000000, longitude_udeg: 121000000}}")
+    (files / "it.yaml").write_text(ring.replace("name: ring", f"name: {json.dumps(NAMES)}").replace("s-e", "'s<e'"))
+    operator("network", "import", files / "it.yaml")
+    operator("network", "cut", "n-w")
+    made = operator("circuit", "order", "east", "north", "9.5Gbit/s")
+    done = operator("network", "show", "--svg", files / "map.svg")
+    assert (done.exit_code, "4 nodes, 4 links" in done.stderr) == (0, True), done.stderr
+    text = (files / "map.svg").read_text()
+    assert "<script" not in text
+    root = ET.fromstring(text)
+    titles = {each.findtext(f"{SVG}title"): each for each in root.iter(f"{SVG}g")}
+    (held,) = (each for said, each in titles.items() if said.startswith("e-n;"))
+    assert "9.5 Gbit/s of 10 Gbit/s booked (95 %)" in held.findtext(f"{SVG}title")
+    assert held.find(f"{SVG}path").get("class") == "link full"
+    wide = {said.split(";")[0]: float(each.find(f"{SVG}path").get("stroke-width")) for said, each in titles.items()
+            if each.find(f"{SVG}path") is not None}  # fmt: skip
+    assert wide["e-n"] == 6.0 > wide["s<e"]  # 10 Gbit/s against 4
+    (cut,) = (each for said, each in titles.items() if said.startswith("n-w;"))
+    assert cut.find(f"{SVG}path").get("class") == "link down"
+    assert "drawn on a circle" in text  # three of four have no place
+    zh = operator("--lang", "zh", "network", "show", "--svg", files / "zh.svg")
+    assert (zh.exit_code, "断开" in (files / "zh.svg").read_text()) == (0, True)
+    operator("circuit", "cancel", made.stdout.strip(), "-y")
+    operator("network", "restore", "n-w")
+
+
+def test_a_map_is_true_to_places_the_same_every_time_and_bends_what_lies_over_each_other():
+    def node(name, latitude, longitude):
+        place = Place(latitude_udeg=int(latitude * 1e6), longitude_udeg=int(longitude * 1e6))
+        return Node(name=name, place=place)
+
+    nodes = (node("west", 0, 179), node("east", 0, -179), node("north", 1, 179))
+    links = tuple(Link(name=f"{at}", a=a, b=b, capacity_bps=10**9) for at, (a, b) in enumerate(
+        (("west", "east"), ("east", "west"), ("west", "east"), ("north", "east"))))  # fmt: skip
+    found = TopologyView(topology=Topology(name="sea", nodes=nodes, links=links), down=())
+    text = drawn(found)
+    assert text == drawn(found)
+    root = ET.fromstring(text)
+    at = {each.findtext(f"{SVG}title"): each.find(f"{SVG}circle") for each in root.iter(f"{SVG}g")}
+    x, y = ({name: float(at[name].get(which)) for name in ("west", "east", "north")} for which in ("cx", "cy"))
+    assert x["west"] == x["north"] < x["east"]  # over the date line
+    assert y["north"] < y["west"] == y["east"]
+    assert x["east"] - x["west"] == pytest.approx(2 * (y["west"] - y["north"]), rel=1e-3)
+    lines = [each.find(f"{SVG}path") for each in root.iter(f"{SVG}g") if each.find(f"{SVG}path") is not None]
+    assert len({line.get("d") for line in lines}) == 4
+    assert {line.get("class") for line in lines} == {"link"}  # nothing is said of load where it is not known
+    for empty in (Topology(name="none"), Topology(name="one", nodes=nodes[:1])):
+        ET.fromstring(drawn(TopologyView(topology=empty, down=())))
+
+
+def test_a_name_that_is_cut_in_the_calendars_picture_leaves_it_whole():
+    for letters in range(40, 60):
+        booked = LinkBooked(
+            link="l" * letters + "&<",
+            a="a",
+            b="b",
+            capacity_bps=(1,),
+            circuit_bps=(0,),
+            transfer_bps=(0,),
+            free_bps=(1,),
+        )
+        root = ET.fromstring(calendar_picture(CalendarView(from_ms=0, column_ms=1, slot_ms=1, links=(booked,))))
+        assert f"{'l' * letters}&<: a > b"[:60] in [each.text for each in root.iter(f"{SVG}text")]
