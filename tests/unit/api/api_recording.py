@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,14 +28,7 @@ TOKEN = "tl-recorded-join"  # what the recorded site joined with
 OWNER, NAME = "recorded", "one"
 TASK = {"name": "recorded", "run": "echo hello", "resources": [{"core_count": 1}]}
 WELL = Ending(exit_code=0, started_ms=NOW_MS, ended_ms=NOW_MS + 1_500)
-ADDED_IN_2 = {
-    "welcome": ("is_draining",),
-    "offer": ("data_class", "residency", "ttl_ms"),
-    "ask": ("data_class", "residency"),
-    "ended": ("is_start_failure",),
-    "quoted": ("start_after_s", "ttl_s"),
-    "beat": ("load_millionths", "health"),
-}
+ADDED_IN_3 = {"offer": ("part",)}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -48,14 +42,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def recorded_site(version: int) -> list[dict[str, Any]]:
     """A site that joins, opens a session, offers a pool, runs one job and answers one question."""
     site = Site(SimpleNamespace(clock=FakeClock(at_ms=NOW_MS)), OWNER, NAME, protocols=(version,))
-    later = ADDED_IN_2 if version < 2 else {}
     records = [site.envelope(*record) for record in site.records()]
-    beat = site.beat_statement(without=later.get("beat", ()))
+    beat = site.beat_statement()
 
     def reported(kind: str, **fields: Any) -> dict[str, Any]:
         run = {} if kind == "quoted" else {"run": "$run", "epoch": 1}
-        said = {"report": kind, **run, **fields}
-        return {name: value for name, value in said.items() if name not in later.get(kind, ())}
+        return {"report": kind, **run, **fields}
 
     def post(path: str, body: Any, answer: Any, status: int = 200, bearer: str = "$bearer") -> dict[str, Any]:
         return {"post": path, "bearer": bearer, "body": body, "status": status, "answer": answer}
@@ -267,35 +259,69 @@ WELCOME = {
 
 
 def recorded_exchange(version: int) -> list[dict[str, Any]]:
-    """An exchange that welcomes a site, offers a run and lets it end, offers another and fences it, and asks."""
-    later = ADDED_IN_2 if version < 2 else {}
+    """An exchange that welcomes a site, offers a run and lets it end, offers another and fences it, and asks.
 
-    def said(kind: str, message: dict[str, Any], **fields: Any) -> dict[str, Any]:
-        whole = {**message, **fields}
-        return {name: value for name, value in whole.items() if name not in later.get(kind, ())}
+    Since version 3 it offers two parts of gangs too: one that starts once all are accepted, and one that is given up.
+    """
+
+    def said(message: dict[str, Any], **fields: Any) -> dict[str, Any]:
+        return {**message, **fields}
 
     ok = {"is_ok": True, "what": "ok"}
     second = {"run": "j-second.3", "job": "cn.demo/job/j-second", "epoch": 3}
-    return [
-        {"welcome": said("welcome", WELCOME, protocol=version), "does": []},
-        {"order": said("offer", OFFER), "does": ["persist accepting durably", "send Accepted"]},
+    steps = [
+        {"welcome": said(WELCOME, protocol=version), "does": []},
+        {"order": said(OFFER), "does": ["persist accepting durably", "send Accepted"]},
         {"outcome": ok, "does": ["persist launching", "start"]},
         {"happens": "nodes_started", "run": OFFER["run"], "does": ["persist running", "send Started"]},
         {"outcome": ok, "does": []},
-        {"order": said("drain", {"order": "drain", "is_draining": True}), "does": []},
-        {"order": said("drain", {"order": "drain", "is_draining": False}), "does": []},
+        {"order": said({"order": "drain", "is_draining": True}), "does": []},
+        {"order": said({"order": "drain", "is_draining": False}), "does": []},
         {"happens": "nodes_ended", "run": OFFER["run"], "does": ["persist finishing", "handover"]},
         {"happens": "handed_over", "run": OFFER["run"], "does": ["withdraw", "persist ended", "send Ended"]},
         {"outcome": ok, "does": ["forget"]},
-        {"order": said("offer", OFFER, **second), "does": ["persist accepting durably", "send Accepted"]},
+        {"order": said(OFFER, **second), "does": ["persist accepting durably", "send Accepted"]},
         {"outcome": {"is_ok": False, "what": "stale"}, "does": ["withdraw", "forget"]},
-        {"order": said("ask", ASK), "does": "quoted"},
+        {"order": said(ASK), "does": "quoted"},
         {"beaten": {"stale": [], "is_resync": False}},
         {
             "order": {"order": "stop", "run": "j-nobody.1", "epoch": 1, "why": "cancelled", "is_fenced": False},
             "does": [],
         },
     ]
+    return steps if version < 3 else [*steps, *gangs(said)]
+
+
+def gangs(said: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two parts of gangs over two sites."""
+    ok, wait = {"is_ok": True, "what": "ok"}, {"is_ok": False, "what": "wait"}
+    third = {"run": "j-third.1", "job": "cn.demo/job/j-third", "part": part_of("j-third.1")}
+    fourth = {"run": "j-fourth.2", "job": "cn.demo/job/j-fourth", "epoch": 2, "part": part_of("j-fourth.2")}
+    stop = {"order": "stop", "run": "j-fourth.2", "epoch": 2, "why": "the gang ends", "is_fenced": False}
+    return [
+        {"order": said(OFFER, **third), "does": ["persist accepting durably", "send Accepted"]},
+        {"outcome": wait, "does": []},
+        {"order": said(OFFER, **third, state="accepted"), "does": ["send Accepted"]},
+        {"outcome": ok, "does": ["persist launching", "start"]},
+        {"happens": "nodes_started", "run": "j-third.1", "does": ["persist running", "send Started"]},
+        {"outcome": ok, "does": []},
+        {"happens": "nodes_ended", "run": "j-third.1", "does": ["persist finishing", "handover"]},
+        {"happens": "handed_over", "run": "j-third.1", "does": ["withdraw", "persist ended", "send Ended"]},
+        {"outcome": ok, "does": ["forget"]},
+        {"order": said(OFFER, **fourth), "does": ["persist accepting durably", "send Accepted"]},
+        {"outcome": wait, "does": []},
+        {"order": stop, "does": ["withdraw", "persist ended", "send Ended"]},
+        {"outcome": ok, "does": ["forget"]},
+    ]
+
+
+def part_of(run: str) -> dict[str, Any]:
+    """The first of two parts of a gang of three nodes."""
+    members = [
+        {"run": run, "site": "cn.demo.lab7/site/gz1", "rank": 0, "nodes": 1},
+        {"run": f"{run}.1", "site": "cn.demo.lab8/site/sh1", "rank": 1, "nodes": 2},
+    ]
+    return {"member": 0, "members": members, "number": 40_001, "ports": [29_500], "circuits": ["cn.demo/circuit/c-1"]}
 
 
 DECODE = {"welcome": Welcome, "order": Orders, "outcome": Outcome, "beaten": Beaten}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from api_recording import ADDED_IN_2, FOLDER, WELL, Player, decoded, lines, recorded_exchange, recorded_site
+from api_recording import ADDED_IN_3, FOLDER, WELL, Player, decoded, lines, recorded_exchange, recorded_site
 from api_world import Site
 
 from tieline.model.protocol import PROTOCOL, PROTOCOL_LEAST
@@ -85,11 +85,11 @@ def test_what_a_later_version_adds_is_passed_over_by_both_ends(fresh):
 
 def test_the_recordings_of_the_older_version_hold_nothing_that_came_later():
     seen_kinds = set()
-    for step in lines(FOLDER / "exchange-1.jsonl") + lines(FOLDER / "site-1.jsonl"):
+    for step in lines(FOLDER / "exchange-2.jsonl") + lines(FOLDER / "site-2.jsonl"):
         for kind, message in messages(step):
             seen_kinds.add(kind)
-            assert not set(ADDED_IN_2.get(kind, ())) & set(message), step
-    assert set(ADDED_IN_2) <= seen_kinds
+            assert not set(ADDED_IN_3.get(kind, ())) & set(message), step
+    assert set(ADDED_IN_3) <= seen_kinds
 
 
 def messages(step):
