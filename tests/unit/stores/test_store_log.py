@@ -8,14 +8,17 @@ from tieline.model.event import (
     CancelRequested,
     Entry,
     Event,
+    GangBroken,
     JobEnded,
     RunAccepted,
+    RunConfirmed,
     RunEnded,
     SiteChanged,
     TokenUsed,
 )
-from tieline.model.job import JobState, RunState
+from tieline.model.job import Break, JobState, RunState
 from tieline.model.party import Site
+from tieline.model.reason import Reason
 
 
 def entries(count: int) -> list[Entry]:
@@ -177,6 +180,9 @@ def test_events_are_filed_under_the_short_name_of_their_job() -> None:
     run = RunEnded(run="j-1.2", state=RunState.LOST, at_ms=1)
     assert columns_of(ended, None) == ("j-1", None)
     assert columns_of(run, None) == ("j-1", None)
+    assert columns_of(RunConfirmed(run="j-1.2.7", at_ms=1), None) == ("j-1", None)  # a part of a gang
+    why = Break(reason=Reason(code="lost"), site="cn.demo.lab7/site/gz1")
+    assert columns_of(GangBroken(job="cn.demo/job/j-1", run="j-1.2.7", why=why), None) == ("j-1", why.site)
     site = Site(id="cn.demo.lab7/site/gz1", owner="cn.demo.lab7", public="k")
     assert columns_of(SiteChanged(site=site, why="x"), None) == (None, site.id)
 

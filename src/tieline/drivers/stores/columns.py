@@ -1,6 +1,7 @@
 """Columns: under which kind, job and site an event is filed, so that histories are read without reading the log.
 
-A job is filed by its short name (``j-7f3k2m9qab``), which the name of a run carries too (``j-7f3k2m9qab.1``).
+A job is filed by its short name (``j-7f3k2m9qab``), which the name of a run carries too (``j-7f3k2m9qab.1``,
+of a part of a gang ``j-7f3k2m9qab.1.2``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _site_of_run(view: Any, run: str) -> str | None:
 
 
 def _by_run(event: Any, view: Any) -> Filed:
-    return short(event.run).rpartition(".")[0], _site_of_run(view, event.run)
+    return short(event.run).partition(".")[0], _site_of_run(view, event.run)
 
 
 def _by_offered(event: fact.RunOffered, _: Any) -> Filed:
@@ -59,6 +60,10 @@ def _by_job(event: Any, _: Any) -> Filed:
     return short(event.job), None
 
 
+def _by_broken(event: fact.GangBroken, _: Any) -> Filed:
+    return short(event.job), event.why.site
+
+
 def _by_quote(event: fact.QuoteChanged, _: Any) -> Filed:
     return short(event.quote.job) or None, event.quote.site or None
 
@@ -74,6 +79,8 @@ FILE: dict[type, Callable[[Any, Any], Filed]] = {
     fact.ShellOpened: _by_job,
     fact.RunOffered: _by_offered,
     fact.RunAccepted: _by_run,
+    fact.RunConfirmed: _by_run,
+    fact.GangBroken: _by_broken,
     fact.RunStarted: _by_run,
     fact.StopRequested: _by_run,
     fact.CheckpointStored: _by_run,
