@@ -14,6 +14,8 @@ from tieline.exchange.commands import StoreRecord
 from tieline.model.api import ChainView, Id, RecordBody, RecordPage, RecordView
 from tieline.model.error import TielineError
 from tieline.model.event import EquivocationSeen, RecordStored
+from tieline.model.identifier import is_under
+from tieline.model.peer import PeerState
 from tieline.model.reason import sentence
 from tieline.model.record import Envelope
 
@@ -77,17 +79,35 @@ async def read_record(call: Call, record: str) -> RecordView:
 
 @operation("GET", "/v1/chain/{record}", tag="records", errors=("record_refused",))
 async def read_chain(call: Call, record: str) -> ChainView:
-    """The envelopes from below the pinned root down to the record: all that a verifier needs."""
+    """The envelopes from below the pinned root down to the record: all that a verifier needs.
+
+    For a prefix that this exchange did not give, `root` is what it believes itself: a peer's, or one that is pinned.
+    """
     platform, name = call.platform, named(record)
     stored = await platform.read(platform.store.record, name)
     if stored is None or not stored.envelope:
         raise no_record(name)
     chain = platform.view.catalogue.chain(name.partition("/")[0])
+    root, public = _root_of(platform, name.partition("/")[0])
     return ChainView(
-        root=platform.exchange.prefix,
-        root_public=platform.keys.key.public,
+        root=root,
+        root_public=public,
         envelopes=(*(envelope.decode() for envelope in chain), stored.envelope),
     )
+
+
+def _root_of(platform: Platform, prefix: str) -> tuple[str, str]:
+    """The nearest prefix above that is pinned here, and its key; its own where none is."""
+    own, view = platform.exchange.prefix, platform.view
+    pinned = {root.prefix: root.public for root in view.roots}
+    pinned |= {
+        peer.prefix: peer.public
+        for peer in list(view.peers.values())
+        if peer.state is PeerState.ACTIVE and not is_under(peer.prefix, own)
+    }
+    pinned[own] = platform.keys.key.public
+    root = max((each for each in pinned if is_under(prefix, each)), key=len, default=own)
+    return root, pinned[root]
 
 
 def no_record(name: str) -> TielineError:

@@ -10,7 +10,8 @@ from test_api_jobs import submit
 from tieline.model.jointoken import JoinToken
 from tieline.model.limits import Limits
 from tieline.model.party import Role
-from tieline.registry import verify_chain
+from tieline.model.record import DelegatedKey, Record, Root
+from tieline.registry import Key, sign, verify_chain
 
 
 @pytest.fixture
@@ -66,6 +67,22 @@ def test_records_are_kept_as_signed_and_come_with_the_chain_that_proves_them(bus
     stale = busy.alice.get(f"/v1/records/{busy.gz.pool.replace('/', '~')}").json()
     assert stale["is_valid"] is False
     assert "lease" in stale["why_not"]
+
+
+def test_a_record_below_another_pinned_root_comes_with_that_root(fresh):
+    world, key = fresh(), Key(b"f" * 32)
+    assert world.admin.post("/v1/roots", json={"prefix": "org.far", "public": key.public}).status_code == 201
+    now_s = world.clock.now_ms() // 1_000
+    record = Record(
+        id="org.far/dataset/d", kind="dataset", rev=1, nb=now_s - 10, exp=now_s + 60, spec={"size_bytes": 1}
+    )
+    envelope = sign(record, key, "org.far#exchange").decode()
+    assert world.admin.post("/v1/records", json={"envelope": envelope}).status_code == 201
+    chain = world.admin.get("/v1/chain/org.far~dataset~d").json()
+    assert (chain["root"], chain["root_public"]) == ("org.far", key.public)
+    pinned = DelegatedKey(kid="org.far#exchange", public=chain["root_public"], nb=0, exp=253_402_300_799)
+    envelopes = [each.encode() for each in chain["envelopes"]]
+    assert verify_chain(envelopes, [Root(prefix=chain["root"], keys=(pinned,))], now_s).record == record
 
 
 def test_records_come_in_pages_and_by_prefix_and_kind(busy):
