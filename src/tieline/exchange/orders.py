@@ -59,8 +59,11 @@ def offer_of(view: View, run: Run, now_ms: int) -> Offer:
 
 
 def task_of(run: Run, job: Job) -> Task:
-    """The task as a run has it: a member of a gang has some of its nodes."""
-    return replace(job.task, nodes=run.nodes) if run.members else job.task
+    """The task as a run has it: a member of a gang has some of its nodes, which meet on the host's network."""
+    task = job.task
+    if run.members:
+        return replace(task, nodes=run.nodes, network="host")
+    return task if task.span is None else replace(task, span=None)  # which sites of an older version do not know
 
 
 def as_gang(runs: Sequence[Run]) -> tuple[Run, ...]:
