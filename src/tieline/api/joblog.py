@@ -17,23 +17,25 @@ from tieline.api.hub import log_name
 from tieline.api.jobs import job_id, visible_job
 from tieline.api.log import LAST_EVENT_ID
 from tieline.api.operation import BYTES, EVENTS, Parameter, operation
+from tieline.api.platform import Platform
 from tieline.api.stream import PING, PING_S, EventStream, cursor_of, frame
 from tieline.drivers.stores.columns import short
+from tieline.exchange.meeting import Node, node_among
 from tieline.exchange.permission import no_such
 from tieline.exchange.projects import sees_work
 from tieline.model.api import JobView
 from tieline.model.error import TielineError
-from tieline.model.job import JOB_ENDED
+from tieline.model.job import JOB_ENDED, Job
 
 PIECE_BYTES = 262_144
 CURSOR = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,14})")
-Node = Annotated[int, msgspec.Meta(ge=0, le=99_999, description="rank within the gang")]
+Rank = Annotated[int, msgspec.Meta(ge=0, le=99_999, description="rank within the gang")]
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which part of which log."""
 
-    node: Node = 0
+    node: Rank = 0
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="begin at this byte")] = 0
     run: Annotated[
         str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9._-]{0,199})?\Z", description="this run; else the latest")
@@ -43,7 +45,7 @@ class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class FollowQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where to begin."""
 
-    node: Node = 0
+    node: Rank = 0
     after: Annotated[str, msgspec.Meta(max_length=80, description="go on after this event (`<epoch>.<offset>`)")] = ""
 
 
@@ -91,13 +93,22 @@ class LogAnswer:
     ),
 )
 async def read_job_log(call: Call, job: str, query: LogQuery) -> LogAnswer:
-    """The output of the job's latest (or the named) run that is kept, as bytes from `offset` on."""
+    """The output of a node that is kept, as bytes from `offset` on: by its rank in the job's latest gang, or in the
+    named run."""
     view = await readable_job(call, job)
-    run = next((run for run in reversed(view.runs) if run.id == query.run or not query.run), None)
-    if run is None and query.run:
-        raise no_such("run", query.run)
-    size = await call.platform.logs.size(run.id, query.node) if run is not None else 0
-    return LogAnswer(call, run.id if run is not None else "", query.node, min(query.offset, size), size)
+    if query.run:
+        named_run = next((run for run in view.runs if run.id == query.run), None)
+        if named_run is None:
+            raise no_such("run", query.run)
+        found = Node(named_run, query.node)
+    else:
+        newest = max((run.epoch for run in view.runs), default=0)
+        node = node_among((run for run in view.runs if run.epoch == newest), query.node)
+        if node is None:
+            return LogAnswer(call, "", query.node, 0, 0)
+        found = node
+    size = await call.platform.logs.size(found.run.id, found.local)
+    return LogAnswer(call, found.run.id, found.local, min(query.offset, size), size)
 
 
 @operation(
@@ -116,12 +127,12 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
     """The output as it comes, over all runs from the latest one on, until the job has ended."""
     view = await readable_job(call, job)
     epoch, offset = cursor(call, query.after, view)
-    platform, name, node = call.platform, view.job.id, query.node
+    platform, name = call.platform, view.job.id
+    run, node = await _log_of(platform, view.job, epoch, query.node)
 
     async def frames() -> AsyncGenerator[bytes, None]:
-        nonlocal epoch, offset
+        nonlocal epoch, offset, run, node
         while not platform.hub.is_closed:
-            run = f"{short(name)}.{epoch}"
             with platform.hub.waiting(short(name), log_name(run)) as more:
                 piece = await platform.logs.read(run, node, offset, PIECE_BYTES) if epoch else b""
                 if piece:
@@ -133,6 +144,7 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
                     return
                 if now.epoch > epoch:
                     epoch, offset = now.epoch, 0
+                    run, node = await _log_of(platform, now, epoch, query.node)
                     continue
                 if now.state in JOB_ENDED:
                     rest = await platform.logs.read(run, node, offset, PIECE_BYTES) if epoch else b""
@@ -145,6 +157,16 @@ async def stream_job_log(call: Call, job: str, query: FollowQuery) -> EventStrea
                 yield PING
 
     return EventStream(call, frames)
+
+
+async def _log_of(platform: Platform, job: Job, epoch: int, rank: int) -> tuple[str, int]:
+    """Whose log a node's output of that epoch is in: a run, and the node's rank within it."""
+    first = f"{short(job.id)}.{epoch}"
+    if job.task.span is None or not epoch:
+        return first, rank
+    runs = await platform.read(platform.store.runs, job.id)
+    found = node_among((run for run in runs if run.epoch == epoch), rank)
+    return (found.run.id, found.local) if found is not None else (first, rank)
 
 
 def cursor(call: Call, after: str, view: JobView) -> tuple[int, int]:

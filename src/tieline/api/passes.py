@@ -7,6 +7,7 @@ import secrets
 from tieline.api.call import Call, named
 from tieline.api.operation import operation
 from tieline.api.reading import is_behind, may_read
+from tieline.exchange.meeting import check_meets
 from tieline.exchange.permission import no_such, owns
 from tieline.model.door import Pass, Right, door_url
 from tieline.model.error import TielineError
@@ -31,7 +32,8 @@ async def ask_pass(call: Call, site: str, body: PassBody) -> PassView:
 
     To read chunks, the caller must be allowed to read the blobs of these names here; or it is a site with a live run
     that names a dataset of the door's owner whose record says that it is there. Only the site's owner and admins are
-    given a pass to write. Echoes and short uploads are for sites: their plan of probes brings the passes.
+    given a pass to write. Echoes and short uploads are for sites: their plan of probes brings the passes. A site
+    with a run of a gang is given passes to the nodes of that gang's other runs (`port`, with `run`), while they live.
     """
     platform, name, actor = call.platform, named(site), call.actor
     call.note(site=name)
@@ -39,8 +41,12 @@ async def ask_pass(call: Call, site: str, body: PassBody) -> PassView:
     if found is None or found.has_left or not found.is_admitted:
         raise no_such("site", name)
     for right in body.rights:
-        if right not in (Right.READ, Right.WRITE):
+        if right not in (Right.READ, Right.WRITE) and (right, bool(body.run)) != (Right.PORT, True):
             raise TielineError("forbidden", f"`{right}` is not given to callers", where="rights")
+    if body.run:
+        if body.rights != (Right.PORT,):
+            raise TielineError("invalid_request", "a pass to a run is for its ports alone", where="rights")
+        check_meets(platform.view, actor, name, body.run)
     if Right.WRITE in body.rights and not (actor.has(Role.ADMIN) or owns(actor, found.owner)):
         raise TielineError("forbidden", f"only the owner of `{name}` and admins put chunks there", where="rights")
     if Right.READ in body.rights:
@@ -62,6 +68,7 @@ async def ask_pass(call: Call, site: str, body: PassBody) -> PassView:
         until_ms=now_ms + body.ttl_ms,
         chunks=body.chunks,
         most_bytes=body.most_bytes,
+        run=body.run,
     )
     text = issued(given, platform.keys.key, platform.keys.kid)
     url = door_url(spec.door) if spec is not None else ""

@@ -57,8 +57,8 @@ class Stream:
         """Which end an actor is; empty: none. A delegated token is none: it opens no streams either."""
         if actor.scopes or actor.job or actor.project:
             return ""
-        if actor.has(Role.SITE):
-            return "site" if actor.name == self.site else ""
+        if actor.has(Role.SITE) and actor.name == self.site:
+            return "site"
         return "caller" if actor.name == self.caller else ""
 
 

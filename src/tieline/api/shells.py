@@ -7,9 +7,9 @@ from tieline.api.jobs import job_id
 from tieline.api.operation import operation
 from tieline.api.relaying import Stream
 from tieline.exchange.commands import OpenShell
+from tieline.exchange.meeting import Node
 from tieline.exchange.permission import no_such
 from tieline.model.error import TielineError
-from tieline.model.job import Run
 from tieline.model.protocol import Summon
 from tieline.model.relay import SUMMONS, Purpose, RelayPage, RelayView, ShellBody, StreamBody, Summons
 from tieline.registry import sign_statement
@@ -25,7 +25,7 @@ from tieline.registry.passes import checked_pass
     example={"command": ["nvidia-smi"]},
 )
 async def open_shell(call: Call, job: str, body: ShellBody) -> RelayView:
-    """Run a command beside a job's run, or reach one of its ports, through the relay.
+    """Run a command beside a node of a job, or reach one of its ports, through the relay.
 
     The answer names a stream: open the WebSocket `/v1/relay/{stream}` within 30 s with the same token. The site dials
     the other end. The job's user, managers of its project and admins may; the site's owner may forbid it. That somebody
@@ -34,7 +34,8 @@ async def open_shell(call: Call, job: str, body: ShellBody) -> RelayView:
     platform, name = call.platform, job_id(call.platform, named(job))
     call.note(job=name)
     platform.relay.check("", call.actor.name)  # before the log says that somebody came in
-    run: Run = await platform.ask(OpenShell(actor=call.actor, job=name, body=body))
+    node: Node = await platform.ask(OpenShell(actor=call.actor, job=name, body=body))
+    run = node.run
     platform.relay.check(run.owner, call.actor.name, run.site)
     stream = platform.relay.open(run.id, run.site, run.owner, call.actor.name)
     told = Summons(
@@ -44,7 +45,7 @@ async def open_shell(call: Call, job: str, body: ShellBody) -> RelayView:
         run=run.id,
         who=call.actor.name,
         until_ms=stream.until_ms,
-        node=body.node,
+        node=node.local,
         command=body.command,
         port=body.port,
         has_terminal=body.has_terminal,

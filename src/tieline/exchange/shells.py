@@ -1,4 +1,4 @@
-"""Shells: who may run a command beside a run, or reach one of its ports. That somebody did is in the log.
+"""Shells: who may run a command beside a node of a job, or reach one of its ports. That somebody did is in the log.
 
 The right is that of stopping the job: who can run a command there can end it, and sees what its environment holds.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from re import compile as pattern
 
 from tieline.exchange.commands import Decision, OpenShell
+from tieline.exchange.meeting import live_node
 from tieline.exchange.permission import no_such
 from tieline.exchange.projects import manages, sees_work
 from tieline.exchange.view import View
@@ -22,7 +23,7 @@ PROGRAM = pattern(r"[A-Za-z0-9._+/-]{1,200}")
 
 
 def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decision:
-    """The run to be reached, once the log says who reaches it. Reply: model.job.Run."""
+    """The node to be reached, once the log says who reaches it. Reply: exchange.meeting.Node."""
     actor, body = command.actor, command.body
     row = view.jobs.rows.get(command.job)
     if row is None or not sees_work(view, actor, row.user, row.project):
@@ -30,17 +31,18 @@ def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decisio
     job = view.jobs[row.id]
     if not (actor.name == job.user or manages(view, actor, job.project) or actor.has(Role.ADMIN)):
         raise TielineError("forbidden", f"`{command.job}` belongs to `{job.user}`")
-    run = view.runs.get(job.run)
-    if run is None or run.state is not RunState.RUNNING:
-        raise TielineError(
-            "conflict", f"`{job.id}` does not run now: it is {job.state}", hints=(f"tieline why {job.id}",)
-        )
-    if run.site not in view.sites:
-        raise TielineError("conflict", f"`{run.id}` runs behind another exchange, whose relay this is not")
     if body.node >= job.task.nodes:
         raise TielineError(
-            "invalid_request", f"the run has {job.task.nodes} nodes, none of rank {body.node}", where="node"
+            "invalid_request", f"the job has {job.task.nodes} nodes, none of rank {body.node}", where="node"
         )
+    node = live_node(view, job, body.node)
+    if node is None or node.run.state is not RunState.RUNNING:
+        what = f"node {body.node} of `{job.id}`" if job.id in view.gangs else f"`{job.id}`"
+        state = node.run.state if node is not None and node.run.members else job.state
+        raise TielineError("conflict", f"{what} does not run now: it is {state}", hints=(f"tieline why {job.id}",))
+    run = node.run
+    if run.site not in view.sites:
+        raise TielineError("conflict", f"`{run.id}` runs behind another exchange, whose relay this is not")
     if sum(len(word) for word in body.command) > WORDS_BYTES or any("\0" in word for word in body.command):
         raise TielineError(
             "invalid_request", f"a command has at most {WORDS_BYTES:,} characters, and no NUL", where="command"
@@ -49,7 +51,7 @@ def open_shell(view: View, command: OpenShell, now_ms: int, ids: Ids) -> Decisio
         raise TielineError("invalid_request", "a stream is for a command or for a port", where="port")
     program = f"port {body.port}" if body.port else _program(body.command)
     said = ShellOpened(job=job.id, run=run.id, by=actor.name, program=program, words=len(body.command))
-    return Decision((said,), run)
+    return Decision((said,), node)
 
 
 def _program(command: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@
     GET  {door}/v1/echo/{session}        WebSocket: echoes over TCP
     POST {door}/v1/rate                  -> RateSeen: what the door saw of a short bounded upload
     HEAD, GET, PUT {door}/v1/chunks/{sha256}
+    GET  {door}/v1/runs/{run}/link       WebSocket: connections between the nodes of a gang (`drivers.doors.link`)
 
 A pass is short-lived, names both ends, and is worth nothing without the holder's key: every request carries a knock of
 its own, which counts once.
@@ -58,7 +59,7 @@ class Right(StrEnum):
     READ = "read"  # the chunks that it names
     WRITE = "write"
     SHELL = "shell"  # through the relay only: a command beside a run
-    PORT = "port"  # through the relay only: a connection to a port of a run
+    PORT = "port"  # of a user through the relay only: a port of a run; of a site of the same gang: a link to its nodes
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +74,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until_ms: Ms
     chunks: Annotated[tuple[Sha256, ...], msgspec.Meta(max_length=CHUNKS_MOST)] = ()
     most_bytes: Bytes = 0  # that may be moved under it, both directions
+    run: Annotated[str, msgspec.Meta(max_length=200)] = ""  # of a link: the member of the gang that stands there
 
 
 class Knock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +103,15 @@ class EchoSession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 SESSION = "door-session"
+LINK = "door-link"
+
+
+class Linked(msgspec.Struct, frozen=True, kw_only=True):
+    """The first message of a link, signed with the site's key as a statement `LINK`."""
+
+    run: Annotated[str, msgspec.Meta(max_length=200)]
+    nonce: Nonce  # of the knock that is answered
+    sealed: Annotated[str, msgspec.Meta(max_length=200)]  # the link's key, sealed to the knock's key
 
 
 class RateSeen(msgspec.Struct, frozen=True, kw_only=True):

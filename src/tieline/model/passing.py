@@ -19,6 +19,9 @@ class PassBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chunks: Annotated[tuple[Sha256, ...], msgspec.Meta(max_length=CHUNKS_MOST)] = ()
     most_bytes: Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)] = 2**30
     ttl_ms: Annotated[int, msgspec.Meta(ge=1_000, le=PASS_MOST_MS)] = 300_000
+    run: Annotated[
+        str, msgspec.Meta(max_length=200, description="of right `port`: the member of a gang to whose nodes it leads")
+    ] = ""
 
 
 class PassView(msgspec.Struct, frozen=True, kw_only=True):

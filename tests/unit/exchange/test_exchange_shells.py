@@ -54,7 +54,7 @@ def test_who_may_stop_a_job_may_run_a_command_beside_it_and_nobody_else(world):
     assert refused(world) == "conflict"  # it does not run yet
     run = running(world)
     for actor in (ALICE, MANAGER, ADMIN):
-        assert opened(world, actor).id == run.id
+        assert opened(world, actor) == (world.view.runs[run.id], 0)
         assert world.events[-1] == ShellOpened(
             job=world.job.id, run=run.id, by=actor.name, program="shell", words=0
         )  # fmt: skip

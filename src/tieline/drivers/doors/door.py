@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import re
 import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -24,9 +25,10 @@ from tieline.drivers.doors.chunks import PIECE_BYTES, Chunks
 from tieline.drivers.doors.clockerror import clock_error_us
 from tieline.drivers.doors.echo import Responder, Session, Sessions, stamped
 from tieline.drivers.doors.guard import Guard
+from tieline.drivers.doors.link import MESSAGE_BYTES
 from tieline.drivers.doors.pace import Pace
 from tieline.drivers.doors.packet import MOST_BYTES
-from tieline.model.door import CHUNK_BYTES, SESSION, ChunkKept, EchoSession, Knock, Pass, RateSeen, Right
+from tieline.model.door import CHUNK_BYTES, LINK, SESSION, ChunkKept, EchoSession, Knock, Linked, Pass, RateSeen, Right
 from tieline.model.error import CODES, TielineError
 from tieline.ports import Clock
 from tieline.registry import Key, seal, sign_statement
@@ -42,13 +44,25 @@ SILENT_EACH = 8  # of one address that have sent no request yet: the newest; thr
 HOLDER_EACH = 32  # of one holder
 FIRST_S = 10.0  # the first request of a connection is there by then
 STALL_S = 30.0
+ALIVE_S = 20.0  # the other end of a link that answers no ping for half of that is gone
 ECHO_SHARE = 100  # of the door's rate, one part in so many is for echoes
 RATE_BYTES = 64 * 2**20  # of one upload that is thrown away
 SOCKET_S = 300.0
 CHUNK = re.compile(r"/v1/chunks/([0-9a-f]{64})")
 ECHO = re.compile(r"/v1/echo/([0-9a-f]{16})")
+LINKED = re.compile(r"/v1/runs/([a-z0-9][a-z0-9._-]{0,99})/link")
 RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 PORT_TRIES = 16
+
+
+class Meets(Protocol):
+    """Whoever has runs of gangs over several sites here."""
+
+    def expect(self, run: str, holder: str) -> None:
+        """Raises TielineError where ``run`` is no live member of a gang here to which the site ``holder`` belongs."""
+
+    async def serve(self, run: str, holder: str, stream: web.WebSocketResponse, key: bytes) -> None:
+        """Carry connections over ``stream`` until either side has enough."""
 
 
 class Door:
@@ -63,6 +77,7 @@ class Door:
         clock: Clock,
         chunks: Chunks,
         guard: Guard | None = None,
+        meets: Meets | None = None,
     ) -> None:
         self.config = config
         self.site = site
@@ -71,6 +86,7 @@ class Door:
         self.clock = clock
         self.chunks = chunks
         self.guard = guard or Guard(site, public, clock)
+        self.meets = meets
         self.sessions = Sessions(clock.now_ms, max(1, config.bytes_per_s // ECHO_SHARE))
         self.pace = Pace(config.bytes_per_s)
         self.moved: Counter[str] = Counter()  # bytes by what they were for
@@ -194,6 +210,8 @@ class Door:
             return await self._rate(request)
         if method == "GET" and (match := ECHO.fullmatch(path)):
             return await self._echoes(request, match[1])
+        if method == "GET" and (match := LINKED.fullmatch(path)):
+            return await self._link(request, match[1])
         if match := CHUNK.fullmatch(path):
             if method == "PUT":
                 return await self._put(request, match[1])
@@ -237,6 +255,25 @@ class Door:
                     answer = self.sessions.answer(message.data, heard_ns)
                     if answer is not None:
                         await stream.send_bytes(answer)
+        return stream
+
+    async def _link(self, request: web.BaseRequest, run: str) -> web.StreamResponse:
+        """A link to the nodes of a run here, for another site of its gang. The door proves itself with the key."""
+        from aiohttp import web
+
+        given, knock = self._admit(request, "GET", request.path, Right.PORT)
+        if not web.WebSocketResponse().can_prepare(request) or not knock.sealing:
+            raise TielineError("invalid_request", "this is a WebSocket, and its knock names a key to seal to")
+        if given.run != run or self.meets is None:
+            self.guard.refused["forbidden"] += 1
+            raise TielineError("forbidden", f"the pass does not lead to `{run}`")
+        self.meets.expect(run, given.holder)
+        key = os.urandom(32)
+        said = Linked(run=run, nonce=knock.nonce, sealed=base64url(seal(knock.sealing, key)))
+        stream = web.WebSocketResponse(max_msg_size=2 * MESSAGE_BYTES, compress=False, heartbeat=ALIVE_S, timeout=2.0)
+        await stream.prepare(request)
+        await stream.send_str(sign_statement(said, self.key, self.kid, LINK).decode())
+        await self.meets.serve(run, given.holder, stream, key)
         return stream
 
     async def _rate(self, request: web.BaseRequest) -> web.Response:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from typing import NamedTuple
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, NamedTuple
 
+from tieline.drivers.doors.link import MESSAGE_BYTES
 from tieline.drivers.http import HttpClient
-from tieline.model.door import KNOCK_HEADER, PASS_HEADER, SESSION, EchoSession, Knock
+from tieline.model.door import KNOCK_HEADER, LINK, PASS_HEADER, SESSION, EchoSession, Knock, Linked
 from tieline.model.error import TielineError
 from tieline.ports import Clock
 from tieline.registry import Key, sealing_public, stated, unseal
 from tieline.registry.keys import base64url_bytes
 from tieline.registry.passes import knocked, pass_said
+
+if TYPE_CHECKING:
+    import aiohttp
 
 ECHO_S = 10.0
 
@@ -56,6 +63,25 @@ class Visitor:
             sealing=sealing,
         )
         return {PASS_HEADER: self.pass_, KNOCK_HEADER: knocked(knock, self.key, self.kid)}
+
+    @contextlib.asynccontextmanager
+    async def linked(self, run: str) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, bytes]]:
+        """A WebSocket to the nodes of a run behind the door, and the key that both ends seal with.
+
+        Raises TielineError: the door cannot be reached or does not open it; `check_failed` where another one answers.
+        """
+        path, private, nonce = f"/v1/runs/{run}/link", os.urandom(32), os.urandom(16).hex()
+        headers = self.headers("GET", path, nonce=nonce, sealing=sealing_public(private))
+        async with self.client.websocket(path, limit_bytes=MESSAGE_BYTES, headers=headers) as stream:
+            try:
+                answer = await asyncio.wait_for(stream.receive_str(), ECHO_S)
+                said = stated(answer.encode(), self.public, LINK, Linked)
+                key = unseal(private, base64url_bytes(said.sealed.encode(), "sealed"))
+            except (TielineError, TypeError, TimeoutError) as error:
+                raise TielineError("check_failed", f"another door than `{self.given.door}` answers: {error}") from None
+            if (said.nonce, said.run) != (nonce, run):
+                raise TielineError("check_failed", f"`{self.given.door}` answered another request")
+            yield stream, key
 
     async def echoes(self) -> Echoes:
         """An echo session. Raises TielineError: what the door said, or `check_failed` where another one answers."""

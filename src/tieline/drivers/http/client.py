@@ -237,7 +237,9 @@ class HttpClient:
     # -- WebSocket ----------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def websocket(self, path: str, *, limit_bytes: int) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async def websocket(
+        self, path: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """A WebSocket of messages of at most ``limit_bytes``. It is closed with the block; a dead peer is noticed.
 
         Raises TielineError: `exchange_unreachable`, or `forbidden` where the other side does not open it.
@@ -245,11 +247,12 @@ class HttpClient:
         import aiohttp
 
         await self._freshen()
+        bearer = {"Authorization": f"Bearer {self.bearer}"} if self.bearer else {}
         try:
             async with asyncio.timeout(OPEN_S):
                 stream = await self._open_session().ws_connect(
                     self.base_url + path,
-                    headers={"Authorization": f"Bearer {self.bearer}"} if self.bearer else {},
+                    headers={**(headers or {}), **bearer},
                     max_msg_size=2 * limit_bytes,
                     heartbeat=ALIVE_S,
                     compress=0,

@@ -14,7 +14,7 @@ from tieline.site.configuration import DoorConfig
 
 if TYPE_CHECKING:
     from tieline.drivers.doors.chunks import Chunks
-    from tieline.drivers.doors.door import Door
+    from tieline.drivers.doors.door import Door, Meets
 
 log = logging.getLogger("tieline.site")
 CLOSED = "door-closed"  # the owner's marker
@@ -23,13 +23,23 @@ CLOSED = "door-closed"  # the owner's marker
 class Doorkeeper:
     """``key`` is the site's, ``public`` the pinned key of its exchange, ``folder`` the site's own."""
 
-    def __init__(self, config: DoorConfig | None, folder: Path, site: str, key: Key, public: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: DoorConfig | None,
+        folder: Path,
+        site: str,
+        key: Key,
+        public: str,
+        clock: Clock,
+        meets: Meets | None = None,
+    ) -> None:
         self.config = config
         self.folder = folder
         self.site = site
         self.key = key
         self.public = public
         self.clock = clock
+        self.meets = meets
         self.door: Door | None = None
         self._inner: Door | None = None  # listens to nobody: for what comes through the relay
         self.guard = Guard(site, public, clock)  # for as long as the process lives: a knock counts once
@@ -76,7 +86,7 @@ class Doorkeeper:
 
         if self._chunks is None:
             self._chunks = chunks_of(self.folder, config)
-        return Door(config, self.site, self.key, self.public, self.clock, self._chunks, self.guard)
+        return Door(config, self.site, self.key, self.public, self.clock, self._chunks, self.guard, self.meets)
 
     async def close(self) -> None:
         """Listen no more."""

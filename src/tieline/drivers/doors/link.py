@@ -1,0 +1,304 @@
+"""Link: many connections between two sites over one WebSocket, whoever dialled it; either end may begin one.
+
+::
+
+    message   sealed box of one frame: secretbox under the link's key, nonce = direction and count
+    frame     one byte that says what (`Kind`), four of the connection's number, then the rest
+    OPEN      rank and port of the node that is wanted; bytes may follow at once, as far as the first window goes
+    DATA, END bytes, and no more of them from this side; the other direction goes on
+    GRANT     so many more bytes may be sent: what the reader has taken, and a larger window where it keeps up
+    RESET     the connection broke, was refused, or nobody listened in time
+
+The reader never waits for a node: what is sent without a grant ends the link. So one slow node holds up nobody else,
+and a node that computes for minutes does not look like a link that broke. Whoever carries the messages, such as the
+relay, sees neither bytes nor which connection they belong to, and cannot change any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, NoReturn
+
+from nacl.bindings import crypto_secretbox, crypto_secretbox_open
+from nacl.exceptions import CryptoError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientWebSocketResponse, web
+
+    Stream = ClientWebSocketResponse | web.WebSocketResponse
+
+log = logging.getLogger("tieline.site")
+HEAD = struct.Struct(">BI")
+WHERE = struct.Struct(">IH")
+COUNT = struct.Struct(">I")
+PIECE_BYTES = 32_768
+FRAME_BYTES = HEAD.size + PIECE_BYTES
+MESSAGE_BYTES = FRAME_BYTES + 16  # the tag of a sealed box
+WINDOW_BYTES = 131_072  # of a new connection
+WINDOW_MOST_BYTES = 4 * 2**20  # of one whose reader keeps up
+SPARE_BYTES = 64 * 2**20  # that windows of one link may grow by, together
+CHANNELS = 512  # of one link, that one end began
+Connect = Callable[[int, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+class Kind(IntEnum):
+    """What a frame says."""
+
+    OPEN = 0
+    DATA = 1
+    END = 2
+    GRANT = 3
+    RESET = 4
+
+
+class Channel:
+    """One connection: what may be sent, and what came and is not written yet."""
+
+    __slots__ = (
+        "coming", "credit", "has_ended", "has_said_end", "is_over", "moved", "news", "number", "owed", "room", "window",
+        "writer",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.credit = WINDOW_BYTES  # that we may send
+        self.room = asyncio.Event()
+        self.window = WINDOW_BYTES  # that the other end may have sent before it is granted more
+        self.owed = 0  # of it, used
+        self.coming = bytearray()
+        self.news = asyncio.Event()
+        self.has_ended = False  # the other side sends no more
+        self.has_said_end = False  # nor do we
+        self.is_over = False  # reset, or the link is gone
+        self.moved = 0
+        self.writer: asyncio.StreamWriter | None = None  # of the node that stands here
+
+    def end(self) -> None:
+        """It is over, whatever waits."""
+        self.is_over = True
+        self.room.set()
+        self.news.set()
+        if self.writer is not None:
+            cut(self.writer)
+
+
+class Link:
+    """One end. ``key`` is known to both ends alone; ``connect`` reaches a node that stands here, or raises OSError."""
+
+    def __init__(self, stream: Stream, key: bytes, *, is_caller: bool, connect: Connect) -> None:
+        self.stream = stream
+        self.key = key
+        self.connect = connect
+        self.channels: dict[int, Channel] = {}
+        self.moved_bytes = 0  # of nodes, both ways
+        self.is_over = False
+        self.ended = asyncio.Event()
+        self._mine, self._theirs = (0, 1) if is_caller else (1, 0)
+        self._next = self._mine
+        self._sent = self._heard = 0
+        self._spare = SPARE_BYTES
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Hear what the other end says until it goes or says what nobody says; then everything here has ended."""
+        from aiohttp import WSMsgType
+
+        try:
+            async for message in self.stream:
+                if message.type is not WSMsgType.BINARY or len(message.data) > MESSAGE_BYTES:
+                    break
+                self._take(self._opened(message.data))
+        except (CryptoError, struct.error, ValueError) as error:
+            log.warning("a link is cut", extra={"why": str(error) or "what came is not sealed with its key"})
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End every connection."""
+        self.is_over = True
+        self.ended.set()
+        for channel in self.channels.values():
+            channel.end()
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(ConnectionError):
+            await self.stream.close()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rank: int, port: int) -> None:
+        """Carry a connection that was accepted here to a node that stands there, until both directions are over."""
+        channel = Channel(self._next)
+        self._next += 2
+        self.channels[channel.number] = channel
+        try:
+            await self._send(Kind.OPEN, channel, WHERE.pack(rank, port))
+        except OSError:
+            channel.is_over = True
+        await self._both(channel, reader, writer)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    async def _send(self, kind: Kind, channel: Channel, rest: bytes = b"") -> None:
+        if self.is_over:
+            raise ConnectionResetError("the link is over")
+        # counted and handed over without a pause between: messages leave in the order of their numbers
+        nonce = _nonce(self._mine, self._sent)
+        self._sent += 1
+        await self.stream.send_bytes(crypto_secretbox(HEAD.pack(kind, channel.number) + rest, nonce, self.key))
+
+    def _opened(self, message: bytes) -> bytes:
+        frame: bytes = crypto_secretbox_open(message, _nonce(self._theirs, self._heard), self.key)
+        self._heard += 1
+        return frame
+
+    def _take(self, frame: bytes) -> None:
+        kind, number = HEAD.unpack_from(frame)
+        rest, channel = frame[HEAD.size :], self.channels.get(number)
+        if kind == Kind.OPEN:
+            self._begin(number, *WHERE.unpack(rest))
+        elif channel is None:
+            return  # it is over here, and the other end has not heard of that
+        elif kind == Kind.DATA:
+            channel.owed += len(rest)
+            if channel.owed > channel.window or channel.has_ended or not rest:
+                raise ValueError(f"{channel.owed:,} bytes came, {channel.window:,} were granted")
+            channel.coming += rest
+            channel.news.set()
+        elif kind == Kind.END:
+            channel.has_ended = True
+            channel.news.set()
+        elif kind == Kind.GRANT:
+            (more,) = COUNT.unpack(rest)
+            channel.credit = min(channel.credit + more, WINDOW_MOST_BYTES)
+            channel.room.set()
+        elif kind == Kind.RESET:
+            channel.end()
+        else:
+            raise ValueError(f"frames of kind {kind} are not known")
+
+    def _begin(self, number: int, rank: int, port: int) -> None:
+        if number % 2 != self._theirs or number in self.channels:
+            raise ValueError(f"connection {number} is not theirs to begin")
+        channel = Channel(number)
+        self.channels[number] = channel
+        is_full = sum(each % 2 == self._theirs for each in self.channels) > CHANNELS
+        task = asyncio.create_task(self._refuse(channel) if is_full else self._serve(channel, rank, port))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refuse(self, channel: Channel) -> None:
+        self.channels.pop(channel.number, None)
+        with contextlib.suppress(OSError):
+            await self._send(Kind.RESET, channel)
+
+    async def _serve(self, channel: Channel, rank: int, port: int) -> None:
+        """Connect to the node that is asked for, and carry on."""
+        try:
+            reader, writer = await self.connect(rank, port)
+        except OSError:
+            await self._refuse(channel)
+            return
+        await self._both(channel, reader, writer)
+
+    # -- one connection -----------------------------------------------------------------------------------------------
+
+    async def _both(self, channel: Channel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_broken, channel.writer = True, writer
+        try:
+            if channel.is_over:
+                _over()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._out(channel, reader))
+                group.create_task(self._in(channel, writer))
+            is_broken = False
+        except* OSError:
+            pass
+        finally:
+            self.channels.pop(channel.number, None)
+            self._spare += channel.window - WINDOW_BYTES
+            if is_broken:
+                cut(writer)
+                if not channel.is_over:
+                    with contextlib.suppress(OSError):
+                        await self._send(Kind.RESET, channel)
+            else:
+                writer.close()
+
+    async def _out(self, channel: Channel, reader: asyncio.StreamReader) -> None:
+        """What the node here says."""
+        while True:
+            while not channel.credit and not channel.is_over:
+                channel.room.clear()
+                await channel.room.wait()
+            if channel.is_over:
+                _over()
+            data = await reader.read(min(PIECE_BYTES, channel.credit))
+            if not data:
+                channel.has_said_end = True
+                channel.news.set()
+                await self._send(Kind.END, channel)
+                return
+            channel.credit -= len(data)
+            self.moved_bytes += len(data)
+            await self._send(Kind.DATA, channel, data)
+
+    async def _in(self, channel: Channel, writer: asyncio.StreamWriter) -> None:
+        """What the node there says."""
+        while True:
+            while not channel.coming and not channel.has_ended and not channel.is_over:
+                channel.news.clear()
+                await channel.news.wait()
+            if channel.is_over:
+                _over()
+            if not channel.coming:
+                break
+            data = bytes(channel.coming[:PIECE_BYTES])
+            del channel.coming[: len(data)]
+            writer.write(data)
+            await writer.drain()
+            self.moved_bytes += len(data)
+            channel.moved += len(data)
+            await self._grant(channel, len(data))
+        writer.write_eof()
+        while not channel.has_said_end:  # what else may come is that it broke
+            if channel.is_over:
+                _over()
+            channel.news.clear()
+            await channel.news.wait()
+
+    async def _grant(self, channel: Channel, taken: int) -> None:
+        """Give back what was taken; more once the other end has filled a window twice and this one kept up."""
+        more = 0
+        if channel.moved >= 2 * channel.window and not channel.coming and channel.window < WINDOW_MOST_BYTES:
+            more = min(channel.window, WINDOW_MOST_BYTES - channel.window, self._spare)
+            self._spare -= more
+            channel.window += more
+            channel.moved = 0
+        channel.owed -= taken
+        if not channel.has_ended:
+            await self._send(Kind.GRANT, channel, COUNT.pack(taken + more))
+
+
+def _over() -> NoReturn:
+    raise ConnectionResetError("the other end has gone")
+
+
+def cut(writer: asyncio.StreamWriter) -> None:
+    """End a connection so that its peer sees that it broke: a clean end could be taken for all that there was."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _nonce(direction: int, count: int) -> bytes:
+    return struct.pack(">B15xQ", direction, count)
