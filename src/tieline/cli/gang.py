@@ -121,4 +121,4 @@ async def _watch(client: AsyncClient, name: str) -> None:
         if line != last and found is not None:
             note(f"  {words.word(found.state)}: {clean(line)}")
             last = line
-        await asyncio.sleep(LOOK_S if found is None or found.state != JobState.RUNNING else 5 * LOOK_S)
+        await asyncio.sleep(LOOK_S if found is None or found.state != JobState.RUNNING else 2 * LOOK_S)
