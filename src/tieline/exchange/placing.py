@@ -210,6 +210,7 @@ def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, ids: Ids,
         if demand.span is not None:
             if spanning.is_spent:
                 turns.pass_over()
+                spanning.pass_over(row)
                 continue
             if (booked := spanning.booked(row, demand)) is not None:
                 events.extend(booked)
@@ -218,6 +219,8 @@ def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, ids: Ids,
         turns.refuse()
         if answer is not None and answer.held_back:
             view.held_back[answer.held_back] = row.id
+        elif demand.span is not None:
+            spanning.keep(row, demand)
     return events
 
 
@@ -252,12 +255,15 @@ def _shared(
             continue
         if allowed is not None and allowed.span is not None and is_spent:
             turns.pass_over()
+            spanning.pass_over(row)
             continue
         turns.refuse()
         if sharing.is_kept(row):
             preempting.forget(row)
         if isinstance(answer, Refusal) and answer.held_back:
             view.held_back[answer.held_back] = row.id
+        elif allowed is not None and allowed.span is not None:
+            spanning.keep(row, allowed)
         if allowed is not None:
             stops = preempting.make_way(row, allowed)
             left -= len(stops) * GLANCES

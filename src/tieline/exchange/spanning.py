@@ -111,6 +111,19 @@ class Spanning:
         offers = (RunOffered(run=run, held_micro_cny=run.held_micro_cny) for run in runs)
         return [*events, *transfers, *offers]
 
+    def pass_over(self, row: JobRow) -> None:
+        """A gang has its turn in the next pass; the pools that wait for it go on doing so in this one."""
+        self._choosing.hold_back({pool: job for pool, job in self._view.held_back.items() if job == row.id})
+
+    def keep(self, row: JobRow, demand: Demand) -> None:
+        """Let pools wait for a gang that found no room, once it has waited for long itself."""
+        joining = Joining(self._view, self._now_ms, _ends_ms(self._view, demand, demand.max_duration_s, self._now_ms))
+        price = way_price(self._view, span_of(demand))
+        pools = self._choosing.keep(demand, joining, way_micro_cny=price, most_looks=PASS_LOOKS)
+        if pools:
+            others = {pool: job for pool, job in self._view.held_back.items() if job != row.id}
+            self._view.held_back = others | dict.fromkeys(pools, row.id)
+
     def _brought(self, job: Job, found: Found, runs: tuple[Run, ...], left: Left) -> list[TransferChanged]:
         """The transfers that bring its data to each of its sites, once."""
         room = None if left.micro_cny is None else left.micro_cny - sum(run.pledged_micro_cny for run in runs)

@@ -23,7 +23,7 @@ from tieline.model.reason import Reason
 from tieline.place.backfill import RunEnd, shadow_ms
 from tieline.place.coded import Rows
 from tieline.place.demand import Demand, Need
-from tieline.place.gangs import MOST_LOOKS, Between, Gang, NoGang, gang_in
+from tieline.place.gangs import MOST_LOOKS, Between, Gang, Member, NoGang, Room, gang_in
 from tieline.place.pipeline import FIRST_PASSING, STEPS, asked_steps, fitting, funnel, furthest, reasons_of
 from tieline.place.pools import Amount, Pools
 from tieline.place.present import Free
@@ -172,6 +172,40 @@ class Choosing:
     ) -> Gang | NoGang:
         """Where the nodes of a demand go that may stand over several pools; nothing is held (`hold`)."""
         return gang_in(self._scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks)
+
+    def keep(
+        self, demand: Demand, between: Between[Any], *, way_micro_cny: int = 0, most_looks: int = MOST_LOOKS
+    ) -> tuple[str, ...]:
+        """The pools that are held back from now on for a gang that found no room and was passed over for too long.
+
+        All of the set that would be the cheapest if everything were free, or none of them. Others may use them as long
+        as they end before the last of them has the room.
+        """
+        if not self._may_hold_back(demand):
+            return ()
+        found = gang_in(
+            self._scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks, room=Room.IDLE
+        )
+        if isinstance(found, NoGang):
+            return ()
+        rows = [row for member in found.members if (row := self._pools.index(member.candidate.pool)) is not None]
+        if len({*self._scene.held_back, *rows}) > self._most_held_back:
+            return ()
+        ends = [self._room_ms(member) for member in found.members]
+        until_ms = None if None in ends else max(end for end in ends if end is not None)
+        self._scene.held_back |= dict.fromkeys(rows, HeldBack(demand.id, until_ms))
+        return tuple(member.candidate.pool for member in found.members)
+
+    def hold_back(self, pools: Mapping[str, str]) -> None:
+        """Go on keeping pools (pool -> demand) that an earlier batch held back."""
+        self._scene.hold_back(pools)
+
+    def _room_ms(self, member: Member) -> int | None:
+        """When the pool of a member has room for it; None: that is not known."""
+        pool, free = member.candidate.pool, self._pools.free(member.candidate.pool)
+        if all(have >= asked for have, asked in zip(free, member.amount, strict=True)):
+            return self._now_ms
+        return shadow_ms(member.amount, free, self._ends.get(pool, ()))
 
     def hold(self, found: Gang) -> None:
         """Take what a gang takes, for the rest of the batch."""
@@ -329,9 +363,9 @@ def _shape(demand: Demand, words: Sequence[str]) -> str:
     needs = [(need, need.where.text if need.where else "") for need in demand.needs]
     values = [{name: one.get(name) for name in words} for one in demand.values]
     rest = (
-        demand.type, demand.caller, demand.nodes, demand.span, demand.network, demand.is_trusted, demand.owners, demand.data,
-        demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s, demand.budget_micro_cny,
-        demand.refused, demand.pool, demand.price_micro_cny, demand.has_secrets,
+        demand.type, demand.caller, demand.nodes, demand.span, demand.network, demand.is_trusted, demand.owners,
+        demand.data, demand.unknown_data, demand.deadline_ms, demand.max_duration_s, demand.grace_s,
+        demand.budget_micro_cny, demand.refused, demand.pool, demand.price_micro_cny, demand.has_secrets,
     )  # fmt: skip
     return repr((needs, values, rest))
 

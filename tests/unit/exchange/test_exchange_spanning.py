@@ -381,6 +381,41 @@ def test_only_so_many_are_looked_for_in_a_pass_and_the_others_come_in_the_next(w
     assert seen == [MOST_GANGS, MOST_GANGS, 1, 0, 0]
 
 
+@pytest.mark.parametrize("has_projects", [False, True])
+def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_them_have_room(
+    wide, has_projects
+) -> None:
+    if has_projects:
+        wide.do(ChangeProject(actor=ADMIN, project="p", what="create", put=(Member(name="alice"),)))
+    everywhere = tuple(map(site, SITES))
+    long = [runs(wide, submitted(wide, task(f"long{at}", cores=3, max_duration_s=600)))[0] for at in range(3)]
+    assert {run.site for run in long} == set(everywhere)
+    for run in long:
+        wide.start(run)
+    gang = submitted(wide, spanning(9, "big"))
+    (other,) = runs(wide, submitted(wide, task("other")))
+    assert why(wide, gang)[0] == "gang_nodes"
+    wide.start(other)
+    wide.pass_ms(62_000, *everywhere)
+    wide.end(other)
+    small = submitted(wide, task("small"))
+    assert not runs(wide, small), "one core is free at each of the three, and waits for the gang"
+    assert "held_back" in why(wide, small)
+    assert set(wide.view.held_back.values()) == {gang.id}
+    short = submitted(wide, task("short", max_duration_s=60))
+    wide.end(long[0])
+    (filling,) = runs(wide, short)  # it ends before the others can
+    assert not runs(wide, small)
+    for run in long[1:]:
+        wide.end(run)
+    wide.start(filling)
+    wide.end(filling)
+    wide.do(Tick())
+    assert sum(run.nodes for run in runs(wide, gang)) == 9
+    assert not wide.view.held_back
+    assert len(runs(wide, small)) == 1
+
+
 def a_link(number: int, ends: tuple[str, str], gbps: int) -> Link:
     return Link(name=f"l{number}", a=ends[0], b=ends[1], capacity_bps=gbps * GBIT, delay_us=100)
 
