@@ -98,3 +98,31 @@ def test_what_was_wrong_as_a_whole_is_claimed_by_no_last_receipt(place, tmp_path
     with pytest.raises(TielineError, match="nothing is kept"):
         run(booking.carry(source, target, Terms(sha256="0" * 64)))
     assert receipts == []
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_is_late_goes_on_at_the_last_rate_where_that_was_said(quick, place, tmp_path, goes_on):
+    (tmp_path / "from").write_bytes(BYTES)
+    over = booked(40_000_000)
+    now_ms = int(time.time() * 1000)
+    ended = msgspec.structs.replace(over.segments[0], from_ms=now_ms - 101_000, until_ms=now_ms - 100_000)
+    over = msgspec.structs.replace(over, segments=(ended,))
+    receipts = []
+
+    async def look():
+        return over
+
+    async def send(receipt):
+        receipts.append(receipt)
+
+    booking = Booking(look=look, send=send, is_whole=True, goes_on=goes_on)
+    source, target = FileSource(str(tmp_path / "from")), FileTarget(str(place / "it"))
+    work = booking.carry(source, target, Terms(chunk_bytes=50_000))
+    if not goes_on:
+        with pytest.raises(TielineError, match="the booked time is over"):
+            run(asyncio.wait_for(work, 60))
+        return
+    moved = run(asyncio.wait_for(work, 60))
+    assert (place / "it").read_bytes() == BYTES
+    assert moved.goodput_bps < 60_000_000, "600,000 bytes at 40 Mbit/s, a quarter more at the peak"
+    assert sum(each.moved_bytes for each in receipts) == len(BYTES)

@@ -48,6 +48,7 @@ async def story(place, seed: int, happened: Counter[str]) -> bool:
                 happened["death"] += 1
                 await asyncio.sleep(pick.random() * 0.02)
                 trying.cancel()
+                await asyncio.wait({trying})  # who is dead writes no more: no file is torn under a thread that finishes
                 if pick.random() < 0.5:
                     tear(place, pick, happened)
             try:

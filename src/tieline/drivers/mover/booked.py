@@ -35,6 +35,7 @@ class Booking:
     send: Callable[[Receipt], Awaitable[object]]
     addresses: Sequence[str] = ()  # of this machine, one for each path in order of first use
     marks: Sequence[int] = ()
+    goes_on: bool = False  # what is late goes on at the last rate; otherwise the move ends
     is_whole: bool = False  # what is moved is all that was booked: the last receipt makes up for ones that were lost
     _seq: int = 0
     _sent_bytes: int = 0
@@ -49,7 +50,7 @@ class Booking:
         first = await self.look()
         if first.state in TRANSFER_ENDED:
             raise TielineError("conflict", f"the transfer `{first.id}` is {first.state}")
-        lanes = lanes_of(first.segments, self.addresses, self.marks)
+        lanes = lanes_of(first.segments, self.addresses, self.marks, goes_on=self.goes_on)
         bounded = replace(terms, limit_bytes=min(terms.limit_bytes or first.order.size_bytes, first.order.size_bytes))
         self._seq, self._since_ms = first.seq, self._now_ms()
         newest: list[Progress] = []
@@ -96,7 +97,7 @@ class Booking:
                 raise TielineError("conflict", f"the transfer `{first.id}` is {now.state}")
             if now.segments != segments:
                 segments = now.segments
-                left_out = relaid(lanes, segments)
+                left_out = relaid(lanes, segments, goes_on=self.goes_on)
                 log.info("the booking was laid anew", extra={"transfer": first.id, "paths_left_out": left_out})
 
     async def _report(

@@ -46,8 +46,11 @@ class Schedule:
         return Schedule((Span(0.0, float("inf"), float(rate_bps) if rate_bps else float("inf")),))
 
     @staticmethod
-    def booked(segments: Iterable[Segment]) -> Schedule:
-        """What segments of one path allow; where they overlap their rates add up."""
+    def booked(segments: Iterable[Segment], *, goes_on: bool = False) -> Schedule:
+        """What segments of one path allow; where they overlap their rates add up.
+
+        ``goes_on``: what is late then goes on at the last rate, however long that takes.
+        """
         held = sorted(segments, key=lambda each: (each.from_ms, each.until_ms))
         edges = sorted({edge for each in held for edge in (each.from_ms, each.until_ms)})
         spans: list[Span] = []
@@ -57,7 +60,7 @@ class Schedule:
                 spans.append(Span(low / 1_000, high / 1_000, float(rate)))
         if spans:
             booked_s = sum(each.until_s - each.from_s for each in spans)
-            late_s = max(LATE_S, booked_s * LATE_PERMILLE / 1_000)
+            late_s = float("inf") if goes_on else max(LATE_S, booked_s * LATE_PERMILLE / 1_000)
             spans[-1] = spans[-1]._replace(until_s=spans[-1].until_s + late_s)
         return Schedule(tuple(spans))
 
@@ -176,7 +179,7 @@ def steady_clock() -> Callable[[], float]:
     return lambda: epoch_s + time.monotonic() - began_s
 
 
-def relaid(lanes: Sequence[Lane], segments: Sequence[Segment]) -> int:
+def relaid(lanes: Sequence[Lane], segments: Sequence[Segment], *, goes_on: bool = False) -> int:
     """Give lanes the schedules of a booking that was laid anew; how many of its paths no lane is left for.
 
     A lane whose path is gone takes over a new one; it is bound to nothing then.
@@ -187,7 +190,7 @@ def relaid(lanes: Sequence[Lane], segments: Sequence[Segment]) -> int:
     for lane, path in zip(gone, fresh, strict=False):
         lane.path, lane.source_address, lane.mark = path, "", 0
     for lane in lanes:
-        lane.lay(Schedule.booked(paths.get(lane.path, ())))
+        lane.lay(Schedule.booked(paths.get(lane.path, ()), goes_on=goes_on))
     return max(0, len(fresh) - len(gone))
 
 
@@ -199,7 +202,9 @@ def _by_path(segments: Sequence[Segment]) -> dict[tuple[str, ...], list[Segment]
     return paths
 
 
-def lanes_of(segments: Sequence[Segment], addresses: Sequence[str] = (), marks: Sequence[int] = ()) -> tuple[Lane, ...]:
+def lanes_of(
+    segments: Sequence[Segment], addresses: Sequence[str] = (), marks: Sequence[int] = (), *, goes_on: bool = False
+) -> tuple[Lane, ...]:
     """A lane for every path of a booking, in order of first use. Addresses and marks are given to them in that order.
 
     Raises TielineError `conflict` for a booking without segments, `invalid_request` for more of either than paths.
@@ -212,7 +217,7 @@ def lanes_of(segments: Sequence[Segment], addresses: Sequence[str] = (), marks: 
     clock = steady_clock()
     return tuple(
         Lane(
-            schedule=Schedule.booked(held),
+            schedule=Schedule.booked(held, goes_on=goes_on),
             path=path,
             source_address=addresses[at] if at < len(addresses) else "",
             mark=marks[at] if at < len(marks) else 0,

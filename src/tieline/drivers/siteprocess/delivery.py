@@ -50,7 +50,7 @@ async def carried(
 ) -> bool:
     """Move the bytes as ``booked`` says and give the receipts; False where it cannot be kept. Raises as `move`.
 
-    ``is_whole``: they are all that was booked.
+    ``is_whole``: they are all that was booked, and what is late goes on at the last rate that was.
     """
 
     async def look() -> Transfer:
@@ -60,7 +60,7 @@ async def carried(
         await client.call("POST", "/v1/receipts", ReceiptView, body=ReceiptBody(receipt=receipt))
 
     try:
-        await Booking(look=look, send=send, is_whole=is_whole).carry(source, target, terms, told)
+        await Booking(look=look, send=send, is_whole=is_whole, goes_on=is_whole).carry(source, target, terms, told)
     except TielineError as error:
         if error.code != "conflict":
             raise

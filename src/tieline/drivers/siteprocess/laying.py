@@ -1,4 +1,4 @@
-"""Laying: the data that a task names, brought to this site before its start and shown to the work where it is asked for.
+"""Laying: the data that a task names, brought here before its start and shown to the work where it asked for it.
 
 ::
 
