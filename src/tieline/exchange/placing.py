@@ -32,7 +32,7 @@ from tieline.model.reason import Reason, Value
 from tieline.model.task import Task
 from tieline.place import Caller, DataFact, Demand, Placement, Refusal, RunEnd, demand_of, plan
 from tieline.place.choose import Choosing, policy_words
-from tieline.place.gangs import MOST_LOOKS, NoGang, is_possible_gang
+from tieline.place.gangs import NoGang, is_possible_gang
 from tieline.place.scene import Scene
 from tieline.place.share import NO_BOUND, Left
 from tieline.ports import Ids
@@ -92,7 +92,7 @@ def with_gang(view: View, demand: Demand, found: Plan, now_ms: int, left: Left =
     if demand.span is None or found.candidates:
         return found
     choosing = Choosing(view.supply.pools, view.distances, now_ms=now_ms, held_back=view.held_back)
-    answer = find(view, choosing, demand, now_ms, left, most_looks=MOST_LOOKS)
+    answer = find(view, choosing, demand, now_ms, left)
     if isinstance(answer, NoGang):
         is_possible = found.is_possible or may_ever_span(view, demand, now_ms)
         return replace(found, reasons=answer.reasons, is_possible=is_possible)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 replace = msgspec.structs.replace
 
 MOST_GANGS: Final = 4  # that one pass looks for; the others come in the next
-PASS_LOOKS: Final = 400  # at sets of sites, for one of them
+LOOKS: Final = 400  # at sets of sites, for one of them
 
 
 class Way(NamedTuple):
@@ -95,7 +95,7 @@ class Spanning:
         """
         self._left -= 1
         view, now_ms = self._view, self._now_ms
-        found = find(view, self._choosing, demand, now_ms, left, most_looks=PASS_LOOKS)
+        found = find(view, self._choosing, demand, now_ms, left)
         if isinstance(found, NoGang):
             return None
         job = view.jobs[row.id]
@@ -119,7 +119,7 @@ class Spanning:
         """Let pools wait for a gang that found no room, once it has waited for long itself."""
         joining = Joining(self._view, self._now_ms, _ends_ms(self._view, demand, demand.max_duration_s, self._now_ms))
         price = way_price(self._view, span_of(demand))
-        pools = self._choosing.keep(demand, joining, way_micro_cny=price, most_looks=PASS_LOOKS)
+        pools = self._choosing.keep(demand, joining, way_micro_cny=price, most_looks=LOOKS)
         if pools:
             others = {pool: job for pool, job in self._view.held_back.items() if job != row.id}
             self._view.held_back = others | dict.fromkeys(pools, row.id)
@@ -136,9 +136,7 @@ class Spanning:
         return events
 
 
-def find(
-    view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left, *, most_looks: int = PASS_LOOKS
-) -> Found | NoGang:
+def find(view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left) -> Found | NoGang:
     """Where a gang goes now, over what, and for how long; or why nowhere. Nothing is held."""
     span = span_of(demand)
     cards = max(need.amount.accelerators for need in demand.needs)
@@ -146,7 +144,7 @@ def find(
     ends_ms = _ends_ms(view, demand, limit_s, now_ms)
     joining = Joining(view, now_ms, ends_ms)
     price_micro_cny = way_price(view, span)
-    answer = choosing.gang(demand, joining, way_micro_cny=price_micro_cny, most_looks=most_looks)
+    answer = choosing.gang(demand, joining, way_micro_cny=price_micro_cny, most_looks=LOOKS)
     if isinstance(answer, NoGang):
         return answer
     calendar = view.network.calendar_at(now_ms) if span.rate_bps else None

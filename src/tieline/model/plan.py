@@ -103,7 +103,7 @@ class PlannedWay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     a: str
     b: str
-    meets: str  # door: at a's or b's open door; relay; none: no ports are asked for
+    meets: str  # door: at a's or b's open door; relay: over the exchange
     links: tuple[str, ...] = ()  # of the path that would be booked; none: nothing is
     rate_bps: int = 0  # that would be booked
     rtt_us: int | None = None  # of the path, or measured where no topology is known; None: unknown
