@@ -163,9 +163,13 @@ def lose_run(view: View, run: Run, now_ms: int, code: str, values: Mapping[str, 
 
 def _lost(view: View, run: Run, why: Reason, now_ms: int) -> list[Events]:
     """What the loss of a run means for its job; one of a gang takes the others with it."""
-    if run.members:
-        return _broken(view, run, Break(reason=why, site=run.site, is_loss=True))
-    return again_or_end(view, view.jobs[run.job], run.site, why, now_ms, is_loss=True)
+    if not run.members:
+        return again_or_end(view, view.jobs[run.job], run.site, why, now_ms, is_loss=True)
+    loss, before = Break(reason=why, site=run.site, is_loss=True, at_ms=now_ms), view.jobs[run.job].broken
+    if before is None or before.is_loss or before.is_final or view.heard_ms.get(run.site, 0) > before.at_ms:
+        return _broken(view, run, loss)
+    # Programs whose peers are gone fail long before a silent site is given up: that is held against nobody.
+    return [GangBroken(job=run.job, run=run.id, why=loss)]
 
 
 def _broken(view: View, run: Run, why: Break) -> list[Events]:
@@ -239,6 +243,7 @@ def _member_ended(view: View, job: Job, over: RunEnded, report: Ended, *, is_pre
         is_final=is_final,
         is_preempted=is_preempted,
         exit_codes=over.exit_codes,
+        at_ms=over.at_ms,
     )
     return [over, *_broken(view, run, why)]
 

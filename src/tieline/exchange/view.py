@@ -477,7 +477,7 @@ def _run_confirmed(view: View, event: fact.RunConfirmed, now_ms: int) -> None:
 
 def _gang_broken(view: View, event: fact.GangBroken, now_ms: int) -> None:
     job = view.jobs[event.job]
-    if job.broken is None:  # what befell the first of them counts
+    if job.broken is None or (event.why.is_loss and not job.broken.is_loss):  # the first counts, or what made it fail
         view.put_job(replace(job, broken=event.why))
 
 

@@ -236,6 +236,39 @@ def test_two_that_are_lost_in_one_tick_break_it_once(world: GangWorld, job: Job,
     assert sum(isinstance(event, JobQueued) for event in world.events) == 1
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_program_that_fails_because_a_site_fell_silent_before_is_not_held_to_have_failed(
+    world: GangWorld, job: Job, runs: list[Run], is_first: bool
+) -> None:
+    world.all_run(runs)
+    world.clock.advance(1_000)
+    if not is_first:
+        world.ends(runs[0], "failed", 7, duration_ms=1_000)
+        world.clock.advance(1_000)
+    world.beat(runs[1].site)  # for the last time
+    world.clock.advance(1_000)
+    if is_first:
+        world.ends(runs[0], "failed", 7, duration_ms=2_000)
+    world.do(Tick())
+    world.ends(runs[2], "stopped", 143, duration_ms=2_000)
+    for _ in range(4):
+        world.clock.advance(3_000)
+        world.beat(runs[0].site)
+        world.beat(runs[2].site)
+    world.do(Tick())
+    world.do(Tick())
+    assert states(world, runs) == ["failed", "lost", "stopped"]
+    found = world.view.jobs.get(job.id) if is_first else world.kept(job)
+    assert found is not None
+    if is_first:
+        assert broken(world) == ["exit_code", "lost"]
+        assert (found.state, found.losses, found.attempts, found.avoid) == (JobState.QUEUED, 1, 0, (runs[1].site,))
+        assert found.broken is None
+    else:
+        assert broken(world) == ["exit_code"]
+        assert (found.state, found.losses, found.reasons[0].code) == (JobState.FAILED, 0, "exit_code")
+
+
 def test_a_limit_ends_the_job_and_not_only_the_attempt(world: GangWorld, job: Job, runs: list[Run]) -> None:
     world.all_run(runs)
     reached = Reason(code="limit_reached", values={"limit": "time", "value": "1s"})
