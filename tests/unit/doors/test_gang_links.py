@@ -192,9 +192,11 @@ def test_two_hundred_connections_share_one_link_and_a_slow_one_holds_up_nobody(t
         async with two.open(tmp_path):
             await two.start()
 
+            full = asyncio.Event()
+
             async def ignore(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await asyncio.sleep(WAIT_S)
-                writer.close()
+                await full.wait()
+                writer.transport.abort()
 
             deaf = await asyncio.start_server(ignore, two.where(1, 1), slow)
             async with await two.stand(1, 1, port):
@@ -206,6 +208,8 @@ def test_two_hundred_connections_share_one_link_and_a_slow_one_holds_up_nobody(t
                 (link,) = two.gangs[1].gangs[f"cn.demo/job/{JOB}", 1].links[NAMES[0]]
                 assert sum(len(each.coming) for each in link.channels.values()) <= 4 * 2**20
                 stuck.transport.abort()
+                full.set()
+                await asyncio.sleep(0.1)
             deaf.close()
 
     go(story)

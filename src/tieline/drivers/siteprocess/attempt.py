@@ -16,6 +16,7 @@ import msgspec
 
 from tieline.drivers.http import HttpClient
 from tieline.drivers.siteprocess.cache import Cache
+from tieline.drivers.siteprocess.gangs import Gangs
 from tieline.drivers.siteprocess.home import write_private
 from tieline.drivers.siteprocess.launching import launches, node_folders, opened_secrets
 from tieline.drivers.siteprocess.laying import (
@@ -49,6 +50,7 @@ from tieline.site import Held, Pool
 from tieline.site import stimulus as seen
 from tieline.site.configuration import SiteLimits
 from tieline.site.instruction import Halt, HandOver
+from tieline.site.meeting import first_rank
 
 log = logging.getLogger("tieline.site")
 CHECKPOINT_SHARE = 2  # of the grace, one part in so many may pass between the signal and SIGTERM
@@ -68,6 +70,7 @@ class Ground:
     cache: Cache
     rules: Rules  # by which data is fetched
     tails: Tails
+    gangs: Gangs
     limits: SiteLimits
     readable: tuple[str, ...]
     sealing: bytes
@@ -87,6 +90,7 @@ class Attempt:
         self.nodes = node_folders(self.folder, held.nodes)
         self._main: asyncio.Task[None] | None = None
         self._halting: asyncio.Task[None] | None = None
+        self._meeting: asyncio.Task[None] | None = None
         self._checkpoints: asyncio.Task[None] | None = None
         self._is_launching = False
         self._started = 0  # nodes, in rank order
@@ -104,6 +108,12 @@ class Attempt:
             raise TielineError("unplaceable", f"there is no `{self.held.engine}` engine here")
         return engine
 
+    @property
+    def _has_checkpoint(self) -> bool:
+        """Whether the checkpoint of the job lies here: with the first node of its gang."""
+        offer = self.held.offer
+        return offer.task.checkpoint is not None and (offer.part is None or first_rank(offer.part) == 0)
+
     # -- what the machine says ----------------------------------------------------------------------------------------
 
     def start(self, sealed: str) -> None:
@@ -117,6 +127,7 @@ class Attempt:
         if self._main is None:
             self._started = len(self.nodes)
             self._follow_logs(is_new=False)
+            self._meeting = self._task(self.ground.gangs.adopt(self.held))
             self._main = self._task(self._watch())
 
     def halt(self, told: Halt) -> None:
@@ -137,7 +148,8 @@ class Attempt:
 
     async def close(self) -> None:
         """End what is done here; the run goes on."""
-        tasks = [task for task in (self._main, self._halting, self._checkpoints) if task is not None]
+        begun = (self._main, self._halting, self._meeting, self._checkpoints)
+        tasks = [task for task in begun if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,6 +168,7 @@ class Attempt:
     async def _start(self, sealed: str) -> None:
         try:
             secrets = opened_secrets(self.held, sealed, self.ground.sealing)
+            await self.ground.gangs.open(self.held)
             if needs_staging(self.held.offer):
                 await self._stage()
             await self._launch(secrets)
@@ -247,7 +260,7 @@ class Attempt:
                 self.ground.tails.follow(self.run, node, engine.log(where), is_new=is_new)
 
     async def _watch(self) -> None:
-        if self.held.offer.task.checkpoint is not None:
+        if self._has_checkpoint:
             self._checkpoints = self._task(self._keep_checkpoints())
         endings = await self._endings()
         if self._checkpoints is not None:
@@ -336,7 +349,7 @@ class Attempt:
         works = [f"{where}/work" for where in self.nodes]
         await asyncio.to_thread(take_away, self._laid or laid_before(f"{self.folder}/staged"), works)
         try:
-            if told.with_checkpoint and task.checkpoint is not None:
+            if told.with_checkpoint and self._has_checkpoint:
                 await self._checkpoint()
             if told.with_outputs and task.outputs:
                 limit = ground.limits.output_bytes

@@ -88,6 +88,10 @@ class Gangs:
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
+    def has(self, run: str) -> bool:
+        """Whether anything is kept here of a run."""
+        return run in self._told or any(run in gang.runs for gang in self.gangs.values())
+
     def announce(self, held: Held) -> None:
         """Say on this machine that the run is here; before the exchange hears that it was accepted."""
         if held.offer.part is None or held.run in self._told:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tieline.drivers.engines.environment import DEFAULT_PORT, SEARCH_PATH, promised_environment
 from tieline.drivers.siteprocess.laying import Laid
@@ -18,6 +19,7 @@ from tieline.ports import Launch
 from tieline.registry.sealed import opened_for
 from tieline.site import Held, Pool
 from tieline.site.configuration import SiteLimits
+from tieline.site.meeting import addresses, first_rank, meeting_port
 
 RUN_TOKEN = ("TIELINE_EXCHANGE", "TIELINE_TOKEN", "TIELINE_JOB_ID")  # what the SDK and the command line read
 PYTHON = os.path.dirname(sys.executable)  # noqa: PTH120 - text, as PATH wants it; links of a venv are kept
@@ -51,24 +53,27 @@ def launches(
     readable: Sequence[str] = (),
     laid: Sequence[Laid] = (),
 ) -> list[Launch]:
-    """One launch per node, in rank order. ``folder`` is the run's; ``pool`` None: the owner took it away since."""
+    """One launch per node, in rank order. ``folder`` is the run's; ``pool`` None: the owner took it away since.
+
+    A node of a gang over several sites is told of the whole gang.
+    """
     offer = held.offer
     task, nodes = offer.task, held.nodes
     resources = task.resources[offer.alternative]
-    addresses = node_addresses(nodes)
-    port = master_port(folder) if nodes > 1 else DEFAULT_PORT
+    gang = gang_of(held, folder)
     memory = offer.memory_bytes // nodes
     if not memory and pool is not None and holds_memory:
         memory = pool.memory_bytes  # what is not asked for is still bounded by what is sold
+    more = {**gang.more, **_brought(offer, laid)}
     made = []
     for node, where in enumerate(node_folders(folder, nodes)):
         checkpoint = checkpoint_folder(where, task.checkpoint.path) if task.checkpoint else ""
         envs = promised_environment(
             job=offer.job,
             run=offer.run,
-            node=node,
-            addresses=addresses,
-            master_port=port,
+            node=gang.first + node,
+            addresses=gang.addresses,
+            master_port=gang.port,
             accelerators_per_node=offer.accelerator_count // nodes,
             workdir=f"{where}/work",
             temporary=f"{where}/tmp",  # noqa: S108 - the run's own
@@ -83,7 +88,7 @@ def launches(
                 folder=where,
                 setup=task.setup,
                 script=task.run,
-                envs={**envs, **_brought(offer, laid), "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
+                envs={**envs, **more, "TIELINE_PYTHON": sys.executable, **task.envs, **secrets},
                 devices=held.devices_of(node),
                 vendor=pool.vendor if pool is not None else "",
                 core_count=offer.core_count // nodes,
@@ -100,6 +105,25 @@ def launches(
             )
         )
     return made
+
+
+class GangEnvironment(NamedTuple):
+    """What nodes are told of their gang."""
+
+    first: int  # rank of the first node here
+    addresses: Sequence[str]
+    port: int
+    more: dict[str, str]
+
+
+def gang_of(held: Held, folder: str) -> GangEnvironment:
+    """The gang of a run: over several sites as all of them derive it, else as it is made up here."""
+    part, nodes = held.offer.part, held.nodes
+    if part is None:
+        port = master_port(folder) if nodes > 1 else DEFAULT_PORT
+        return GangEnvironment(0, node_addresses(nodes), port, {})
+    more = {"TIELINE_CIRCUITS": "\n".join(part.circuits)} if part.circuits else {}
+    return GangEnvironment(first_rank(part), addresses(part), meeting_port(part.number), more)
 
 
 def _brought(offer: Offer, laid: Sequence[Laid]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from tieline.drivers.siteprocess.beats import Beats
 from tieline.drivers.siteprocess.cache import Cache
 from tieline.drivers.siteprocess.doorkeeper import Doorkeeper
 from tieline.drivers.siteprocess.equipment import ability_of, engines_for, machine_seen
+from tieline.drivers.siteprocess.gangs import Gangs
 from tieline.drivers.siteprocess.home import Home
 from tieline.drivers.siteprocess.journal import Journal
 from tieline.drivers.siteprocess.line import Line
@@ -145,13 +146,19 @@ class SiteProcess:
             self.client, self.key, f"{identity.owner}#site", self.clock, is_open, self.publisher.said,
             state=lambda: self.state, beaten=self._beaten, renew=self._renew,
         )  # fmt: skip
+        self.gangs = Gangs(
+            self.client, identity.site, identity.owner, self.key, self.clock, lambda: self.keeper.url
+        )  # fmt: skip
         self.ground = Ground(
             folder=str(home.runs), engines=dict(engines), client=self.client, is_open=is_open, cache=self.cache,
             rules=Rules(self.client, identity, self.key, self.clock, config.data, config.readable),
-            tails=self.tails, limits=config.limits, readable=config.readable, sealing=home.seed("sealing"),
-            pool_of=lambda name: self.state.pools.get(name), feel=self.feel, failed=self._failed,
+            tails=self.tails, gangs=self.gangs, limits=config.limits, readable=config.readable,
+            sealing=home.seed("sealing"), pool_of=lambda name: self.state.pools.get(name), feel=self.feel,
+            failed=self._failed,
         )  # fmt: skip
-        self.keeper = Doorkeeper(config.door, home.folder, identity.site, self.key, identity.public, self.clock)
+        self.keeper = Doorkeeper(
+            config.door, home.folder, identity.site, self.key, identity.public, self.clock, self.gangs
+        )
         await self.keeper.look()
         self.probing = Probing(self.client, identity, self.key, self.clock, is_open, config.probe_inner)
         self.shells = Shells(self.client, identity, self.clock, self._running, self.keeper.inner, config)
@@ -161,6 +168,8 @@ class SiteProcess:
     def _begin(self) -> list[asyncio.Task[None]]:
         if self.home.has("draining"):
             self.feel(seen.OwnerDrained(is_draining=True))
+        for held in self.state.runs.values():
+            self.gangs.announce(held)
         for instruction in self._recovered:
             self._obey(instruction)
         works = [
@@ -197,6 +206,7 @@ class SiteProcess:
         for engine in self.ground.engines.values():
             await getattr(engine, "close", _nothing)()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        await self.gangs.close()
         await self.shells.close()
         await self.keeper.end()
         await self.client.close()
@@ -215,6 +225,8 @@ class SiteProcess:
     def feel(self, what: seen.Stimulus) -> None:
         """Something happened: decide, and do what follows."""
         self.state, instructions = step(self.state, what, self.clock.now_ms())
+        if isinstance(what, seen.NodesEnded | seen.StartFailed) and self.gangs.has(what.run):
+            self._errand(self.gangs.close_run(what.run))
         must_sync = any(isinstance(each, told.Persist) and each.is_durable for each in instructions)
         if must_sync or self._todo:
             self._todo.extend(instructions)
@@ -264,6 +276,7 @@ class SiteProcess:
 
     def _obey(self, instruction: Instruction) -> None:
         if isinstance(instruction, told.Send):
+            self._announce(instruction.report)
             self.outbox.put(self._signed(instruction.report))
         elif isinstance(instruction, told.Persist):
             self._note(instruction.held)
@@ -281,6 +294,12 @@ class SiteProcess:
             self._attempt(instruction.held).hand_over(instruction)
         elif isinstance(instruction, told.Forget):
             self._forget(instruction)
+
+    def _announce(self, report: Reports) -> None:
+        """Before a gang is whole, every member of it on this machine says that it is here."""
+        held = self.state.runs.get(report.run) if isinstance(report, Accepted) else None
+        if held is not None:
+            self.gangs.announce(held)
 
     def _attempt(self, held: Held) -> Attempt:
         attempt = self.attempts.get(held.run)
@@ -301,6 +320,8 @@ class SiteProcess:
 
     def _forget(self, forget: told.Forget) -> None:
         self.attempts.pop(forget.run, None)
+        if self.gangs.has(forget.run):
+            self._errand(self.gangs.close_run(forget.run))
         self.tails.drop(forget.run)
         if forget.done is None:
             self.journal.forget(forget.run, None)
