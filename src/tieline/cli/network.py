@@ -317,10 +317,9 @@ def _show_plan(topology: Topology, made: TrafficPlan) -> None:
     click.echo()
     _show_demands(made.cut.demands)
     _show_classes(made.cut.classes)
-    if made.cut.steps:
-        note(words.say("plan_steps", steps=made.cut.steps, least=_rate_of(made.cut.least_bps)))
-    else:
-        note(words.say("plan_pinned"))
+    note(words.say("plan_steps", steps=made.cut.steps, least=_rate_of(made.cut.least_bps)))
+    if made.cut.stopped:
+        note(words.say("plan_stopped", demands=", ".join(made.cut.stopped)))
 
 
 def _show_demands(demands: tuple[DemandShare, ...]) -> None:

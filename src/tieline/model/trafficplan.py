@@ -98,9 +98,10 @@ class CutPlan(msgspec.Struct, frozen=True, kw_only=True):
     refilled_bps: int  # after the first repair, which moves nothing that survived
     replanned_bps: int  # by the new plan
     classes: tuple[ClassShare, ...]  # of the new plan
-    steps: int  # from the first repair to the new plan without overload; 0: demands that may not be split move singly
+    steps: int  # from the first repair to the new plan without overload; whole demands go over after the first of two
     least_bps: int  # that is carried meanwhile
     demands: tuple[DemandShare, ...]  # of the new plan
+    stopped: tuple[str, ...] = ()  # demands that may not be split and have no room for their old and new path at once
 
 
 class TrafficPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Traffic plan: a file of demands over a topology becomes paths and rates, and what becomes of them after a cut.
 
-Joins `classes`, `refill` and `update`: what the command line shows and other programs read (`model.trafficplan`).
+Joins `classes`, `refill`, `handover` and `update`: what the command line shows and other programs read
+(`model.trafficplan`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tieline.model.transfer import TrafficClass
 from tieline.network.classes import Class, Plan, Rank, Share, mended, planned
 from tieline.network.columns import Columns
 from tieline.network.graph import Floats, Graph, Ints
+from tieline.network.handover import handover
 from tieline.network.state import graph_at
 from tieline.network.traffic import Flows, Traffic
 from tieline.network.update import calmed, steps_between
@@ -76,19 +78,20 @@ def traffic_plan(
 def _after(sheet: _Sheet, plan: Plan, graph: Graph, links: tuple[str, ...]) -> CutPlan:
     first = mended(plan, graph)
     anew = planned(graph, sheet.classes)
-    steps, least = 0, 0.0
+    old = np.zeros(0)
     if plan.flows is not None and first.flows is not None and anew.flows is not None:
         old, flows = _together(first.flows, anew.flows)
         # Only what the last class gives away freely may be given up for calm: not what others or fairness hold.
         last = max(sheet.classes, key=lambda each: each.rank)
         is_free = (anew.ranks == last.rank) & (not last.is_fair)
         kept = np.where(is_free, 0.0, flows.carried_bps())
-        bounded = flows._replace(traffic=flows.traffic._replace(floor_bps=kept))
+        free = graph.holding(graph.capacity_bps - _pinned_bps(anew))  # that of classes after it too
+        bounded = flows._replace(graph=free, traffic=flows.traffic._replace(floor_bps=kept))
         calm = calmed(bounded, old)
+        if np.any(calm.load_bps() > free.capacity_bps * (1.0 + 1e-9) + 1e-6):
+            calm = bounded  # what was there before does not fit beside the new paths, and a mixture need not
         anew = anew._replace(flows=calm, shares=tuple(_shared(share, calm) for share in anew.shares))
-        if not any(share.pin for share in plan.shares):
-            done = steps_between(calm.columns, old, calm.rate_bps, graph.capacity_bps)
-            steps, least = len(done.rates_bps), done.carried_bps
+    steps, least, stopped = _steps(first, anew, old)
     return CutPlan(
         links=links,
         untouched_bps=_whole(_untouched(plan, graph)),
@@ -98,7 +101,34 @@ def _after(sheet: _Sheet, plan: Plan, graph: Graph, links: tuple[str, ...]) -> C
         steps=steps,
         least_bps=_whole(least),
         demands=sheet.demand_shares(anew),
+        stopped=sheet.named(stopped),
     )
+
+
+def _pinned_bps(plan: Plan) -> Floats:
+    """What demands that may not be split hold of each arc."""
+    return sum((share.pin.load_bps() for share in plan.shares if share.pin), np.zeros(plan.graph.arc_count))
+
+
+def _steps(first: Plan, anew: Plan, old: Floats) -> tuple[int, float, tuple[tuple[Rank, int], ...]]:
+    """How many steps lead from the first repair to the new plan, what is carried at least meanwhile, and which demands
+    that may not be split stop in between. ``old``: rates before, of the paths of the new plan."""
+    capacity = anew.graph.capacity_bps
+    columns, new = Columns(anew.graph), np.zeros(0)
+    if anew.flows is not None:
+        columns, new = anew.flows.columns, anew.flows.rate_bps
+    most = np.maximum(old, new)
+
+    def held_bps(rank: Rank) -> Floats:
+        is_before = anew.ranks[columns.demand] < rank
+        return np.asarray(columns.by_arc() @ np.where(is_before, most, 0.0))
+
+    over = handover(capacity, first.shares, anew.shares, held_bps)
+    done = steps_between(columns, old, new, capacity, over.beside)
+    least = min(float(old.sum()) + over.before_bps, float(new.sum()) + over.after_bps)
+    if len(done.rates_bps) == 1:
+        return 1, least, ()
+    return 2, min(least, float(done.rates_bps[0].sum()) + over.between_bps), over.stopped
 
 
 def _shared(share: Share, flows: Flows) -> Share:
@@ -185,7 +215,7 @@ class _Sheet:
                 paths.setdefault(at, []).append(self._path(plan.graph, arcs, rate))
         return tuple(
             DemandShare(
-                name=each.name or f"{each.source}>{each.target}",
+                name=_name(each),
                 source=each.source,
                 target=each.target,
                 traffic_class=self.of[at],
@@ -196,6 +226,12 @@ class _Sheet:
             for at, each in enumerate(self.demands)
         )
 
+    def named(self, demands: Iterable[tuple[Rank, int]]) -> tuple[str, ...]:
+        """Names of demands that are told by class and number, in the order of the file."""
+        by_rank = {rank: traffic_class for traffic_class, rank in RANKS.items()}
+        places = sorted(self.places[by_rank[rank]][demand] for rank, demand in demands)
+        return tuple(_name(self.demands[at]) for at in places)
+
     def _path(self, graph: Graph, arcs: Ints, rate: float) -> PathShare:
         return PathShare(
             nodes=(graph.names[int(graph.tail[arcs[0]])], *(graph.names[int(graph.head[arc])] for arc in arcs)),
@@ -203,6 +239,10 @@ class _Sheet:
             delay_us=_whole(float(graph.delay_us[arcs].sum())),
             rate_bps=_whole(rate),
         )
+
+
+def _name(demand: PlanDemand) -> str:
+    return demand.name or f"{demand.source}>{demand.target}"
 
 
 def _used(plan: Plan, share: Share, places: Sequence[int]) -> list[tuple[int, Ints, float]]:

@@ -6,6 +6,9 @@ direct step is not, one in between is looked for by a linear programme: rates ``
 ``mid -> new`` both are safe and as much as possible is carried meanwhile. With a share ``s`` of every link left free
 by both ends, such a step exists for ``1/s - 1`` steps; here two steps are made, and what cannot stay is carried less
 in between, never overloaded.
+
+Demands that may not be split (`Beside`) cannot be in between: each goes over to its new path at once, between the two
+steps, and holds both paths while it does (make before break). Who has no room for both stops in between.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ SMALL: Final = 60_000  # uses of arcs by paths up to which the least change is c
 TRIFLE: Final = 1e-3  # what a bit/s beyond what both ends carry is worth, beside one that both carry
 GIVE_BLENDED: Final = 0.0002  # the same of a mixture, which calms less for what it gives up
 GIVE: Final = 0.001  # of the worth: what may be given up so that fewer bytes change their path
+
+
+class Beside(NamedTuple):
+    """What demands that may not be split hold of each arc."""
+
+    before_bps: Floats
+    between_bps: Floats  # old and new paths of those that go over, but for those that stop
+    after_bps: Floats
+    together_bps: Floats  # old and new paths of all
 
 
 class Steps(NamedTuple):
@@ -91,23 +103,40 @@ def is_safe(columns: Columns, before: Floats, after: Floats, capacity_bps: Float
     return bool(np.all(load <= capacity_bps * (1 + 1e-9) + 1e-6))
 
 
-def steps_between(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) -> Steps:
-    """One step where it is safe, else two. ``old`` and ``new`` are rates of the same paths, each within capacity."""
+def steps_between(
+    columns: Columns, old: Floats, new: Floats, capacity_bps: Floats, beside: Beside | None = None
+) -> Steps:
+    """One step where it is safe, else two. ``old`` and ``new`` are rates of the same paths, each within capacity beside
+    the demands that may not be split, which go over after the first of two steps."""
     least = min(float(old.sum()), float(new.sum()))
-    if is_safe(columns, old, new, capacity_bps):
+    none = np.zeros(len(capacity_bps))
+    held = Beside(none, none, none, none) if beside is None else beside
+    room = capacity_bps - held.together_bps
+    if np.all(room >= -1e-9 * capacity_bps - 1e-6) and is_safe(columns, old, new, np.maximum(room, 0.0)):
         return Steps((new,), least, is_lossless=True)
-    middle = _middle(columns, old, new, capacity_bps)
-    assert is_safe(columns, old, middle, capacity_bps)
-    assert is_safe(columns, middle, new, capacity_bps)
-    count = int(columns.demand.max()) + 1
+    rooms = _Rooms(*(np.maximum(capacity_bps - each, 0.0) for each in held[:3]))
+    middle = _middle(columns, old, new, rooms) if len(columns) else old
+    assert is_safe(columns, old, middle, rooms.first_bps)
+    assert is_safe(columns, middle, middle, rooms.between_bps)
+    assert is_safe(columns, middle, new, rooms.second_bps)
+    count = int(columns.demand.max(initial=-1)) + 1
     kept = counted(columns.demand, middle, count)
     both = np.minimum(counted(columns.demand, old, count), counted(columns.demand, new, count))
     return Steps((middle, new), min(least, float(middle.sum())), is_lossless=bool(np.all(kept >= both * (1 - 1e-6))))
 
 
-def _middle(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) -> Floats:
-    """max sum(kept) + a trifle x sum(mid) with by_arc @ max(old, mid) <= capacity, by_arc @ max(mid, new) <= capacity,
-    and of each demand kept <= mid, kept <= what both ends carry, mid <= what either does.
+class _Rooms(NamedTuple):
+    """What of each arc is there for the first step, between the two, and for the second."""
+
+    first_bps: Floats
+    between_bps: Floats
+    second_bps: Floats
+
+
+def _middle(columns: Columns, old: Floats, new: Floats, rooms: _Rooms) -> Floats:
+    """max sum(kept) + a trifle x sum(mid) with by_arc @ max(old, mid) and by_arc @ max(mid, new) within the room of
+    each step, by_arc @ mid within that between, and of each demand kept <= mid, kept <= what both ends carry, mid <=
+    what either does.
 
     The maxima are linear in ``mid`` and what it exceeds each end by: mid <= end + over, over >= 0.
     """
@@ -123,41 +152,41 @@ def _middle(columns: Columns, old: Floats, new: Floats, capacity_bps: Floats) ->
     demands, of = np.unique(columns.demand[paths], return_inverse=True)
     by_demand = csr_array((np.ones(len(paths)), (of, np.arange(len(paths)))), shape=(len(demands), len(paths)))
     one, each, none = eye_array(len(paths), format="csr"), eye_array(len(demands), format="csr"), None
-    rows = block_array(
-        [
-            [none, by_arc, none, none],
-            [none, none, by_arc, none],
-            [one, -one, none, none],
-            [one, none, -one, none],
-            [by_demand, none, none, none],
-            [-by_demand, none, none, each],
-        ],
-        format="csc",
-    )
-    free = capacity_bps[used]
+    blocks = [
+        [none, by_arc, none, none],
+        [none, none, by_arc, none],
+        [one, -one, none, none],
+        [one, none, -one, none],
+        [by_demand, none, none, none],
+        [-by_demand, none, none, each],
+    ]
     had, has = by_demand @ before, by_demand @ after
     bounds = [
-        free - by_arc @ before,
-        free - by_arc @ after,
+        rooms.first_bps[used] - by_arc @ before,
+        rooms.second_bps[used] - by_arc @ after,
         before,
         after,
         np.maximum(had, has),
         np.zeros(len(demands)),
     ]
+    if np.any(rooms.between_bps[used] < np.minimum(rooms.first_bps, rooms.second_bps)[used]):
+        blocks.append([by_arc, none, none, none])
+        bounds.append(rooms.between_bps[used])
     aim = np.concatenate(
         [np.full(len(paths), -TRIFLE), np.full(2 * len(paths), TRIFLE * TRIFLE), np.full(len(demands), -1.0)]
     )
     limit = [(0.0, float(most)) for most in np.maximum(before, after) / scale] + [(0.0, None)] * (2 * len(paths))
     limit += [(0.0, float(most)) for most in np.minimum(had, has) / scale]
+    rows = block_array(blocks, format="csc")
     answer = linprog(aim, A_ub=rows, b_ub=np.maximum(np.concatenate(bounds), 0.0) / scale, bounds=limit, method="highs")
     if answer.status != 0:  # nothing at all is always safe
         raise ArithmeticError(f"the solver gave up: {answer.message}")
     middle = np.zeros(len(old))
     middle[paths] = np.maximum(answer.x[: len(paths)], 0.0) * scale
     # What exceeds both ends is what crowds arcs: a solver's trifle of that is taken back.
-    for end in (old, new):
+    for end, room in ((old, rooms.first_bps), (new, rooms.second_bps), (np.zeros(len(old)), rooms.between_bps)):
         over = np.maximum(middle - end, 0.0)
-        room = np.maximum(capacity_bps - columns.by_arc() @ end, 0.0)
-        share = np.minimum(1.0, room / np.maximum(columns.by_arc() @ over, 1e-12))
+        left = np.maximum(room - columns.by_arc() @ end, 0.0)
+        share = np.minimum(1.0, left / np.maximum(columns.by_arc() @ over, 1e-12))
         middle = np.minimum(middle, end + over * np.minimum.reduceat(share[columns.arcs], columns.start[:-1]))
     return middle

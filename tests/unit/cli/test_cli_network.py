@@ -95,10 +95,40 @@ def test_a_plan_of_a_file_says_what_a_cut_does(call, files):
         "network", "plan", "--demands", files / "demands.yaml", "--topology", files / "ring.yaml", "--cut", "e-n"
     )
     assert "after the cut of e-n: 2 Gbit/s carried untouched, 5 Gbit/s after the first repair" in told.stderr
-    assert "demands that may not be split move one by one" in told.stderr
+    assert (
+        "steps to the new plan: 1, none of which overloads a link; at least 5 Gbit/s is carried meanwhile"
+        in told.stderr
+    )
     assert "line\tprotected\t6 Gbit/s\t6 Gbit/s\t6 Gbit/s east > north > west\n" in told.stdout
     zh = call("--lang", "zh", "network", "plan", "--demands", "-", "--topology", files / "ring.yaml", text=DEMANDS)
     assert "尽力而为：承载 9 Gbit/s" in zh.stderr
+
+
+TRADE = """\
+demands:
+  - {from: a, to: c, rate: 6Gbit/s, name: big}
+  - {from: a, to: b, rate: 5Gbit/s, name: small}
+classes:
+  best_effort: {split: no}
+"""
+
+
+def test_a_plan_names_the_whole_demands_that_stop_while_others_take_their_place(call, tmp_path):
+    # Two full ways, as good for either demand: the new plan has them trade, so one must leave before the other comes.
+    (tmp_path / "net.yaml").write_text(
+        "name: t\nnodes: [{name: a}, {name: b}, {name: c}]\nlinks:\n"
+        "  - {name: ab, a: a, b: b, capacity: 8Gbit/s, delay: 1ms}\n"
+        "  - {name: bc, a: b, b: c, capacity: 8Gbit/s, delay: 1ms}\n"
+        "  - {name: ac, a: a, b: c, capacity: 8Gbit/s, delay: 9ms}\n"
+        "  - {name: over, a: a, b: c, capacity: 1Gbit/s, delay: 1ms}\n"
+    )
+    (tmp_path / "demands.yaml").write_text(TRADE)
+    plain = ("network", "plan", "--demands", tmp_path / "demands.yaml", "--topology", tmp_path / "net.yaml")
+    cut = data(call(*plain, "--cut", "over", "--json"))["cut"]
+    assert (cut["stopped"], cut["steps"], cut["least_bps"]) == (["small"], 2, 6 * 10**9)
+    told = call(*plain, "--cut", "over").stderr
+    assert "steps to the new plan: 2" in told
+    assert "no room for the old and the new path at once, stopped in between: small" in told
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def adds_up(demands, links=None):
     load = Counter()
     for each in demands:
         assert 0 <= each.carried_bps <= each.asked_bps
-        assert abs(sum(path.rate_bps for path in each.paths) - each.carried_bps) <= len(each.paths)
+        assert abs(sum(path.rate_bps for path in each.paths) - each.carried_bps) <= len(each.paths) + 2  # parts of 1
         for path in each.paths:
             assert (path.nodes[0], f"cn.x/site/{path.nodes[-1]}") == (each.source, each.target)
             assert len(path.links) == len(path.nodes) - 1
@@ -80,6 +80,11 @@ def test_a_plan_adds_up_before_and_after_a_cut(file, cut):
             assert not asked_for.latency_us or path.delay_us <= asked_for.latency_us
     assert plan.cut.untouched_bps <= sum(each.carried_bps for each in plan.demands) + 1
     assert plan.cut.untouched_bps <= plan.cut.refilled_bps + len(file.demands)
+    assert plan.cut.steps in (1, 2)
+    assert plan.cut.least_bps <= min(plan.cut.refilled_bps, plan.cut.replanned_bps) + len(file.demands)
+    whole = {each.name for each in plan.cut.demands if not file.classes[each.traffic_class].split}
+    assert set(plan.cut.stopped) <= whole
+    assert plan.cut.steps == 2 or not plan.cut.stopped
 
 
 @pytest.mark.parametrize(
