@@ -145,6 +145,7 @@ def built(lab: Lab) -> None:
     for number, city in enumerate(CITIES, 1):
         config = {
             "tier": "edge", "region": "cn-east", "door": {"listen": f"[fd00:0:{number}::1]:7000"},
+            "probe_inner": ["fd00::/32"],
             "pools": [{"name": "cores", "cores": 1, "memory": "256MB", "price": 0.1}],
         }  # fmt: skip
         file = lab.folder / f"{city}.yaml"

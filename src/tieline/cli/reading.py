@@ -55,6 +55,7 @@ def ls(face: Face, source: str, target: str, limit: int, as_json: bool) -> None:
     if page.next:
         note(words.say("reading_more", limit=min(1_000, 2 * limit)))
     _note_refuted(page)
+    _note_undone(page)
     if page.refuted:
         hint("tieline reading refuted")
     elif not page.readings:
@@ -297,6 +298,13 @@ def _note_refuted(page: ReadingPage) -> None:
         total = sum(each.count for each in counted.reasons)
         codes = ", ".join(f"{each.code} {each.count}" for each in counted.reasons)
         note(words.say("reading_refuted", count=total, site=counted.site, why=codes))
+
+
+def _note_undone(page: ReadingPage) -> None:
+    for counted in page.undone:
+        total = sum(each.count for each in counted.reasons)
+        codes = ", ".join(f"{each.code} {each.count}" for each in counted.reasons)
+        note(words.say("reading_undone", count=total, site=counted.site, why=codes))
 
 
 def _place(text: str) -> tuple[int, int]:

@@ -36,6 +36,10 @@ READING_WORDS: dict[str, tuple[str, str]] = {
         "{count} readings of {site} were refuted since the start: {why}",
         "自启动以来 {site} 有 {count} 个测量值被证伪：{why}",
     ),
+    "reading_undone": (
+        "{site} did not send {count} probes: {why}",
+        "{site} 未发送 {count} 次探测：{why}",
+    ),
     "reading_stale": ("stale", "过期"),
     "reading_fresh": ("fresh", "有效"),
     "reading_estimate": (

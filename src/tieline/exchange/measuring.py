@@ -31,6 +31,8 @@ from tieline.network.probing import Side, links_of, planned
 from tieline.ports import Ids
 
 MOST_POINTS = 1_000
+UNDONE = ("peer_address", "probe_inner", "probe_senseless")
+MOST_COUNT = 10**9
 SKEW_MS = 300_000  # how far the time of a signed batch may be off
 
 
@@ -51,6 +53,9 @@ def take_readings(view: View, command: TakeReadings, now_ms: int, ids: Ids) -> D
     before = dict(view.readings.counts.get(site.id, {}))
     frame = frame_of(view, site.id, now_ms)
     kept, wrong = view.readings.take(site.id, site.session, batch.seq, batch.readings, frame, command.statement)
+    view.readings.undone[site.id] = tuple(
+        Reason(code=each.code, count=min(MOST_COUNT, each.count)) for each in batch.undone if each.code in UNDONE
+    )
     counts = view.readings.counts.get(site.id, {})
     refuted = tuple(
         Reason(code=code, count=counts[code] - before.get(code, 0))
@@ -214,6 +219,11 @@ def read_readings(view: View, command: ReadReadings, now_ms: int, ids: Ids) -> D
                 RefutedCount(site=site, reasons=tuple(Reason(code=code, count=counts[code]) for code in sorted(counts)))
                 for site, counts in sorted(readings.counts.items())
                 if not source or site == source
+            ),
+            undone=tuple(
+                RefutedCount(site=site, reasons=reasons)
+                for site, reasons in sorted(readings.undone.items())
+                if reasons and (not source or site == source)
             ),
         ),
     )

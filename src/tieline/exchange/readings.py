@@ -64,6 +64,7 @@ class Readings:
         self.declared = Declared(-1, Links(), {}, {})
         self.refuted: deque[Refuted] = deque(maxlen=MOST_REFUTED)
         self.counts: dict[str, dict[str, int]] = {}  # site -> code -> how often it was refuted since the start
+        self.undone: dict[str, tuple[Reason, ...]] = {}  # site -> probes that it does not send, as it said last
         self._of: dict[str, dict[tuple[str, Method], Reading]] = {}  # source -> (target, method) -> the newest
         self._emulated: dict[tuple[str, str, Method], None] = {}  # those that are held of a laboratory
         self._seqs: dict[str, tuple[int, int]] = {}  # site -> session, number of its last batch
@@ -232,6 +233,7 @@ class Readings:
         self.statements.forget(name)
         self._seqs.pop(name, None)
         self.counts.pop(name, None)
+        self.undone.pop(name, None)
         self.coordinates.forget(name)
         for source, held in self._of.items():
             for key in [key for key in held if key[0] == name]:

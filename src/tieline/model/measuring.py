@@ -47,7 +47,7 @@ class RefutedView(View, frozen=True, kw_only=True):
 
 
 class RefutedCount(View, frozen=True, kw_only=True):
-    """How often readings of a site were refuted since the exchange started."""
+    """How often readings of a site were refuted since the exchange started, or its probes not sent since it did."""
 
     site: str
     reasons: tuple[Reason, ...]
@@ -61,6 +61,7 @@ class ReadingPage(View, frozen=True, kw_only=True):
     next: str
     refuted: tuple[RefutedView, ...]  # lately, the newest first
     counts: tuple[RefutedCount, ...]
+    undone: tuple[RefutedCount, ...]  # probes that sites of ours did not send: their owners do not allow where to
 
 
 class WayView(View, frozen=True, kw_only=True):

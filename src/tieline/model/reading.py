@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from tieline.model.evidence import Evidence
+from tieline.model.reason import Reason
 
 Micros = Annotated[int, msgspec.Meta(ge=0, le=600_000_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
@@ -80,6 +81,7 @@ class ReadingBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
     at_ms: Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
     readings: Annotated[tuple[Reading, ...], msgspec.Meta(max_length=256)] = ()
+    undone: Annotated[tuple[Reason, ...], msgspec.Meta(max_length=8)] = ()  # probes that its owner does not let it send
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,7 @@ from api_world import World
 from tieline.model.door import Right
 from tieline.model.party import Role
 from tieline.model.reading import READINGS, Method, Reading, ReadingBatch
+from tieline.model.reason import Reason
 from tieline.network.probing import SPAN_MS
 from tieline.registry import Key
 from tieline.registry.passes import checked_pass
@@ -136,6 +137,15 @@ def test_points_are_an_operators_and_outlast_a_restart(world, sites, owen):
         assert again.writer.view.network.points["shanghai"].address == POINT["address"]
     finally:
         again.stop()
+
+
+def test_probes_that_an_owner_does_not_allow_are_counted_and_shown_and_made_up_words_are_not(world, sites):
+    gz, _ = sites
+    undone = [{"code": "probe_inner", "count": 7}, {"code": "made_up", "count": 9, "values": {"a": "b"}}]
+    assert brought(gz, undone=[Reason(**each) for each in undone]).status_code == 200
+    page = world.as_("ann", Role.USER).get("/v1/readings").json()
+    assert page["undone"] == [{"site": gz.id, "reasons": [{"code": "probe_inner", "count": 7}]}]
+    assert page["readings"] == []
 
 
 def test_cats_metrics_are_published_by_point(world, sites):

@@ -1,19 +1,29 @@
 """What a site measures at a door on loopback, over real sockets."""
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 sys.path.insert(0, str(Path(__file__).parent))
-from door_world import CLOCK, DOOR_SITE, HOLDER, HOLDER_SITE, KID, SITE, a_pass, open_door
+from door_world import CLOCK, DOOR_SITE, EXCHANGE, HOLDER, HOLDER_SITE, KID, SITE, a_pass, open_door
 
 from tieline.drivers.doors import door as door_module
 from tieline.drivers.probes import prober as prober_module
+from tieline.drivers.probes.addresses import Addresses
 from tieline.drivers.probes.prober import SESSION_BYTES, Prober, bounded
 from tieline.drivers.probes.samples import Sample, reading_of
-from tieline.model.reading import Method, OneWay, Probe
+from tieline.drivers.siteprocess.home import Identity
+from tieline.drivers.siteprocess.probing import Probing
+from tieline.model.error import TielineError
+from tieline.model.measuring import ReadingsTaken
+from tieline.model.reading import READINGS, Method, OneWay, Probe, ProbePlan, ReadingBatch
+from tieline.registry import stated
+
+HERE = Addresses(is_local=True)
 
 
 def a_probe(door, method, **fields):
@@ -25,7 +35,7 @@ def a_probe(door, method, **fields):
 
 def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_reading_says(tmp_path):
     async def story():
-        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, HERE)
         async with open_door(tmp_path) as door:
             udp = await prober.measure(a_probe(door, Method.UDP))
             tcp = await prober.measure(a_probe(door, Method.TCP))
@@ -56,7 +66,7 @@ def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_readi
 
 def test_what_does_not_answer_is_a_reading_without_samples(tmp_path):
     async def story():
-        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, HERE)
         async with open_door(tmp_path) as door:
             probe = a_probe(door, Method.UDP, count=2)
         gone = await prober.measure(probe)
@@ -69,23 +79,95 @@ def test_what_does_not_answer_is_a_reading_without_samples(tmp_path):
         assert (reading.min_us, reading.one_way) == (0, OneWay.UNKNOWN), reading
 
 
-def test_nobody_s_record_leads_a_site_to_addresses_that_are_not_for_others(tmp_path):
+def test_nobody_s_plan_leads_a_site_into_the_owner_s_network_but_where_the_owner_lists_it(tmp_path):
+    async def trial(addresses, address, **more):
+        probe = Probe(target="x", method=Method.TCP, address=address, count=1, **more)
+        try:
+            return (await Prober(HOLDER_SITE, HOLDER, KID, CLOCK, addresses).measure(probe)).count
+        except TielineError as error:
+            return error.reasons[0].code
+
     async def story():
         async with open_door(tmp_path) as door:
-            far = Prober(HOLDER_SITE, HOLDER, KID, CLOCK)  # its exchange is elsewhere
-            near = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
-            readings = [await far.measure(a_probe(door, Method.UDP, count=1))]
-            for prober, address in (
-                (far, f"127.0.0.1:{door.port}"),
-                (near, "169.254.169.254:80"),
-                (near, "0.0.0.0:80"),
-            ):
-                probe = Probe(target="x", method=Method.TCP, address=address, count=1)
-                readings.append(await prober.measure(probe))
+            here = f"127.0.0.1:{door.port}"
+            assert await trial(Addresses(), here) == "probe_inner", "its exchange is elsewhere"
+            assert await trial(HERE, here) == await trial(Addresses(["127.0.0.0/8"]), here) == 1
+            assert await trial(Addresses(["10.0.0.0/8"]), here) == "probe_inner"
+            assert await trial(HERE, f"[::ffff:127.0.0.1]:{door.port}") == 1
+            for host in ("10.1.2.3", "192.168.1.1", "100.64.0.1", "[fd00::1]", "[::ffff:10.0.0.1]", "[fe80::1]"):
+                assert await trial(HERE, f"{host}:80") == "probe_inner", host
+            listed = Addresses(["0.0.0.0/0", "::/0"])
+            for address in ("169.254.169.254:80", "[fd00:ec2::254]:80"):  # a metadata service is nobody's door
+                assert await trial(listed, address) == "peer_address", address
+            assert await trial(listed, "0.0.0.0:80") == await trial(listed, "224.0.0.1:80") == "peer_address"
+            probe = a_probe(door, Method.UDP, count=1)
+            with pytest.raises(TielineError):
+                await Prober(HOLDER_SITE, HOLDER, KID, CLOCK).measure(probe)
+            named = structs.replace(probe, address=probe.address.replace("http://127.0.0.1", "https://localhost"))
+            with pytest.raises(TielineError) as caught:
+                await Prober(HOLDER_SITE, HOLDER, KID, CLOCK).measure(named)
+            assert caught.value.reasons[0].code == "probe_inner"
             assert door.sessions.open == {}
-            return readings
 
-    assert [reading.count for reading in asyncio.run(story())] == [0, 0, 0, 0]
+    asyncio.run(story())
+
+
+def test_a_name_that_leads_elsewhere_at_the_second_look_is_not_followed(monkeypatch):
+    """TLS proves the name; where it leads to is looked at for each connection."""
+    looks = []
+    addresses = Addresses(["192.0.2.0/24"])
+
+    async def resolved(loop, host, port, **_):
+        looks.append(host)
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1" if len(looks) == 1 else "10.0.0.1", port or 0))
+        ]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolved)
+
+    async def story():
+        probe = Probe(
+            target=DOOR_SITE, method=Method.TCP, address="https://door.example", public=SITE.public, door_pass=a_pass()
+        )
+        with pytest.raises(TielineError) as caught:
+            await Prober(HOLDER_SITE, HOLDER, KID, CLOCK, addresses).measure(probe)
+        return caught.value
+
+    assert "10.0.0.1" in str(asyncio.run(story()))
+    assert len(looks) == 2
+
+
+def test_what_a_site_does_not_probe_is_told_and_shown_and_is_no_lost_packet(tmp_path):
+    posted = []
+
+    class Client:
+        base_url = "https://exchange.example"
+
+        async def call(self, method, path, shape, **fields):
+            if method == "GET":
+                probe = Probe(target="x", method=Method.TCP, address="10.0.0.1:80")
+                return ProbePlan(at_ms=CLOCK.now_ms(), again_ms=1_000, probes=(probe, probe))
+            posted.append(stated(fields["body"].statement.encode(), HOLDER.public, READINGS, ReadingBatch))
+            return ReadingsTaken(kept=0, unchanged=0, refuted=())
+
+    async def story():
+        is_open = asyncio.Event()
+        identity = Identity(
+            site=HOLDER_SITE, owner="cn.demo.lab8", exchange="", url="", public=EXCHANGE.public, kid=KID
+        )
+        probing = Probing(Client(), identity, HOLDER, CLOCK, is_open, ["192.168.0.0/16"])
+        await probing._turn()
+        await probing._turn()
+        await probing._turn()
+        return probing
+
+    probing = asyncio.run(story())
+    assert [(batch.readings, [(each.code, each.count) for each in batch.undone]) for batch in posted] == [
+        ((), [("probe_inner", 2)]),
+        ((), [("probe_inner", 4)]),
+        ((), [("probe_inner", 6)]),
+    ]
+    assert not probing.newest
 
 
 def test_an_exchange_cannot_aim_sites_and_a_door_cannot_hold_them_up(tmp_path, monkeypatch):
@@ -104,7 +186,7 @@ def test_an_exchange_cannot_aim_sites_and_a_door_cannot_hold_them_up(tmp_path, m
         writer.close()
 
     async def story():
-        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, is_local=True)
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, HERE)
         server = await asyncio.start_server(victim, "127.0.0.1", 0)
         async with server, open_door(tmp_path) as door:
             where = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,4 +1,5 @@
-"""Prober: one probe of a plan done, as readings. What cannot be measured is a reading without samples, not an error."""
+"""Prober: one probe of a plan done, as readings. What cannot be measured is a reading without samples, not an error;
+what is not sent at all, since it makes no sense or may not go there, is no reading."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from msgspec import structs
 
 from tieline.drivers.doors.clockerror import clock_error_us
 from tieline.drivers.doors.visitor import Visitor
-from tieline.drivers.http.guard import check_address, unwrapped
 from tieline.drivers.probes import tcp, udp
+from tieline.drivers.probes.addresses import Addresses, CheckedClient
 from tieline.drivers.probes.samples import Sample, reading_of
 from tieline.drivers.probes.udp import Asked
 from tieline.model.door import RateSeen, door_url
@@ -35,18 +36,18 @@ POINT_METHODS = (Method.TCP,)  # what a reference point, which knows no passes, 
 class Prober:
     """``source`` is the site that measures, ``key`` its key; ``kid`` the name of that key.
 
-    ``is_local``: its exchange is on this machine, and so may be what it measures.
+    ``addresses``: where its probes may go.
     """
 
-    def __init__(self, source: str, key: Key, kid: str, clock: Clock, *, is_local: bool = False) -> None:
+    def __init__(self, source: str, key: Key, kid: str, clock: Clock, addresses: Addresses | None = None) -> None:
         self.source = source
         self.key = key
         self.kid = kid
         self.clock = clock
-        self.is_local = is_local
+        self.addresses = addresses or Addresses()
 
     async def measure(self, probe: Probe) -> Reading:
-        """What came of ``probe``. Raises TielineError only for a probe that makes no sense."""
+        """What came of ``probe``. Raises TielineError for one that makes no sense, and `address_refused`."""
         if not probe.door_pass and probe.method not in POINT_METHODS:
             raise TielineError("invalid_request", f"`{probe.method}` needs a pass for the door of `{probe.target}`")
         begun_ms, probe = self.clock.now_ms(), bounded(probe)
@@ -54,6 +55,8 @@ class Prober:
             async with asyncio.timeout(DEADLINE_S):
                 return await self._measured(probe, begun_ms)
         except (TielineError, OSError, ValueError) as error:
+            if isinstance(error, TielineError) and error.code == "address_refused":
+                raise
             log.warning("a probe failed", extra={"site": probe.target, "why": str(error), "code": probe.method.value})
             return self._trips(probe, Asked([], probe.count, SESSION_BYTES), begun_ms, None)
 
@@ -69,19 +72,18 @@ class Prober:
         shown = f"[{host}]" if ":" in host else host
         # Over HTTP the address that was looked at is called, whatever the name leads to next; TLS proves the name.
         where = f"http://{shown}:{url.port or 80}{url.path}" if url.scheme == "http" else probe.address
-        visitor = Visitor(where, probe.door_pass, probe.public, self.key, self.kid, self.clock)
+        client = CheckedClient(where, self.addresses)
+        visitor = Visitor(where, probe.door_pass, probe.public, self.key, self.kid, self.clock, client)
         try:
             return await self._visit(visitor, probe, host, begun_ms)
         finally:
             await visitor.close()
 
     async def _reached(self, host: str) -> str:
-        """The address of ``host``. Raises TielineError `address_refused` where no record may lead us."""
+        """The address of ``host``. Raises TielineError `address_refused` where no plan may lead us."""
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
         address = ipaddress.ip_address(str(found[0][4][0]).partition("%")[0])
-        if unwrapped(address).is_loopback and not self.is_local:
-            raise TielineError("address_refused", f"`{host}` is this machine, which nobody else's record is about")
-        check_address(host, address, is_private_stated=True)
+        self.addresses.check(host, address)
         return str(address)
 
     async def _visit(self, visitor: Visitor, probe: Probe, host: str, begun_ms: int) -> Reading:
@@ -92,7 +94,8 @@ class Prober:
         door_us, own_us = echoes.said.clock_error_us, clock_error_us()
         error_us = door_us + own_us if door_us is not None and own_us is not None else None
         if probe.method is Method.TCP:
-            asked = await tcp.echo_often(visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left)
+            resolver = self.addresses.resolver()
+            asked = await tcp.echo_often(visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left, resolver)
             return self._trips(probe, asked, begun_ms, error_us)
         async with udp.caller(host, echoes) as caller:
             if probe.method is Method.MTU:

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from tieline.drivers.doors.pace import Pace
 from tieline.drivers.doors.packet import LEAST_BYTES, MOST_BYTES, Kind, packed, unpacked
@@ -17,6 +18,9 @@ from tieline.drivers.probes.udp import Asked
 from tieline.model.door import RateSeen
 from tieline.model.error import TielineError
 
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
 ANSWER_S = 2.0
 CONNECT_S = 5.0
 PIECE_BYTES = 16_384
@@ -25,7 +29,15 @@ RTT_AT = 68  # of tcpi_rtt (us) in struct tcp_info of <linux/tcp.h>
 HANDSHAKE_BYTES = 160  # of four segments with their headers
 
 
-async def echo_often(visitor: Visitor, echoes: Echoes, count: int, gap_ms: int, size: int, most_bytes: int) -> Asked:
+async def echo_often(
+    visitor: Visitor,
+    echoes: Echoes,
+    count: int,
+    gap_ms: int,
+    size: int,
+    most_bytes: int,
+    resolver: AbstractResolver | None = None,
+) -> Asked:
     """Echoes over one WebSocket, one every ``gap_ms``. Raises TielineError for a door that does not answer."""
     import aiohttp
 
@@ -35,7 +47,7 @@ async def echo_often(visitor: Visitor, echoes: Echoes, count: int, gap_ms: int, 
     sent = moved = 0
     try:
         async with (
-            aiohttp.ClientSession() as client,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as client,
             client.ws_connect(
                 visitor.client.base_url + path,
                 headers=visitor.headers("GET", path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from tieline.drivers.http import HttpClient
@@ -14,6 +15,7 @@ from tieline.model.error import TielineError
 from tieline.model.measuring import ReadingsTaken
 from tieline.model.protocol import Signed
 from tieline.model.reading import READINGS, Method, Probe, ProbePlan, Reading, ReadingBatch
+from tieline.model.reason import Reason
 from tieline.ports import Clock
 from tieline.registry import Key, sign_statement
 
@@ -32,18 +34,32 @@ POST_S = 10.0
 
 
 class Probing:
-    """``is_open`` while there is a session; `renewed` when a new one began, which knows nothing of earlier readings."""
+    """``is_open`` while there is a session; `renewed` when a new one began, which knows nothing of earlier readings.
 
-    def __init__(self, client: HttpClient, identity: Identity, key: Key, clock: Clock, is_open: asyncio.Event) -> None:
+    ``inner``: networks inside the owner's, which are probed although nobody else can reach them.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        identity: Identity,
+        key: Key,
+        clock: Clock,
+        is_open: asyncio.Event,
+        inner: Sequence[str] = (),
+    ) -> None:
         self.client = client
         self.site = identity.site
         self.key = key
         self.kid = f"{identity.owner}#site"
         self.clock = clock
         self.is_open = is_open
+        self.inner = tuple(inner)
+        self.undone: Counter[str] = Counter()  # probes that were not sent, by reason
         self.newest: dict[tuple[str, Method], Reading] = {}  # oldest first
         self._seq = 0
         self._unsaid: list[Reading] = []
+        self._undone_said = 0
         self._is_renewed = False
         self._wake = asyncio.Event()
 
@@ -80,10 +96,11 @@ class Probing:
         """Every probe once, a few at a time; what was measured is brought as it comes."""
         if not plan.probes:
             return
-        from tieline.drivers.probes.prober import Prober, bounded  # here: who measures nothing does not pay for it
+        from tieline.drivers.probes.addresses import Addresses  # here: who measures nothing does not pay for it
+        from tieline.drivers.probes.prober import Prober, bounded
 
-        is_local = is_loopback(self.client.base_url)
-        prober = Prober(self.site, self.key, self.kid, self.clock, is_local=is_local)
+        addresses = Addresses(self.inner, is_local=is_loopback(self.client.base_url))
+        prober = Prober(self.site, self.key, self.kid, self.clock, addresses)
         spacing_s = min(SPACING_S, plan.again_ms / 2_000 / len(plan.probes))
         room, left_bytes = asyncio.Semaphore(AT_ONCE), TURN_BYTES
         tasks: list[asyncio.Task[None]] = []
@@ -92,7 +109,8 @@ class Probing:
             try:
                 self._keep(await prober.measure(probe))
             except TielineError as error:
-                log.warning("a probe makes no sense", extra={"site": probe.target, "why": error.message})
+                self.undone[error.reasons[0].code if error.reasons else "probe_senseless"] += 1
+                log.warning("a probe is not sent", extra={"site": probe.target, "why": error.message})
             finally:
                 room.release()
 
@@ -124,12 +142,13 @@ class Probing:
     async def _say_again(self) -> None:
         if self._is_renewed:
             self._is_renewed = False
+            self._undone_said = 0
             self._unsaid = list(self.newest.values())
             await self._say()
 
     async def _say(self) -> None:
         """Bring what was not brought yet. Raises TielineError; then it is brought the next time."""
-        while self._unsaid:
+        while self._unsaid or self._undone_said < self.undone.total():
             batch = self._unsaid[:BATCH]
             await self._post(batch)
             self._unsaid = self._unsaid[len(batch) :]
@@ -137,10 +156,13 @@ class Probing:
     async def _post(self, readings: Sequence[Reading]) -> None:
         now_ms = self.clock.now_ms()
         self._seq = max(self._seq + 1, now_ms)  # grows over restarts too, as clocks do
-        batch = ReadingBatch(site=self.site, seq=self._seq, at_ms=now_ms, readings=tuple(readings))
+        told = self.undone.total()
+        undone = tuple(Reason(code=code, count=count) for code, count in sorted(self.undone.items()))
+        batch = ReadingBatch(site=self.site, seq=self._seq, at_ms=now_ms, readings=tuple(readings), undone=undone)
         statement = sign_statement(batch, self.key, self.kid, READINGS).decode()
         taken = await self.client.call(
             "POST", "/v1/site/readings", ReadingsTaken, body=Signed(statement=statement), key=None, total_s=POST_S
         )
+        self._undone_said = told
         for reason in taken.refuted:
             log.warning("a reading was refuted", extra={"code": reason.code, "count": reason.count})
