@@ -108,6 +108,28 @@ def calendar_of(view: View, now_ms: int) -> Calendar:
     return calendar
 
 
+def order_calendar(view: View, user: str, project: str, now_ms: int, count: int = 1) -> Calendar:
+    """The calendar, for so many new bookings. Raises `not_admitted`: while others wait to be mended (network_mending),
+    and beyond what one user or one project may have booked at once (booking_user, booking_project)."""
+    calendar = calendar_of(view, now_ms)
+    check_mended(calendar)
+    network, limits = view.network, view.limits
+    for code, of, name, most in (
+        ("booking_user", network.bookings_of, user, limits.user_bookings),
+        ("booking_project", network.project_bookings, project, limits.project_bookings),
+    ):
+        if name and of[name] + count > most:
+            values: dict[str, int | str] = {"name": name, "live": of[name], "asked": count, "most": most}
+            raise refused((Reason(code=code, values=values),), "tieline transfer list", "tieline circuit list")
+    return calendar
+
+
+def check_mended(calendar: Calendar) -> None:
+    """Refuse to book more while what was booked before still waits for its room: who came first is served first."""
+    if waiting := calendar.waiting().total:
+        raise refused((Reason(code="network_mending", values={"waiting": waiting}),), "tieline network show")
+
+
 def refused(reasons: Sequence[Reason], *hints: str) -> TielineError:
     """The calendar's no, with the bound."""
     return TielineError("not_admitted", sentence(reasons[0]), reasons=tuple(reasons), hints=hints or HINT)

@@ -10,7 +10,7 @@ import msgspec
 from tieline.exchange.bookings import ChangeTariff, ReadCalendar, calendar_of
 from tieline.exchange.commands import Decision
 from tieline.exchange.permission import allow, no_such
-from tieline.exchange.transfers import healed_events
+from tieline.exchange.transfers import mending
 from tieline.exchange.view import View
 from tieline.model.booking_api import CalendarView, LinkBooked
 from tieline.model.circuit import Circuit, CircuitState
@@ -29,6 +29,8 @@ MOST_DUE: Final = 1_000  # bookings that one tick changes; the others follow at 
 MOST_CELLS: Final = 200_000  # that one answer shows
 UNSEEN_MS: Final = 900_000  # after its room is over, a transfer of which nothing more is heard has failed
 AHEAD_MS: Final = 86_400_000  # windows are admitted further when the calendar reaches a day beyond them
+WAITS_MS: Final = 7 * 86_400_000  # after which a transfer that never finds room for all of it has failed
+MOST_TOPPED: Final = 40  # transfers that look for more room in one tick
 LATER_MS: Final = 300_000  # best effort looks for more room so often
 
 
@@ -99,10 +101,16 @@ def change_tariff(view: View, command: ChangeTariff, now_ms: int, ids: Ids) -> D
 
 
 def bookings_due(view: View, now_ms: int) -> list[Events]:
-    """What time alone changes: transfers that begin, are never heard of, or find more room; circuits that end."""
+    """What time alone changes: bookings that wait to be mended, a few at a time; transfers that begin, are never heard
+    of, or find more room; circuits that end."""
     network = view.network
     if now_ms < network.due_ms or not (network.transfers or network.circuits):
         return []
+    calendar = network.calendar_at(now_ms)
+    if calendar is not None and calendar.waiting().total:
+        network.note_waiting()
+        network.due_ms = 0
+        return mending(view, now_ms).events
     events: list[Events] = []
     due_ms = now_ms + LATER_MS
     for transfer in network.transfers.values():
@@ -111,97 +119,111 @@ def bookings_due(view: View, now_ms: int) -> list[Events]:
         if changed is not None and len(events) < MOST_DUE:
             events.append(TransferChanged(transfer=changed, why=_why(changed)))
     for circuit in network.circuits.values():
-        later, next_ms = _circuit_due(view, circuit, now_ms)
+        later, next_ms, why = _circuit_due(calendar, circuit, now_ms)
         due_ms = min(due_ms, next_ms)
         if later is not None and len(events) < MOST_DUE:
-            why = "its time is over" if later.state is CircuitState.ENDED else "admitted further"
             events.append(CircuitChanged(circuit=later, why=why))
-    if not events:  # what changes now is looked at again at once
-        events.extend(_mended(view, now_ms) or _topped(view, now_ms))
-        network.due_ms = due_ms
+    if not events and calendar is not None:  # what changes now is looked at again at once
+        events.extend(_found_again(view, now_ms))
+        if not events and network.is_tried:
+            events.extend(_topped(view, calendar, now_ms))
+        network.due_ms = due_ms if network.is_tried and not network.topping and not events else 0
     return events
 
 
 def _why(transfer: Transfer) -> str:
-    return "its time has come" if transfer.state is TransferState.MOVING else "nothing more was heard of it"
+    if transfer.state is TransferState.MOVING:
+        return "its time has come"
+    return transfer.reasons[0].code
 
 
 def _transfer_due(transfer: Transfer, now_ms: int) -> tuple[Transfer | None, int]:
     """What becomes of it now, and when to look again."""
-    if not transfer.segments:
-        return None, now_ms + LATER_MS
-    begins_ms = min(each.from_ms for each in transfer.segments)
-    over_ms = max(*(each.until_ms for each in transfer.segments), transfer.order.deadline_ms, transfer.changed_ms)
-    if now_ms >= over_ms + UNSEEN_MS and not _waits(transfer):
-        values: dict[str, int | str] = {
-            "left_bytes": transfer.order.size_bytes - transfer.moved_bytes,
-            "asked_bytes": transfer.order.size_bytes,
-        }
-        why = (Reason(code="transfer_unseen", values=values),)
+    ends = (each.until_ms for each in transfer.segments)
+    over_ms = max(*ends, transfer.order.deadline_ms, transfer.changed_ms, transfer.booked_ms)
+    is_waiting = _waits(transfer)
+    over_ms += WAITS_MS if is_waiting else UNSEEN_MS
+    if now_ms >= over_ms:
+        left_bytes = transfer.order.size_bytes - transfer.moved_bytes
+        values: dict[str, int | str] = {"left_bytes": left_bytes, "asked_bytes": transfer.order.size_bytes}
+        if is_waiting:
+            values["waited_us"] = WAITS_MS * 1_000
+        why = (Reason(code="transfer_given_up" if is_waiting else "transfer_unseen", values=values),)
         return replace(transfer, state=TransferState.FAILED, reasons=why, changed_ms=now_ms), now_ms
-    if transfer.state is TransferState.BOOKED and now_ms >= begins_ms:
-        return replace(transfer, state=TransferState.MOVING), now_ms
-    begins = begins_ms if transfer.state is TransferState.BOOKED else over_ms + UNSEEN_MS
-    return None, begins
+    if transfer.state is TransferState.BOOKED and transfer.segments:
+        begins_ms = min(each.from_ms for each in transfer.segments)
+        if now_ms >= begins_ms:
+            return replace(transfer, state=TransferState.MOVING), now_ms
+        return None, begins_ms
+    return None, over_ms
 
 
 def _waits(transfer: Transfer) -> bool:
-    """Best effort that has not found room for all of it yet."""
-    return not transfer.order.deadline_ms and not transfer.arrives_ms
+    """Best effort, or what a failure left short, that has not found room for all of it yet."""
+    return not transfer.arrives_ms and (not transfer.order.deadline_ms or transfer.state is TransferState.SHORT)
 
 
-def _circuit_due(view: View, circuit: Circuit, now_ms: int) -> tuple[Circuit | None, int]:
-    """What becomes of it now, and when to look again."""
+def _circuit_due(calendar: Calendar | None, circuit: Circuit, now_ms: int) -> tuple[Circuit | None, int, str]:
+    """What becomes of it now, when to look again, and why."""
     order = circuit.order
     if order.until_ms and now_ms >= order.until_ms + UNSEEN_MS:  # so long its last receipt may take
-        return replace(circuit, state=CircuitState.ENDED, changed_ms=now_ms), now_ms
+        ended = replace(circuit, state=CircuitState.ENDED, changed_ms=now_ms)
+        return ended, now_ms, "its time is over"
     until_ms = order.until_ms + UNSEEN_MS if order.until_ms else now_ms + LATER_MS
-    calendar = view.network.calendar_at(now_ms)
+    for window in circuit.paused:
+        until_ms = min([until_ms, *(edge for edge in (window.from_ms, window.until_ms) if edge > now_ms)])
+    turned = _turned(circuit, now_ms)
+    if turned is not None:
+        return turned, now_ms, turned.reasons[0].code
     last_ms = max((each.until_ms for each in circuit.windows), default=order.from_ms)
     if calendar is None or (order.until_ms and last_ms >= order.until_ms):
-        return None, until_ms
+        return None, until_ms, ""
     if calendar.grid.until_ms - last_ms < AHEAD_MS + (order.recurrence.period_s * 1_000 if order.recurrence else 0):
-        return None, until_ms
+        return None, until_ms, ""
     from tieline.network.calendar import windows_in
 
     begin_ms = now_ms - AHEAD_MS  # what was proven in the day before may still be on its way here
     windows = windows_in(order.from_ms, order.until_ms, order.recurrence, begin_ms, calendar.grid.until_ms)
     if tuple(windows) == circuit.windows:
-        return None, until_ms
-    return replace(circuit, windows=tuple(windows)), now_ms
+        return None, until_ms, ""
+    paused = tuple(each for each in circuit.paused if each.until_ms > begin_ms)
+    return replace(circuit, windows=tuple(windows), paused=paused), now_ms, "admitted further"
 
 
-def _mended(view: View, now_ms: int) -> list[Events]:
-    """Circuits without a route, or without the spare one that they asked for, when there may be room for them again;
-    and who lies where maintenance has come into the calendar, as far as there is another way for him."""
-    from tieline.network.heal import lacks_spare
+def _turned(circuit: Circuit, now_ms: int) -> Circuit | None:
+    """The circuit as its maintenance begins or is over; None: neither is so."""
+    pause = next((each for each in circuit.paused if each.from_ms <= now_ms < each.until_ms), None)
+    if pause is None and circuit.state is CircuitState.PAUSED:
+        why = Reason(code="circuit_resumed")
+        return replace(circuit, state=CircuitState.DEGRADED, reasons=(why,), changed_ms=now_ms)
+    if pause is None or circuit.state not in (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED):
+        return None
+    why = Reason(code="circuit_maintenance", values={"pause_us": (pause.until_ms - now_ms) * 1_000})
+    return replace(circuit, state=CircuitState.PAUSED, reasons=(why,), changed_ms=now_ms)
+
+
+def _found_again(view: View, now_ms: int) -> list[Events]:
+    """Who lacks a route, the spare one that he asked for, or his time, when there may be room again: each once."""
+    network = view.network
+    if network.tried_at != network.grants:
+        network.tried.clear()
+        network.tried_at, network.is_tried = network.grants, False
+    if network.is_tried:
+        return []
+    found = mending(view, now_ms, tried=network.tried)
+    network.tried |= dict.fromkeys(found.tried)
+    network.is_tried = not found.tried
+    return found.events
+
+
+def _topped(view: View, calendar: Calendar, now_ms: int) -> list[Events]:
+    """Best effort, and what a failure left short, in the room that there is now: a few at a time, each once a round."""
+    from tieline.network.heal import topped, wanting
 
     network = view.network
-    calendar = network.calendar_at(now_ms)
-    if calendar is None:
-        return []
-    at = (network.grants, calendar.grid.first)
-    if at == network.mended_at:
-        return []
-    is_new = at[0] != network.mended_at[0] and any(
-        each.route is None or lacks_spare(each) for each in network.circuits.values()
-    )
-    is_over = at[1] != network.mended_at[1] and not calendar.is_kept()
-    found = healed_events(view, now_ms) if is_new or is_over else []
-    events = [each for each in found if not isinstance(each, CircuitChanged) or each.circuit.route is not None]
-    if not any(isinstance(each, CircuitChanged) for each in events):  # else there may be more to find at the next tick
-        network.mended_at = at
-    return events
-
-
-def _topped(view: View, now_ms: int) -> list[Events]:
-    """Best effort, and what a failure left short, in the room that there is now."""
-    network = view.network
-    if not any(_waits(each) or each.state is TransferState.SHORT for each in network.transfers.values()):
-        return []
-    calendar = network.calendar_at(now_ms)
-    if calendar is None:
-        return []
-    from tieline.network.heal import topped
-
-    return [TransferChanged(transfer=each, why="found more room") for each in topped(calendar, now_ms)]
+    if not network.topping and now_ms >= network.top_ms:
+        network.topping, network.top_ms = wanting(calendar), now_ms + LATER_MS
+    names = [name for name in network.topping[:MOST_TOPPED] if name in network.transfers]
+    network.topping = network.topping[MOST_TOPPED:]
+    found = topped(calendar, now_ms, names) if names else ()
+    return [TransferChanged(transfer=each, why="found more room") for each in found]

@@ -14,9 +14,11 @@ from tieline.exchange.bookings import (
     booking_project,
     calendar_of,
     check_label,
+    check_mended,
     check_money,
     dearest,
     live_circuit,
+    order_calendar,
     refused,
 )
 from tieline.exchange.commands import Decision
@@ -47,7 +49,7 @@ def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> D
     check_label(order.label)
     if order.most_bps and order.most_bps < order.rate_bps:
         raise TielineError("invalid_request", f"{order.most_bps:,} bit/s is below {order.rate_bps:,}", where="most_bps")
-    calendar = calendar_of(view, now_ms)
+    calendar = order_calendar(view, actor.name, project, now_ms)
     if len(view.network.circuits) >= MOST_CIRCUITS:
         raise TielineError("overloaded", f"{MOST_CIRCUITS:,} circuits are live")
     name = ids.new("circuit")
@@ -93,7 +95,9 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
     found = live_circuit(view, actor, command.circuit)
     if found.route is None:
         raise TielineError("conflict", f"`{found.id}` is down: it has no route that could be resized")
-    answer = resized(calendar_of(view, now_ms), found, command.rate_bps, now_ms=now_ms)
+    calendar = calendar_of(view, now_ms)
+    check_mended(calendar)
+    answer = resized(calendar, found, command.rate_bps, now_ms=now_ms)
     if isinstance(answer, Refused):
         raise refused(answer.reasons)
     price = circuit_price(tariff, answer.circuit.order)

@@ -7,6 +7,7 @@ and is made when something asks for it (it brings scipy along). Changed by event
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +38,11 @@ NetworkEvent = (
 Change = tuple[str, str, Any]  # table, key, value
 
 
+def is_its_own(booked: Transfer | Circuit) -> bool:
+    """Whether the exchange booked it by itself, for a run or a gang: these are bounded by what runs."""
+    return bool(booked.run) if isinstance(booked, Transfer) else bool(booked.job)
+
+
 class Network:
     """State of the wide area of one exchange."""
 
@@ -54,7 +60,15 @@ class Network:
         self.joins: dict[str, dict[str, None]] = {}  # job -> live circuits between the sites of its gang
         self.due_ms = 0  # before then no booking changes by time alone; 0: look
         self.grants = 0  # of what circuits may have more room by
-        self.mended_at = (0, 0)  # `grants` and the first slot when circuits were last looked at for that
+        self.tried: dict[str, None] = {}  # who lacks something, and was looked at since then
+        self.tried_at = -1  # `grants` when that began
+        self.is_tried = False  # whether all of them were
+        self.topping: list[str] = []  # transfers that are still to look for more room in this round
+        self.top_ms = 0  # when the next round begins; 0: at once
+        self.waiting: frozenset[str] = frozenset()  # bookings that wait to be mended
+        self.bookings_of: Counter[str] = Counter()  # live ones of each user
+        self.project_bookings: Counter[str] = Counter()
+        self._standing: tuple[int, Topology] | None = None  # with the version that it is of
         self._calendar: Calendar | None = None
         self.held: list[Transfer] = []  # bookings of a pass that goes on
         self.held_circuits: list[Circuit] = []
@@ -102,11 +116,14 @@ class Network:
         """The topology as it carries now: links that are down have no capacity."""
         if self.topology is None or not self.down:
             return self.topology
+        if self._standing is not None and self._standing[0] == self.version:
+            return self._standing[1]
         links = tuple(
             replace(link, capacity_bps=0, capacity_back_bps=0) if link.name in self.down else link
             for link in self.topology.links
         )
-        return replace(self.topology, links=links)
+        self._standing = self.version, replace(self.topology, links=links)
+        return self._standing[1]
 
     def calendar_at(self, now_ms: int) -> Calendar | None:
         """The calendar with everything that is booked, rolled to ``now_ms``; None while no topology is known."""
@@ -123,6 +140,7 @@ class Network:
                 self._calendar.put_transfer(transfer)
             for circuit in (*self.circuits.values(), *self.held_circuits):
                 self._calendar.put_circuit(circuit)
+            self.note_waiting()
         self._calendar.roll(now_ms)
         return self._calendar
 
@@ -155,36 +173,47 @@ class Network:
         self.changes += 1
         job = transfer.order.job
         if transfer.state in TRANSFER_ENDED:
-            self.transfers.pop(transfer.id, None)
+            self._count(None, self.transfers.pop(transfer.id, None))
+            self.top_ms = 0
             if job in self.brings:
                 self.brings[job].pop(transfer.id, None)
                 if not self.brings[job]:
                     del self.brings[job]
         else:
+            self._count(transfer, self.transfers.get(transfer.id))
             self.transfers[transfer.id] = transfer
             if job:
                 self.brings.setdefault(job, {})[transfer.id] = None
         if self._calendar is not None:
             self._calendar.put_transfer(transfer)
+            self._looked_at(transfer.id)
 
     def put_circuit(self, circuit: Circuit) -> None:
         """Keep a live circuit; an ended one leaves."""
         self.changes += 1
         self.due_ms = 0
         if circuit.state in CIRCUIT_ENDED:
-            self.grants += self.circuits.pop(circuit.id, None) is not None
+            self.top_ms = 0
+            gone = self.circuits.pop(circuit.id, None)
+            self._count(None, gone)
+            self.grants += gone is not None
             if circuit.job in self.joins:
                 self.joins[circuit.job].pop(circuit.id, None)
                 if not self.joins[circuit.job]:
                     del self.joins[circuit.job]
         else:
             before = self.circuits.get(circuit.id)
-            self.grants += before is not None and before.held_bps > circuit.held_bps
+            is_down = circuit.route is None
+            self.grants += before is not None and (
+                before.held_bps > circuit.held_bps or (is_down and before.route is not None)
+            )
+            self._count(circuit, before)
             self.circuits[circuit.id] = circuit
             if circuit.job:
                 self.joins.setdefault(circuit.job, {})[circuit.id] = None
         if self._calendar is not None:
             self._calendar.put_circuit(circuit)
+            self._looked_at(circuit.id)
 
     def hold(self, transfer: Transfer) -> None:
         """Count on a booking in the calendar that no event made yet, while a pass goes on; `give_back` ends it."""
@@ -217,7 +246,26 @@ class Network:
         self.version += 1
         self.grants += 1
         self.changes += 1
-        self.due_ms = 0
+        self.due_ms = self.top_ms = 0
         topology = self.standing()
         if self._calendar is not None and topology is not None:
             self._calendar.rewire(topology)
+            self.note_waiting()
+
+    def note_waiting(self) -> None:
+        """Keep who waits to be mended as of now, for those who show it."""
+        if self._calendar is not None:
+            self.waiting = frozenset(name for names in self._calendar.waiting() for name in names)
+
+    def _looked_at(self, name: str) -> None:
+        if name in self.waiting:
+            self.waiting -= {name}
+
+    def _count(self, booked: Transfer | Circuit | None, before: Transfer | Circuit | None) -> None:
+        """Count live bookings of users and projects; what the exchange books for a run or a gang is not theirs."""
+        for each, step in ((before, -1), (booked, 1)):
+            if each is not None and not is_its_own(each):
+                for counter, name in ((self.bookings_of, each.user), (self.project_bookings, each.project)):
+                    counter[name] += step
+                    if not counter[name]:
+                        del counter[name]

@@ -20,6 +20,7 @@ from tieline.exchange.bookings import (
     calendar_of,
     check_label,
     check_money,
+    order_calendar,
 )
 from tieline.exchange.commands import Decision
 from tieline.exchange.permission import allow
@@ -53,7 +54,7 @@ def book_night(view: View, command: BookNight, now_ms: int, ids: Ids) -> Decisio
     project = booking_project(view, actor, command.project)
     if len(view.network.transfers) + len(command.orders) > MOST_TRANSFERS:
         raise TielineError("overloaded", f"more than {MOST_TRANSFERS:,} transfers would be live")
-    calendar = calendar_of(view, now_ms).copied()
+    calendar = order_calendar(view, actor.name, project, now_ms, len(command.orders)).copied()
     events: list[TransferChanged] = []
     left: list[LeftOut] = []
     booked: dict[str, Transfer] = {}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tieline.exchange.commands import ChangeLinks, ChangeTopology, Decision, ReadTopology
 from tieline.exchange.network import Network
 from tieline.exchange.permission import allow
-from tieline.exchange.transfers import healed_events
+from tieline.exchange.transfers import mending
 from tieline.exchange.view import View
 from tieline.model.circuit import CircuitState
 from tieline.model.error import TielineError
@@ -42,8 +42,9 @@ def change_topology(view: View, command: ChangeTopology, now_ms: int, ids: Ids) 
     _check_ends(network, topology)
     _check_slots(network, topology)
     why = command.why or f"declared by {command.actor.name}"
-    events = healed_events(view, now_ms, _standing(topology, down))
-    return Decision((TopologyChanged(topology=topology, why=why), *events), _changed(topology, down, events))
+    found = mending(view, now_ms, _standing(topology, down))
+    reply = _changed(topology, down, found.events, found.waiting)
+    return Decision((TopologyChanged(topology=topology, why=why), *found.events), reply)
 
 
 def change_links(view: View, command: ChangeLinks, now_ms: int, ids: Ids) -> Decision:
@@ -58,8 +59,9 @@ def change_links(view: View, command: ChangeLinks, now_ms: int, ids: Ids) -> Dec
     if not cut and not restored:
         return Decision((), _changed(topology, down, ()))
     why = command.why or f"told by {command.actor.name}"
-    events = healed_events(view, now_ms, _standing(topology, down))
-    return Decision((LinksChanged(down=cut, up=restored, why=why), *events), _changed(topology, down, events))
+    found = mending(view, now_ms, _standing(topology, down))
+    reply = _changed(topology, down, found.events, found.waiting)
+    return Decision((LinksChanged(down=cut, up=restored, why=why), *found.events), reply)
 
 
 def read_topology(view: View, command: ReadTopology, now_ms: int, ids: Ids) -> Decision:
@@ -134,7 +136,7 @@ def _standing(topology: Topology, down: Sequence[str]) -> Topology:
     return standing
 
 
-def _changed(topology: Topology, down: Sequence[str], events: Sequence[Events]) -> NetworkChangedView:
+def _changed(topology: Topology, down: Sequence[str], events: Sequence[Events], waiting: int = 0) -> NetworkChangedView:
     circuits = [event.circuit for event in events if isinstance(event, CircuitChanged)]
     transfers = [event.transfer for event in events if isinstance(event, TransferChanged)]
     return NetworkChangedView(
@@ -142,6 +144,7 @@ def _changed(topology: Topology, down: Sequence[str], events: Sequence[Events]) 
         node_count=len(topology.nodes),
         link_count=len(topology.links),
         down=tuple(down),
+        waiting=waiting,
         moved_circuits=tuple(each.id for each in circuits if each.state is not CircuitState.DOWN),
         moved_transfers=tuple(each.id for each in transfers if each.state is not TransferState.SHORT),
         short=(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -12,10 +12,10 @@ from tieline.exchange.bookings import (
     CancelTransfer,
     OrderTransfer,
     booking_project,
-    calendar_of,
     check_label,
     check_money,
     live_transfer,
+    order_calendar,
     refused,
 )
 from tieline.exchange.commands import Decision
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tieline.network.calendar import Calendar
 
 replace = msgspec.structs.replace
+MOST_AT_ONCE: Final = 40  # bookings on links that change, up to which they are mended in the decision that changes them
 
 
 def order_transfer(view: View, command: OrderTransfer, now_ms: int, ids: Ids) -> Decision:
@@ -57,7 +58,7 @@ def booked_for(
     from tieline.network.tariff import transfer_price
 
     check_label(order.label)
-    calendar, tariff = calendar_of(view, now_ms), view.network.tariff
+    calendar, tariff = order_calendar(view, user, project, now_ms), view.network.tariff
     if len(view.network.transfers) >= MOST_TRANSFERS:
         raise TielineError("overloaded", f"{MOST_TRANSFERS:,} transfers are live")
 
@@ -110,31 +111,39 @@ def cancel_transfer(view: View, command: CancelTransfer, now_ms: int, ids: Ids) 
 # -- when the network changes -----------------------------------------------------------------------------------------
 
 
-def healed_events(view: View, now_ms: int, standing: Topology | None = None) -> list[Events]:
+class Mending(NamedTuple):
+    """What becomes of bookings: their events, who is still to be looked at, and who lacked something and was."""
+
+    events: list[Events]
+    waiting: int = 0
+    tried: tuple[str, ...] = ()
+
+
+def mending(view: View, now_ms: int, standing: Topology | None = None, tried: Collection[str] = ()) -> Mending:
     """What becomes of the bookings over another state of the network; circuits first, nothing for who keeps his own.
 
     ``standing`` is the state that follows from the events of the same decision (links that are down have no capacity);
-    None: the one of the view. Its own event comes before these.
+    None: the one of the view. Its own event comes before these. Where it concerns many, they wait: the ticks that
+    follow look at a few at a time, so that nobody who asks something waits for all of them.
     """
     network = view.network
     if not network.transfers and not network.circuits:
-        return []
+        return Mending([])
     calendar = network.calendar_at(now_ms)
     if calendar is None:
-        return []
+        return Mending([])
     from tieline.network.heal import healed
 
-    if standing is not None:
-        calendar = calendar.copied()
-        calendar.rewire(standing)
-    found = healed(calendar, now_ms)
+    if standing is not None and (concerned := calendar.concerned(standing)) > MOST_AT_ONCE:
+        return Mending([], concerned)
+    found = healed(calendar, now_ms, standing=standing, tried=tried)
     events: list[Events] = [
         CircuitChanged(circuit=each, why=_why(each))
         for each in found.circuits
         if replace(each, changed_ms=0) != replace(network.circuits[each.id], changed_ms=0)
     ]
     events.extend(TransferChanged(transfer=each, why=_why(each)) for each in found.transfers)
-    return events
+    return Mending(events, found.waiting, found.tried)
 
 
 def _why(booked: Transfer | Circuit) -> str:

@@ -88,6 +88,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(ge=0, le=1, description="1: every job counts for a project, but an admin's and a peer's")
     ] = 0
 
+    user_bookings: Annotated[
+        int, Meta(ge=1, le=12_000, description="transfers and circuits that one user may have booked at once")
+    ] = 1_000
+    project_bookings: Annotated[
+        int, Meta(ge=1, le=12_000, description="transfers and circuits that one project may have booked at once")
+    ] = 4_000
+
     # -- bytes that are kept -------------------------------------------------------------------------------------------
     blob_bytes: Annotated[int, Meta(ge=MIB, le=16 * TIB, description="largest single blob")] = 4 * GIB
     blobs_bytes: Annotated[int, Meta(ge=MIB, le=1024 * TIB, description="all blobs together")] = 64 * GIB

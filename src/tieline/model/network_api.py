@@ -56,6 +56,7 @@ class NetworkChangedView(View, frozen=True, kw_only=True):
     node_count: int
     link_count: int
     down: tuple[str, ...]
+    waiting: int = 0  # bookings on the links that changed, or in their way, that are looked at next, a few at a time
     moved_circuits: tuple[str, ...] = ()
     moved_transfers: tuple[str, ...] = ()
     short: tuple[ShortView, ...] = ()

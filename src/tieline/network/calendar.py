@@ -40,6 +40,7 @@ from tieline.network.slots import (
 from tieline.network.ways import Ways
 
 NO_BOUND: Final = 2**62
+MOST_SPANS: Final = 4  # of columns that are kept: mostly "from now on" and "from the next slot on"
 
 
 class Laid(NamedTuple):
@@ -93,8 +94,10 @@ class Calendar:
         self._booked: dict[str, int] = {}  # circuit -> a mask of all arcs of its routes
         self._cut: dict[str, None] = {}  # bookings of which part lies where nothing leads any more
         self._suspect: dict[int, None] = {}  # arcs on which there may be too little for all
-        self._least: dict[str, Longs] = {}  # of `firm` and `free`: what each arc has in all columns
+        self._least: dict[tuple[str, int, int], Longs] = {}  # what each arc has in all columns of some spans
         self._stale: dict[int, None] = {}  # arcs of which that is not so any more
+        self._changes = 0
+        self._waiting: tuple[tuple[int, int], Waiting] | None = None  # at which change and time it was so
         self._undo: list[Callable[[], object]] | None = None
         self._owns_capacity = True
 
@@ -130,6 +133,11 @@ class Calendar:
         """Who waits to be mended, by name."""
         if not self._cut and not self._suspect:
             return Waiting((), ())
+        if self._waiting is None or self._waiting[0] != (self._changes, self.now_ms):
+            self._waiting = (self._changes, self.now_ms), self._found_waiting()
+        return self._waiting[1]
+
+    def _found_waiting(self) -> Waiting:
         rows = self.over()
         circuits = {name: None for name in self._cut if name in self.circuits}
         transfers = {
@@ -160,19 +168,21 @@ class Calendar:
         array: Longs = getattr(self, name)
         if not len(columns):
             return np.full(len(array), NO_BOUND, dtype=np.int64)
-        if len(columns) <= self.grid.slots:
-            found: Longs = array[at(slice(None), columns)].min(axis=1)
+        low, high = int(columns[0]), int(columns[-1]) + 1
+        if high - low > len(columns):
+            found: Longs = array[:, columns].min(axis=1)
             return found
-        if len(self._stale) > len(array) // 8:
+        if len(self._stale) > len(array) // 4 or len(self._least) > MOST_SPANS:
             self._least.clear()
+            self._stale.clear()
         if self._stale:
             rows = list(self._stale)
-            for kept, known in self._least.items():
-                known[rows] = getattr(self, kept)[rows].min(axis=1)
+            for (kept, begin, end), known in self._least.items():
+                known[rows] = getattr(self, kept)[rows, begin:end].min(axis=1)
             self._stale.clear()
-        if name not in self._least:
-            self._least[name] = array.min(axis=1)
-        return self._least[name]
+        if (name, low, high) not in self._least:
+            self._least[name, low, high] = array[:, low:high].min(axis=1)
+        return self._least[name, low, high]
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -210,6 +220,15 @@ class Calendar:
         elif changed:
             self._change(topology, changed)
 
+    def concerned(self, topology: Topology) -> int:
+        """How many bookings are on links that another state of the network changes; all, if it is another network."""
+        changed = changed_links(self.wires.topology, topology)
+        if changed is None:
+            return len(self.transfers) + len(self.circuits)
+        mask = mask_of(np.array([2 * number for number in changed], dtype=np.int32)) * 3
+        booked = [*self._booked.values(), *(laid.way for laid in self.transfers.values())]
+        return sum(bool(way & mask) for way in booked)
+
     def copied(self) -> Calendar:
         """Another one with the same bookings, to try things on."""
         assert self._undo is None, "not in the middle of a trial"
@@ -234,6 +253,7 @@ class Calendar:
         self.ways = ways
 
     def _drop_transfer(self, name: str) -> Transfer | None:
+        self._changes += 1
         before = self.transfers.pop(name, None)
         if before is None:
             return None
@@ -244,6 +264,7 @@ class Calendar:
         return before.transfer
 
     def _drop_circuit(self, name: str) -> Circuit | None:
+        self._changes += 1
         before = self.circuits.pop(name, None)
         if before is not None:
             self._hold(before, -1)
@@ -323,6 +344,7 @@ class Calendar:
         before = _State(
             self.wires, self.ways, arcs, self.capacity[arcs], {name: self.transfers[name] for name in names}
         )
+        self._changes += 1
         self._hold_all(circuits, -1)
         self.wires, self.ways = state.wires, state.ways
         if not self._owns_capacity:
@@ -358,6 +380,7 @@ class Calendar:
                         self._suspect |= arcs
 
     def _rebuild(self) -> None:
+        self._changes += 1
         self._cut.clear()
         for circuit in self.circuits.values():
             self._note(circuit)
@@ -376,6 +399,7 @@ class Calendar:
 
     def _shift(self, grid: Grid, by: int) -> None:
         """Move on by few slots: those that stay are as they were, so only the new ones are worked out."""
+        self._changes += 1
         ahead = Grid(self.grid.last, by, grid.slot_ms)
         capacity = capacities(self.wires, ahead)
         firm = capacity - self._load(ahead)

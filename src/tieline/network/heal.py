@@ -28,9 +28,9 @@ from tieline.network.graph import Ints
 from tieline.network.lease import pair_of, route_of, spare_of
 from tieline.network.slots import Longs, Piece, cut_at, is_within, segments_of
 
-MOST_CIRCUITS: Final = 40  # that are changed, or looked for other routes, at a time
-MOST_TRANSFERS: Final = 40
-MOST_HELPED: Final = 4  # of these, for whom others are laid anew
+MOST_CIRCUITS: Final = 32  # that are changed, or looked for other routes, at a time
+MOST_TRANSFERS: Final = 24
+MOST_HELPED: Final = 2  # of these, for whom others are laid anew
 
 
 class Healed(NamedTuple):

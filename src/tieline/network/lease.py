@@ -131,6 +131,8 @@ def impossible(calendar: Calendar, order: CircuitOrder, now_ms: int) -> tuple[Re
     least_us = int(graph.delay_us[path].sum())
     if order.latency_us and least_us > order.latency_us:
         return (Reason(code="circuit_physical", values={"least_us": least_us, "asked_us": order.latency_us}),)
+    if (_mtu(calendar)[path] >= needed_mtu(order)).all():
+        return ()
     return _mtu_wrong(calendar, order, weight)
 
 
@@ -171,7 +173,8 @@ def _displacing(
     """A route in what circuits leave, `TRIES` tried; who holds more than his least there goes back to it (``wide``)."""
     grid = calendar.grid
     whole = grid.whole_from(now_ms) - grid.first
-    upper = calendar.least("firm", columns).copy()
+    # What has begun is moved by nobody.
+    upper = np.minimum(calendar.least("firm", columns), calendar.least("free", columns[columns < whole]))
     for each in wide:
         for arcs in calendar.held[each.id]:
             upper[arcs] += each.held_bps - each.order.rate_bps
@@ -324,10 +327,34 @@ def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
 
 
 def _widest(calendar: Calendar, order: CircuitOrder, room: Longs) -> int:
-    """The most that an order like this could have: by bisection over its rate."""
+    """The most that an order like this could have: at once where any path will do, else by bisection over its rate."""
+    if order.diversity is Diversity.NONE and not order.latency_us:
+        return min(_bottleneck(calendar, order, room), order.rate_bps)
     low, high = 0, order.rate_bps
     while low + max(1, high // 1_000) < high:
         middle = (low + high + 1) // 2
         asked = msgspec.structs.replace(order, rate_bps=middle)
         low, high = (middle, high) if pair_of(calendar, asked, room, FEW_CANDIDATES) is not None else (low, middle)
     return low
+
+
+def _bottleneck(calendar: Calendar, order: CircuitOrder, room: Longs) -> int:
+    """The least room on the widest path, which lies in a tree of the widest links (Hu, Operations Research 9, 1961)."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    graph, node = calendar.wires.graph, calendar.wires.node
+    both = np.minimum(room[0::2], room[1::2])
+    is_open = _is_open(calendar, msgspec.structs.replace(order, rate_bps=1), room)[0::2]
+    # Of links between the same two nodes a matrix adds up the weights: the widest stays.
+    links = np.flatnonzero(is_open)[np.argsort(both[is_open], kind="stable")[::-1]]
+    ends = np.sort(np.stack([graph.tail[2 * links], graph.head[2 * links]]).astype(np.int64), axis=0)
+    links = links[np.unique(ends[0] * graph.node_count + ends[1], return_index=True)[1]]
+    rank = np.argsort(np.argsort(both[links], kind="stable")[::-1], kind="stable") + 1.0  # the widest is the lightest
+    shape = (graph.node_count, graph.node_count)
+    tree = minimum_spanning_tree(csr_array((rank, (graph.tail[2 * links], graph.head[2 * links])), shape=shape)).tocoo()
+    weight = np.full(graph.arc_count, np.inf)
+    kept = links[np.isin(rank, tree.data)]
+    weight[2 * kept] = weight[2 * kept + 1] = 1.0
+    path = shortest(graph, weight, node[order.a], node[order.b])
+    return 0 if path is None else max(0, int(both[path // 2].min()))

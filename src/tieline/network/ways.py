@@ -46,11 +46,11 @@ class Ways:
         arc came, or became quicker; else all are looked for again."""
         other = Ways(graph, self.few)
         if not (np.isfinite(other._weight) & (other._weight < self._weight)).any():
-            lost = np.flatnonzero(other._weight > self._weight)
+            lost = set(np.flatnonzero(other._weight > self._weight).tolist())
             other._known = {
                 ends: paths
                 for ends, paths in self._known.items()
-                if not any(np.isin(lost, path).any() for path in paths)
+                if all(lost.isdisjoint(path.tolist()) for path in paths)
             }
         return other
 
