@@ -32,7 +32,7 @@ boto3 = pytest.importorskip("boto3", reason="the extra `s3` and moto are not ins
 
 FAR = random.Random(7).randbytes(2_000_000)
 SMALL = b"alga\n" * 1_000
-RATE_BPS = 4_000_000  # of the one link: 4 s for what comes over it
+RATE_BPS = 8_000_000  # of the one link, half of which one transfer gets: 4 s for what comes over it
 WAIT_S = 90
 RULES = "data: {inner: [127.0.0.0/8], buckets: [lake]}\n"
 HOLDER = f"{PREFIX}.lab8/site/sz1"
