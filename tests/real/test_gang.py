@@ -1,0 +1,224 @@
+"""Gangs over several sites, each in a network of its own: through doors, through the relay, killed, over circuits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from tieline.cli.processes import Started, await_file, start_of
+from tieline.drivers.lab.control import Laboratory
+
+STORY = Path(__file__).with_name("gang_story.py")
+TIELINE = (sys.executable, "-m", "tieline.cli")
+PATIENCE_S = 180
+SITES = ("east", "west", "north", "south")
+DOORS = ("east", "west")
+LIMITS = {"requests_per_s": 1_000_000, "requests_burst": 1_000_000, "lease_ms": 3_000, "beat_ms": 500, "tick_ms": 100}
+ENTER = """import os, sys
+from tieline.drivers.circuits.kernel.namespaces import join
+join(int(sys.argv[1]), int(sys.argv[2]))
+os.execv(sys.argv[3], sys.argv[3:])"""
+SERVE = """import sys
+from pathlib import Path
+from tieline.drivers.siteprocess import join, run_site
+folder, token, config = sys.argv[1:]
+if token:
+    join(token, folder, config=Path(config), name="main")
+sys.exit(run_site(folder))"""
+TOPOLOGY: dict[str, Any] = {
+    "name": "gangs",
+    "nodes": [{"name": name, "site": f"cn.lab.{name}/site/main"} for name in SITES],
+    "links": [
+        {"name": f"{a}-{b}", "a": a, "b": b, "capacity_bps": 100_000_000, "delay_us": 500}
+        for a, b in (("east", "west"), ("west", "north"), ("north", "south"), ("south", "east"))
+    ],
+}
+
+
+class World:
+    """A laboratory, an exchange in its management network, a site with two cores in each of four networks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.envs = {**os.environ, "TIELINE_HOME": str(folder / "home"), "LANG": "C.UTF-8"}
+        self.places: dict[str, tuple[int, int]] = {}
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def open(self) -> None:
+        (self.folder / "lab.yaml").write_text(yaml.safe_dump(TOPOLOGY))
+        done = self.tieline("lab", "up", str(self.folder / "lab.yaml"))
+        if "no user namespace" in done.stderr or "/dev/net/tun" in done.stderr:
+            pytest.skip(f"no laboratory here: {done.stderr.splitlines()[0]}")
+        assert done.returncode == 0, done.stderr
+        folder = self.folder / "home/labs/gangs"
+        keeper = msgspec.json.decode((folder / "process.json").read_bytes(), type=Started)
+        seen = asyncio.run(Laboratory(folder).show())
+        self.places = {name: (keeper.pid, number) for name, number in (*seen.sites.items(), ("manager", seen.manager))}
+        exchange = self.folder / "exchange"
+        exchange.mkdir(mode=0o700)
+        (exchange / "limits.json").write_bytes(msgspec.json.encode(LIMITS))
+        listen = ["--prefix", "cn.lab", "--host", "fd03::ffff:1", "--insecure-bind"]
+        made = self.start("exchange", "manager", *TIELINE, "exchange-process", str(exchange), *listen)
+        started = Started(name="exchange", pid=made.pid, start=start_of(made.pid))
+        await_file(exchange / "address", started, self.folder / "exchange.log")
+        for number, (name, token) in enumerate(self.act("tokens").items(), 1):
+            self.configure(name, f"fd00:0:{number}::1")
+            self.serve(name, token)
+        self.act("ready")
+
+    def configure(self, name: str, address: str) -> None:
+        pool = {"name": "cores", "cores": 2, "memory": "1GB", "price": 3_600, "sandbox": "optional"}
+        config: dict[str, Any] = {"tier": "edge", "pools": [pool], "engines": ["process"]}
+        if name in DOORS:
+            config["door"] = {"listen": f"[{address}]:7000"}
+        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+
+    def serve(self, name: str, token: str = "") -> None:
+        """A site's process in its own network; with a token it joins before."""
+        words = (str(self.folder / name), token, str(self.folder / f"{name}.yaml"))
+        made = self.start(name, f"cn.lab.{name}/site/main", sys.executable, "-c", SERVE, *words)
+        (self.folder / f"{name}.pid").write_text(str(made.pid))
+
+    def entering(self, place: str, command: Sequence[str]) -> list[str]:
+        """What `tieline lab exec` does, for a place that is known."""
+        pid, number = self.places[place]
+        return [sys.executable, "-c", ENTER, str(pid), str(number), *command]
+
+    def start(self, name: str, place: str, *command: str) -> subprocess.Popen[bytes]:
+        with open(self.folder / f"{name}.log", "ab") as log:
+            made = subprocess.Popen(self.entering(place, command), env=self.envs, stdout=log, stderr=log)
+        self.started[name] = made
+        return made
+
+    def act(self, name: str) -> Any:
+        """One act of the story, in the management network."""
+        command = self.entering("manager", (sys.executable, str(STORY), name, str(self.folder)))
+        done = subprocess.run(command, env=self.envs, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert done.returncode == 0, (name, done.stdout[-3_000:], done.stderr[-6_000:], self.logs())
+        return json.loads(done.stdout)
+
+    def tieline(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*TIELINE, *words], env=self.envs, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )  # fmt: skip
+
+    def logs(self) -> dict[str, str]:
+        return {path.stem: path.read_text(errors="replace")[-2_000:] for path in self.folder.glob("*.log")}
+
+    def close(self) -> None:
+        for each in self.started.values():
+            if each.poll() is None:
+                each.send_signal(signal.SIGTERM)
+        for each in self.started.values():
+            try:
+                each.wait(20)
+            except subprocess.TimeoutExpired:
+                each.kill()
+                each.wait()
+        self.tieline("lab", "down")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("gangs"))
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+
+
+def whole(found: dict[str, Any], owners: set[str]) -> None:
+    """It ended well at the first try, on two nodes of each owner, who are paid for their part."""
+    view = found["view"]
+    assert found["run"]["code"] == 0, found["run"]
+    assert view["job"]["state"] == "succeeded", view
+    runs = sorted(view["runs"], key=lambda run: run.get("rank", 0))
+    assert {run["owner"] for run in runs} == owners
+    assert [(run.get("rank", 0), run["nodes"], run["epoch"], run["state"]) for run in runs] == [
+        (0, 2, 1, "succeeded"), (2, 2, 1, "succeeded"),
+    ]  # fmt: skip
+    assert {line["run"]: line["owner"] for line in found["usage"]} == {run["id"]: run["owner"] for run in runs}
+    assert all(line["charge_micro_cny"] > 0 for line in found["usage"])
+    assert view["job"]["charged_micro_cny"] == sum(line["charge_micro_cny"] for line in found["usage"])
+    for rank in range(4):
+        assert f"[{rank}] node {rank} of 4: learned, every weight within" in found["run"]["out"]
+    assert [(output["path"], output.get("node", 0)) for output in view["job"]["outputs"]] == [("model.json", 0)]
+    assert found["events"].count("run_confirmed") == 2
+
+
+def test_nodes_at_two_sites_learn_together_through_a_door(world):
+    found = world.act("doors")
+    whole(found, {"cn.lab.east", "cn.lab.west"})
+    planned = " ".join(found["plan"]["err"].split())
+    assert "a gang in 2 pools at 2 sites, all or nothing:" in planned
+    ways = ("cn.lab.east/site/main cn.lab.west/site/main door", "cn.lab.west/site/main cn.lab.east/site/main door")
+    assert any(each in planned for each in ways), planned
+    assert "node 3 of 4: learned" in found["log"]
+    before, after = found["relayed"]
+    assert before == after  # not a byte of it went through the exchange
+    assert len(found["usage_said"]["out"].splitlines()) == 2
+
+
+def test_sites_that_listen_to_nobody_meet_by_the_relay_and_every_node_is_reached(world):
+    found = world.act("relay")
+    whole(found, {"cn.lab.north", "cn.lab.south"})
+    for rank, beside in zip((0, 3), found["beside"], strict=True):
+        assert beside["code"] == 0, beside
+        assert beside["out"].startswith(f"{rank} of 4 at /"), beside
+    assert "relay" in found["run"]["err"]
+    assert "its gang runs on 2 pools at 2 sites" in found["why"]["out"]
+    assert found["view"]["job"]["run"] in found["ps"]["out"]
+    before, after = found["relayed"]
+    assert sum(after.values()) > sum(before.values())
+
+
+def test_a_gang_whose_site_dies_ends_as_a_whole_and_begins_anew_elsewhere(world):
+    found = world.act("killed")
+    victim = found["victim"]
+    try:
+        view = found["view"]
+        assert found["run"]["code"] == 0, found["run"]
+        assert found["events"].count("gang_broken") in (1, 2), found["events"]  # a node may see it before the exchange
+        first = {run["site"]: run["state"] for run in view["runs"] if run["epoch"] == 1}
+        assert first.pop(victim) == "lost"
+        assert set(first.values()) <= {"stopped", "failed"}, first  # its nodes have nobody to talk to any more
+        second = [run for run in view["runs"] if run["epoch"] == 2]
+        assert [run["state"] for run in second] == ["succeeded", "succeeded"]
+        assert victim not in {run["site"] for run in second}
+        billed = {line["run"] for line in found["usage"]}
+        assert billed == {run["id"] for run in view["runs"] if run["state"] != "lost"}
+        assert view["job"]["losses"] == 1
+        assert view["job"].get("attempts", 0) == 0
+    finally:
+        name = victim.partition("/")[0].rpartition(".")[2]
+        world.started[name].wait(60)
+        world.serve(name)
+        world.act("ready")
+
+
+def test_a_rate_between_the_sites_is_booked_with_the_cards_and_given_back(world):
+    found = world.act("circuits")
+    whole(found, {"cn.lab.east", "cn.lab.west"})
+    (circuit,) = found["during"]
+    assert circuit.get("state", "ordered") == "ordered"
+    assert (circuit["order"]["rate_bps"], circuit["run"]) == (5_000_000, found["view"]["runs"][0]["id"])
+    assert f"joins the gang of\t{found['view']['job']['id']}" in found["shown"][0]["out"]
+    (ended,) = found["circuits"]
+    assert ended["state"] == "ended"
+    (plan,) = found["plan"]
+    (way,) = plan["gang"]["ways"]
+    assert (way["rate_bps"], way["rtt_us"], way["links"]) == (5_000_000, 1_000, ["east-west"])
+    assert plan["gang"]["cost_micro_cny_per_hour"] >= plan["gang"]["bound_micro_cny_per_hour"] > 0
+    assert "gang" in found["refused"]["err"]  # ten times what any line carries
