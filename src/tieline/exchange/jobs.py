@@ -6,7 +6,7 @@ import msgspec
 
 from tieline.exchange.commands import Decision, StopJob, SubmitJobs
 from tieline.exchange.permission import allow, check_run_token, no_such
-from tieline.exchange.placing import demand_now, may_ever_span, plan_demand
+from tieline.exchange.placing import check_spans, demand_now, may_ever_span, plan_demand
 from tieline.exchange.possible import plain_shape
 from tieline.exchange.projects import manages, project_for, sees_work
 from tieline.exchange.view import View
@@ -28,6 +28,7 @@ def submit_jobs(view: View, command: SubmitJobs, now_ms: int, ids: Ids) -> Decis
     if len(view.jobs) + len(command.tasks) > view.limits.live_jobs:
         raise TielineError("overloaded", f"{len(view.jobs):,} jobs wait or run, {view.limits.live_jobs:,} are allowed")
     project = project_for(view, command.actor, command.project, command.tasks)
+    check_spans(command.tasks)
     demands = [check_possible(view, command.actor, task, now_ms) for task in command.tasks]
     pipeline = command.pipeline or (command.tasks[0].name if len(command.tasks) > 1 else "")
     jobs: list[Job] = []

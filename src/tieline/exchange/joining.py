@@ -1,4 +1,4 @@
-"""Joining: which sites can be in one gang, as placing asks: by the calendar where a topology has them, else as measured.
+"""Joining: which sites can be in one gang, by the calendar where a topology has them, else by readings.
 
 A rate is booked, so only a topology can give one. A round trip is that of the quickest path that carries the rate where
 the topology has both ends, else the measured one; of two that nobody measured it is unknown, and they are not joined.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FEW: Final = 64  # sites of which every two are asked for, known to be measured or not
 MOST: Final = 2**62
+MOST_JOINTS: Final = 8  # that are kept
 
 
 class Joining:
@@ -91,18 +92,28 @@ class Joining:
         return "door" if has_door else "relay"
 
     def _made(self, span: Span) -> Joint | None:
-        from tieline.network.joint import idle
+        """The same question of the same calendar has the same joint, whoever asks."""
+        from tieline.network.joint import MOST_ROUTES, idle
         from tieline.network.joint import joint as joint_of
 
-        network = self._view.network
+        network, mtu_bytes = self._view.network, mtu_of(span)
         if network.topology is None:
             return None
-        mtu_bytes = mtu_of(span)
-        if self._is_idle:
-            return idle(network.topology, mtu_bytes=mtu_bytes)
-        calendar = network.calendar_at(self._now_ms)
-        assert calendar is not None
-        return joint_of(calendar, self._now_ms, self._until_ms, mtu_bytes=mtu_bytes)
+        calendar = None if self._is_idle else network.calendar_at(self._now_ms)
+        key: tuple[int, ...] = (network.version, mtu_bytes)
+        if calendar is not None:
+            key = (network.changes, calendar.grid.first, -(-self._until_ms // calendar.grid.slot_ms), mtu_bytes)
+        joint = network.joints.get(key)
+        if joint is None:
+            if len(network.joints) >= MOST_JOINTS:
+                network.joints.clear()
+            joint = network.joints[key] = (
+                idle(network.topology, mtu_bytes=mtu_bytes)
+                if calendar is None
+                else joint_of(calendar, self._now_ms, self._until_ms, mtu_bytes=mtu_bytes)
+            )
+        joint.routes = MOST_ROUTES
+        return joint
 
     def _may(self, name: str) -> bool:
         site = self._view.sites.get(name)

@@ -22,6 +22,7 @@ from tieline.model.transfer import TRANSFER_ENDED, Transfer, TransferState
 
 if TYPE_CHECKING:
     from tieline.network.calendar import Calendar
+    from tieline.network.joint import Joint
 
 replace = msgspec.structs.replace
 BACK_MS: Final = 86_400_000  # a clock that goes back by more was wrong before
@@ -72,6 +73,7 @@ class Network:
         self._calendar: Calendar | None = None
         self.held: list[Transfer] = []  # bookings of a pass that goes on
         self.held_circuits: list[Circuit] = []
+        self.joints: dict[tuple[int, ...], Joint] = {}  # what is free for gangs, of the newest changes
 
     def may_help(self, event: NetworkEvent) -> bool:
         """Whether bytes that found no room may find some once this took effect."""

@@ -8,6 +8,8 @@ once all of them had their turn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tieline.exchange.bringing import brought
@@ -24,6 +26,7 @@ from tieline.exchange.spanning import Spanning, find, planned
 from tieline.exchange.supply import amount_of
 from tieline.exchange.view import View
 from tieline.exchange.ways import with_ways
+from tieline.model.error import TielineError
 from tieline.model.event import Events, RunOffered, TransferChanged
 from tieline.model.job import Job
 from tieline.model.party import Actor, Role
@@ -40,6 +43,7 @@ from tieline.ports import Ids
 replace = msgspec.structs.replace
 
 MOST_ENDS = 1_000  # live runs up to which their ends are looked at for backfill
+MOST_SPANS = 8  # tasks of one request that may stand at several sites
 NEAR = 32  # jobs that are brought from the store together
 GLANCES = 16  # refusals at a glance that take as long as one look
 WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside its shape
@@ -48,10 +52,18 @@ WORDS = frozenset({"name", "label"})  # what a policy may read of a task beside 
 def plan_tasks(view: View, command: PlanTasks, now_ms: int, ids: Ids) -> Decision:
     """A dry run for each task: no events."""
     allow(command.actor, Role.USER, Role.ADMIN, Role.OWNER, Role.AUDITOR, what="plan")
+    check_spans(command.tasks)
     project = project_for(view, command.actor, command.project, command.tasks)
     demands = [demand_now(view, command.actor, task, now_ms) for task in command.tasks]
     plans = (plan_demand(view, demand, now_ms, project) for demand in demands)
     return Decision((), tuple(with_ways(view, found) for found in plans))
+
+
+def check_spans(tasks: Sequence[Task]) -> None:
+    """Refuse more gangs over several sites than are looked at in one request. Raises TielineError `too_large`."""
+    count = sum(task.span is not None for task in tasks)
+    if count > MOST_SPANS:
+        raise TielineError("too_large", f"{count} tasks have a `span`; {MOST_SPANS} are allowed in one request")
 
 
 def plan_task(view: View, actor: Actor, task: Task, now_ms: int, pool: str = "") -> Plan:

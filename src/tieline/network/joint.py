@@ -21,6 +21,7 @@ from tieline.network.slots import Longs, Wires, wires_of
 from tieline.network.ways import Path
 
 MOST_KNOWN: Final = 8  # rates whose ways are kept
+MOST_WAYS: Final = 20_000  # of pairs that are alone, that are kept
 MOST_ROUTES: Final = 256  # ways that are looked for beside the quickest one of a pair, all sets together
 
 Flags = NDArray[np.bool_]
@@ -117,6 +118,8 @@ class Joint:
         """The quickest way of a pair that is alone; kept. None: none, or no more than one node."""
         key = source, target, rate_bps
         if key not in self._ways:
+            if len(self._ways) >= MOST_WAYS:
+                self._ways.clear()
             roads = self._roads(np.array([source], np.int32), rate_bps)
             self._ways[key] = roads.walked(source, target)
         return self._ways[key] if source != target else np.zeros(0, np.int32)

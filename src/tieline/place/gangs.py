@@ -43,6 +43,7 @@ MOST_LOOKS: Final = 800
 SHARES: Final = 96  # of the looks: no site that a set may begin with takes more than one of so many parts of them
 PRICES: Final = 40  # of a node, at which the bound is tried
 SCARCE: Final = (1.25, 1.5, 2.0, 4.0, 8.0)  # and of the highest, beyond it
+MOST_ALTERNATIVES: Final = 8  # of a task, that are looked at
 TRIES: Final = 4  # searches for one alternative: pools whose part turns out to be refused are left out of the next
 NETWORK: Final = "host"  # nodes meet on it
 
@@ -160,12 +161,13 @@ def gang_in(
 ) -> Gang | NoGang:
     """The same in a scene: the cheapest of its alternatives, or the first where they are ordered; sites where a run
     was lost come last. The looks are shared by the alternatives."""
-    most_looks = max(1, most_looks // len(demand.needs))
+    needs = demand.needs[:MOST_ALTERNATIVES]
+    most_looks = max(1, most_looks // len(needs))
     avoided = _at_sites(scene.pools, demand.avoid)
     for left_out in (avoided, NO_ROWS) if len(avoided) else (NO_ROWS,):
         best: Gang | None = None
         refused: NoGang | None = None
-        for need in demand.needs:
+        for need in needs:
             answer = _of_alternative(scene, demand, need, between, way_micro_cny, most_looks, room, left_out)
             if isinstance(answer, NoGang):
                 refused = refused or answer
@@ -181,7 +183,7 @@ def gang_in(
 
 def is_possible_gang(scene: Scene, demand: Demand, between: Between[Any]) -> bool:
     """Whether what exists here could ever hold it: enough nodes in all at sites of which every two may be joined."""
-    for need in demand.needs:
+    for need in demand.needs[:MOST_ALTERNATIVES]:
         asking = _asking(scene, demand, need)
         rows = scene.pools.posting(need.asked).rows
         rows = fitting(asking, rows, [step for step in LASTING if step.asked(asking)])

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tieline.exchange.commands import ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
 from tieline.exchange.decide import decide
-from tieline.exchange.placing import schedule
+from tieline.exchange.placing import MOST_SPANS, schedule
 from tieline.exchange.spanning import MOST_GANGS
 from tieline.model.circuit import Circuit
 from tieline.model.error import TielineError
@@ -414,6 +414,15 @@ def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_th
     assert sum(run.nodes for run in runs(wide, gang)) == 9
     assert not wide.view.held_back
     assert len(runs(wide, small)) == 1
+
+
+def test_a_request_with_too_many_gangs_is_refused_whole(wide: World) -> None:
+    many = [spanning(6, f"g{number}") for number in range(MOST_SPANS + 1)]
+    for asked in (PlanTasks(actor=ALICE, tasks=tuple(many)), SubmitJobs(actor=ALICE, tasks=tuple(many))):
+        with pytest.raises(TielineError) as refused:
+            wide.do(asked)
+        assert refused.value.code == "too_large"
+    assert len(wide.do(PlanTasks(actor=ALICE, tasks=tuple(many[1:])))) == MOST_SPANS
 
 
 def a_link(number: int, ends: tuple[str, str], gbps: int) -> Link:
