@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from aiohttp import web
-from scripted_exchange import OWNER_FILE, PREFIX, SITE, Exchange, go, home_at, offer, running, serving, site
+from scripted_exchange import OWNER_FILE, PREFIX, SITE, Exchange, go, home_at, offer, running, serving, site, tar_of
 
 from tieline.drivers.engines.sandbox import found
 from tieline.model.protocol import Ended
@@ -314,6 +314,32 @@ def test_files_and_data_together_have_to_fit_the_disk_before_anything_moves(tmp_
         assert not [path for path in exchange.requests if path.startswith("GET /v1/blobs")]
 
     told(story, tmp_path, more=LOOPBACK + "limits: {disk: 2MB}\n")
+
+
+def test_archives_together_unpack_to_no_more_than_the_disk(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        mounts = tuple(
+            Mount(path=name, sha256=exchange.put(tar_of(**{name: name * 700_000})), is_archive=True) for name in "ab"
+        )
+        resources = (Resources(core_count=1, disk_bytes=1_000_000),)
+        exchange.order(offer("j-1.1", "true", mounts=mounts[:1], resources=resources))
+        assert (await exchange.ended()).state == "succeeded"
+        exchange.order(offer("j-2.1", "true", mounts=mounts, resources=resources))
+        ended = await refusal(exchange, "j-2.1")
+        assert ended.reason is not None
+        assert "300,000" in ended.reason.values["why"]
+
+    told(story, tmp_path)
+
+
+def test_a_dataset_without_a_record_is_not_fetched(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == "data_not_fetched"
+
+    told(story, tmp_path)
 
 
 @pytest.mark.parametrize("paths", [("d", "d"), ("d", "d/e"), (".", "d")])

@@ -40,9 +40,14 @@ def refused(code: str, data: str, **values: Value) -> TielineError:
 
 
 async def dataset_of(client: HttpClient, identity: Identity, name: str, now_s: int) -> Dataset:
-    """The record of the dataset ``name``, verified. Raises TielineError: what the exchange said, `data_not_fetched`."""
+    """The record of the dataset ``name``, verified. Raises TielineError: `data_not_fetched`, what the exchange said."""
     path = urllib.parse.quote(name.replace("/", "~"), safe="~")
-    view = await client.call("GET", f"/v1/chain/{path}", ChainView)
+    try:
+        view = await client.call("GET", f"/v1/chain/{path}", ChainView)
+    except TielineError as error:
+        if error.code != "not_found":
+            raise
+        raise refused("data_not_fetched", name, why="the exchange of this site has no record of it") from None
     home = identity.exchange.partition("/")[0]
     public = identity.public if view.root == home else view.root_public
     key = DelegatedKey(kid=f"{view.root}#exchange", public=public, nb=0, exp=LAST_SECOND)

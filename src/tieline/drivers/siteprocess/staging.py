@@ -33,20 +33,23 @@ def needs_staging(offer: Offer) -> bool:
 
 
 async def stage(offer: Offer, folders: Sequence[str], cache: Cache, limit_bytes: int) -> None:
-    """Lay out everything in every node's folder. May be repeated: what a crash left half done is laid out anew.
+    """Lay out everything in every node's folder, together no more than ``limit_bytes`` in each.
+
+    May be repeated: what a crash left half done is laid out anew.
 
     Raises TielineError when bytes are missing, wrong, too many, or leave the work folder.
     """
     task = offer.task
     for folder in folders:
         await asyncio.to_thread(_clear, f"{folder}/work")
+    left = limit_bytes
     if task.workdir is not None:
-        await _lay(task.workdir, ".", offer.job, folders, cache, limit_bytes)
+        left -= await _lay(task.workdir, ".", offer.job, folders, cache, left)
     for mount in task.mounts:
-        await _lay(mount, mount.path, offer.job, folders, cache, limit_bytes)
+        left -= await _lay(mount, mount.path, offer.job, folders, cache, left)
     if offer.checkpoint and task.checkpoint is not None:
         newest = Mount(path=task.checkpoint.path, sha256=offer.checkpoint, is_archive=True)
-        await _lay(newest, newest.path, offer.job, folders, cache, limit_bytes)
+        await _lay(newest, newest.path, offer.job, folders, cache, left)
 
 
 def _clear(work: str) -> None:
@@ -54,35 +57,39 @@ def _clear(work: str) -> None:
     Path(work).mkdir(parents=True, mode=0o700)
 
 
-async def _lay(mount: Mount, path: str, job: str, folders: Sequence[str], cache: Cache, limit_bytes: int) -> None:
+async def _lay(mount: Mount, path: str, job: str, folders: Sequence[str], cache: Cache, limit_bytes: int) -> int:
+    """How many bytes that took in each folder."""
+    laid = 0
     async with cache.blob(mount.sha256, mount.size_bytes, job) as blob:
         for folder in folders:
             lay = lay_archive if mount.is_archive else lay_file
             target = mount.path if path == "." and not mount.is_archive else path
-            await asyncio.to_thread(lay, blob, f"{folder}/work", target, limit_bytes)
+            laid = await asyncio.to_thread(lay, blob, f"{folder}/work", target, limit_bytes)
+    return laid
 
 
-def lay_archive(blob: Path, work: str, path: str, limit_bytes: int) -> None:
-    """Unpack ``blob`` at ``path`` below ``work``. Raises TielineError."""
+def lay_archive(blob: Path, work: str, path: str, limit_bytes: int) -> int:
+    """Unpack ``blob`` at ``path`` below ``work``: the bytes in its files. Raises TielineError."""
     steps = steps_of(path)
     if not steps:
         Path(work).rmdir()
-        unpack(_chunks(blob), work, most=Most(total_bytes=limit_bytes))
-        return
+        return unpack(_chunks(blob), work, most=Most(total_bytes=limit_bytes)).total_bytes
     with below(work, steps, path):
         target = "/".join((work, *steps))
         if Path(target).is_symlink():
             raise _leaves(path)
-        unpack(_chunks(blob), target, most=Most(total_bytes=limit_bytes))
+        return unpack(_chunks(blob), target, most=Most(total_bytes=limit_bytes)).total_bytes
 
 
-def lay_file(blob: Path, work: str, path: str, limit_bytes: int) -> None:
-    """Copy ``blob`` to ``path`` below ``work``. Raises TielineError."""
+def lay_file(blob: Path, work: str, path: str, limit_bytes: int) -> int:
+    """Copy ``blob`` to ``path`` below ``work``: its size. Raises TielineError."""
     steps = steps_of(path)
     if not steps:
         raise TielineError("invalid_task", f"`{path[:200]}` names no file", where="mounts")
-    if blob.stat().st_size > limit_bytes:
-        raise TielineError("too_large", f"`{path[:200]}` is over the {limit_bytes:,} bytes of disk of this run")
+    size = blob.stat().st_size
+    if size > limit_bytes:
+        message = f"`{path[:200]}` has {size:,} bytes, and {limit_bytes:,} of this run's disk are left"
+        raise TielineError("too_large", message)
     with below(work, steps, path) as at:
         try:
             descriptor = os.open(steps[-1], FILE, 0o644, dir_fd=at)
@@ -90,6 +97,7 @@ def lay_file(blob: Path, work: str, path: str, limit_bytes: int) -> None:
             raise TielineError("invalid_task", f"`{path[:200]}` cannot be laid there: {error.strerror}") from None
         with open(descriptor, "wb", buffering=0) as file:
             file.writelines(_chunks(blob))
+    return size
 
 
 def steps_of(path: str) -> list[str]:
