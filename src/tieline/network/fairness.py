@@ -34,7 +34,7 @@ def fair(graph: Graph, traffic: Traffic, *, step: float = STEP, start: Flows | N
     kept = np.zeros(traffic.count) if traffic.floor_bps is None else traffic.floor_bps
     most = np.where(takes_part, np.minimum(traffic.asked_bps, _most(graph, traffic)), kept)
     wanted = float((most[takes_part] / weight[takes_part]).max(initial=0.0))
-    level = max(_first_level(graph, traffic), 1e-9 * wanted)
+    level = _first_level(graph, traffic)
     step = max(step, (wanted / level) ** (1.0 / MOST_STEPS)) if wanted > level else step
     ceiling, floor, flows = most, kept, start
     while True:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from network_cases import Everything, cases, keeps_its_bounds
 
-from tieline.network.fairness import fair
+from tieline.network.fairness import MOST_STEPS, _step, fair
 from tieline.network.graph import graph_of
-from tieline.network.traffic import Traffic
+from tieline.network.traffic import Traffic, routed
 
 
 def traffic_of(*asked):
@@ -51,3 +51,70 @@ def test_nobody_has_less_than_the_exact_fair_rate_by_more_than_a_step(case):
     assert np.all(got >= exact / 1.25 * (1 - 1e-2) - 1e-6), (got, exact)
     # And nothing is left that somebody could have.
     assert flows.worth >= flows.bound * (1 - 3e-3) - 1e-6
+
+
+@pytest.fixture
+def programmes(monkeypatch):
+    """How many programmes were solved."""
+    seen = []
+    monkeypatch.setattr("tieline.network.fairness.routed", lambda *a, **kw: seen.append(1) or routed(*a, **kw))
+    return seen
+
+
+def test_who_asks_for_more_than_any_link_has_is_no_louder_than_others():
+    graph = graph_of("ab", [(0, 1, 90.0, 1.0)])
+    assert fair(graph, traffic_of((0, 1, 1e15), (0, 1, 100)), step=1.05).carried_bps() == pytest.approx(
+        [45, 45], rel=0.06
+    )
+
+
+def test_who_asks_for_the_impossible_is_no_louder_than_others():
+    # Wide links at either end of a demand, and nothing that joins them.
+    graph = graph_of("abcdef", [(0, 1, 90.0, 1.0), (2, 3, 1e15, 1.0), (4, 5, 1e15, 1.0)])
+    got = fair(graph, traffic_of((0, 1, 100), (0, 1, 100), (2, 5, 1e15)), step=1.05).carried_bps()
+    assert got == pytest.approx([45, 45, 0], rel=0.06)
+
+
+def test_a_link_of_one_direction_joins_its_ends():
+    graph = graph_of("ab", [(0, 1, 90.0, 1.0)])
+    graph.capacity_bps[1] = 0.0
+    assert fair(graph, traffic_of((0, 1, 50), (1, 0, 50))).carried_bps() == pytest.approx([50, 0])
+
+
+def test_weights_are_shares():
+    graph = graph_of("ab", [(0, 1, 90.0, 1.0)])
+    asked = traffic_of((0, 1, 100), (0, 1, 100))._replace(value=np.array([4.0, 2.0]))
+    assert fair(graph, asked, step=1.02).carried_bps() == pytest.approx([60, 30], rel=0.04)
+
+
+def test_a_floor_is_kept_by_who_takes_part_and_the_question_comes_back_as_it_was():
+    graph = graph_of("ab", [(0, 1, 10.0, 1.0)])
+    asked = traffic_of((0, 1, 10), (0, 1, 10))
+    start = routed(graph, asked._replace(value=np.array([2.0, 1.0]), asked_bps=np.array([8.0, 2.0])))
+    floor = np.array([8.0, 0.0])
+    flows = fair(graph, asked._replace(floor_bps=floor), start=start)
+    assert flows.carried_bps() == pytest.approx([8, 2])
+    assert flows.traffic.floor_bps is floor
+    assert flows.traffic.asked_bps is asked.asked_bps
+    assert fair(graph, asked).traffic.floor_bps is None
+
+
+def test_steps_between_far_rates_are_bounded(programmes):
+    graph = graph_of("abcd", [(0, 1, 1.0, 1.0), (2, 3, 1e15, 1.0)])
+    fair(graph, traffic_of((0, 1, 5), (2, 3, 1e15)), step=1.001)
+    assert MOST_STEPS // 2 < len(programmes) <= MOST_STEPS + 3
+
+
+def test_the_search_ends_where_nobody_can_have_more(programmes):
+    # Wide ends and a narrow middle: what is asked is out of reach, and every further step would change nothing.
+    graph = graph_of("abcd", [(0, 1, 1e9, 1.0), (1, 2, 1.0, 1.0), (2, 3, 1e9, 1.0)])
+    assert fair(graph, traffic_of((0, 3, 1e9), (0, 3, 1e9))).carried_bps() == pytest.approx([0.5, 0.5])
+    assert len(programmes) <= 5
+
+
+def test_where_the_choice_is_free_who_has_less_goes_first():
+    asked, floor = np.array([9.0, 9.0, 9.0, 9.0]), np.array([1.0, 4.0, 2.0, 0.5])
+    made = _step(traffic_of(*[(0, 1, 9)] * 4), asked, floor, np.array([True, True, True, False]))
+    assert made.value[0] > made.value[2] > made.value[1] > 1.0  # nobody is worth so little that less is carried
+    assert (made.value[3], made.value.max() <= 2.0) == (0.0, True)
+    assert (made.asked_bps is asked, made.floor_bps is floor) == (True, True)

@@ -164,3 +164,48 @@ def test_calm_takes_from_no_floor():
     assert flows.carried_bps() == pytest.approx([4.0, 6.0])
     old = np.where(flows.columns.demand == 1, 6.0, 0.0)
     assert calmed(flows, old, give=0.5).carried_bps()[0] == pytest.approx(4.0)
+
+
+def two_on_a_link():
+    """A link of 10: who is worth more has all of it now, and shared it before."""
+    graph = graph_of("ab", [(0, 1, 10.0, 1.0)])
+    pair = np.array([0, 0], np.int32), np.array([1, 1], np.int32)
+    flows = routed(graph, Traffic(*pair, np.array([10.0, 10.0]), np.array([3.0, 1.0])))
+    assert flows.carried_bps() == pytest.approx([10.0, 0.0])
+    return flows, np.full(len(flows.columns), 5.0)
+
+
+def test_calm_gives_up_what_it_may_and_no_more():
+    flows, old = two_on_a_link()
+    calm = calmed(flows, old, give=0.01)  # 0.3 of the worth of 30: 0.15 stays with who has less
+    assert calm.carried_bps() == pytest.approx([9.85, 0.15], rel=1e-3)
+    assert calmed(flows, old).carried_bps() == pytest.approx([9.985, 0.015], rel=1e-3)
+
+
+@pytest.mark.parametrize("spoilt", [0.5, 0.99])
+def test_a_calm_answer_that_came_out_worse_is_not_taken(monkeypatch, spoilt):
+    flows, old = two_on_a_link()
+    monkeypatch.setattr("tieline.network.update.repaired", lambda programme, rate: rate * spoilt)
+    assert calmed(flows, old) is flows
+
+
+def test_a_calm_answer_that_lost_a_floor_is_not_taken(monkeypatch):
+    flows, old = two_on_a_link()
+    held = flows._replace(traffic=flows.traffic._replace(floor_bps=np.array([10.0, 0.0]), value=np.array([1.0, 1.0])))
+    other = np.where(flows.columns.demand == 1, 10.0, 0.0)  # worth as much, and of somebody else
+    monkeypatch.setattr("tieline.network.update.repaired", lambda *_: other)
+    assert calmed(held, old) is held
+
+
+def test_nobody_loses_who_is_to_have_less():
+    graph, columns, old, new = trade(6.0)
+    new = new * np.array([1.0, 0.5, 1.0, 1.0])  # of the first demand half remains
+    done = steps_between(columns, old, new, graph.capacity_bps)
+    assert (len(done.rates_bps), done.is_lossless) == (2, True)
+    assert done.carried_bps == pytest.approx(new.sum())
+
+
+@pytest.mark.parametrize(("before", "after"), [(2.0, 5.0), (5.0, 2.0)])
+def test_the_lowest_point_of_one_step_is_the_smaller_end(before, after):
+    graph, columns, old, new = trade(1.0)
+    assert steps_between(columns, before * old, after * new, graph.capacity_bps).carried_bps == pytest.approx(4.0)
