@@ -82,6 +82,7 @@ class World:
         config: dict[str, Any] = {"tier": "edge", "pools": [pool], "engines": ["process"]}
         if name in DOORS:
             config["door"] = {"listen": f"[{address}]:7000"}
+        config["probe_inner"] = ["fd00::/8"]  # the networks of the laboratory
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
     def serve(self, name: str, token: str = "") -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from door_world import CLOCK, EXCHANGE, a_pass
 
@@ -93,7 +94,8 @@ class Two:
     def made(self, at: int) -> Gangs:
         key = Key(NAMES[at].encode().ljust(32)[:32])
         url = lambda: self.doors[at].url  # noqa: E731
-        return Gangs(self.exchanges[at], NAMES[at], "cn.demo", key, CLOCK, url, lambda _, rank: self.where(at, rank))
+        where = lambda _, rank: self.where(at, rank)  # noqa: E731
+        return Gangs(self.exchanges[at], NAMES[at], "cn.demo", key, CLOCK, url, is_local=True, address=where)
 
     def where(self, at: int, rank: int) -> str:
         return address_of(self.number + 7 * at, rank)
@@ -331,6 +333,31 @@ def test_what_comes_over_a_link_reaches_the_named_ports_alone(tmp_path: Path) ->
                 link._sent += 1  # a message that is missing on the way
                 assert await carried(link, 1, port) == b""
                 assert link.is_over
+
+    go(story)
+
+
+def test_a_record_leads_a_site_into_no_network_that_its_owner_did_not_list(tmp_path: Path) -> None:
+    async def story() -> None:
+        two = Two((free_port(),))
+        async with two.open(tmp_path, (False, True)):
+            two.gangs[0].is_local = False
+            await two.start()
+            gang = two.gangs[0].gangs[f"cn.demo/job/{JOB}", 1]
+            view = await gang._pass(NAMES[1])
+            for inner, url, code in (
+                ((), view.url, "address_refused"),
+                (("10.0.0.0/8",), view.url, "address_refused"),
+                (("127.0.0.0/8",), "http://169.254.169.254/", "address_refused"),
+                ((), "http://localhost:1/", "address_refused"),
+            ):
+                two.gangs[0].inner = inner
+                with pytest.raises(TielineError) as caught:
+                    await gang._dial(NAMES[1], msgspec.structs.replace(view, url=url), by_relay=False)
+                assert caught.value.code == code, (inner, url)
+            two.gangs[0].inner = ("127.0.0.0/8",)
+            link = await gang._link(NAMES[1])  # it is tried again
+            assert link is not None
 
     go(story)
 

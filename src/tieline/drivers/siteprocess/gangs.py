@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -38,13 +40,14 @@ from tieline.site.meeting import Listener, address_of, checked_part, listeners, 
 
 if TYPE_CHECKING:
     from tieline.drivers.doors.link import Link, Stream
+    from tieline.drivers.probes.addresses import Addresses
     from tieline.model.protocol import Part
 
 log = logging.getLogger("tieline.site")
 CONNECTIONS = 512  # of one gang, that nodes here began
 WAIT_S = 30.0  # a connection waits so long for a link, and then for the node at the other end
 TURN_S = 10.0  # whose turn it is not to dial waits so long
-DOOR_TRIES = 2  # then the relay
+TRIES, RELAY_TRY = 4, 3  # of so many tries the last goes by the relay, where the others have a door to go by
 LINKS = 4  # of one gang to one site: who was cut off and did not notice comes again
 SPARE_MS = 60_000  # a pass that ends within this is asked for again
 PASS_MS = 600_000
@@ -64,7 +67,10 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gangs:
-    """All gangs of a site. ``door_url`` gives the site's own door's address, ``address`` that of a node."""
+    """All gangs of a site. ``door_url`` gives the site's own door's address, ``address`` that of a node.
+
+    ``inner`` are networks that the owner lists: doors of others are dialled there; ``is_local``: on this machine too.
+    """
 
     def __init__(
         self,
@@ -74,6 +80,9 @@ class Gangs:
         key: Key,
         clock: Clock,
         door_url: Callable[[], str],
+        inner: Sequence[str] = (),
+        *,
+        is_local: bool = False,
         address: Callable[[int, int], str] = address_of,
     ) -> None:
         self.client = client
@@ -82,6 +91,8 @@ class Gangs:
         self.kid = f"{owner}#site"
         self.clock = clock
         self.door_url = door_url
+        self.inner = tuple(inner)
+        self.is_local = is_local
         self.address = address
         self.gangs: dict[tuple[str, int], Gang] = {}  # by job and epoch
         self._told: dict[str, asyncio.Task[None]] = {}  # runs of which this process says that it is here
@@ -360,11 +371,13 @@ class Gang:
             try:
                 view = await self._pass(other)
                 if self._is_turn(other, view.url, tries):
-                    await self._dial(other, view, by_relay=not view.url or tries > DOOR_TRIES)
+                    await self._dial(other, view, by_relay=not view.url or tries % TRIES == RELAY_TRY)
                     continue
                 await self._awaited(other)
             except (TielineError, OSError) as error:
                 self._passes.pop(other, None)
+                if isinstance(error, TielineError) and error.code == "address_refused":
+                    tries += (RELAY_TRY - 1 - tries) % TRIES
                 if not tries & (tries + 1):
                     log.warning("a gang waits for a site", extra={"site": other, "why": str(error)})
             if not self.alive(other):
@@ -391,12 +404,17 @@ class Gang:
     async def _dial(self, other: str, view: PassView, *, by_relay: bool) -> None:
         from tieline.drivers.doors.through import relayed_door
         from tieline.drivers.doors.visitor import Visitor
+        from tieline.drivers.probes.addresses import Addresses, CheckedClient
 
         site = self.site
         async with contextlib.AsyncExitStack() as stack:
-            client: HttpClient | None = None
+            client: HttpClient
             if by_relay:
                 client = await stack.enter_async_context(relayed_door(site.client, other, view.door_pass))
+            else:
+                addresses = Addresses(site.inner, is_local=site.is_local)
+                check_literal(view.url, addresses)
+                client = CheckedClient(view.url, addresses)
             visitor = Visitor(view.url, view.door_pass, view.public, site.key, site.kid, site.clock, client)
             stack.push_async_callback(visitor.close)
             stream, key = await stack.enter_async_context(visitor.linked(self.run_at(other)))
@@ -426,6 +444,13 @@ class Gang:
             log.warning("a gang waits for a site", extra={"site": other, "why": error.message})
             return False
         return await self.site.is_here(run, public)
+
+
+def check_literal(url: str, addresses: Addresses) -> None:
+    """Look at an address that a URL states; names are looked at when they are resolved. Raises `address_refused`."""
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        addresses.check(host, ipaddress.ip_address(host.partition("%")[0]))
 
 
 def ground() -> str:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tieline.drivers.clock import SystemClock
 from tieline.drivers.http import HttpClient
+from tieline.drivers.http.client import is_loopback
 from tieline.drivers.siteprocess.attempt import Attempt, Ground
 from tieline.drivers.siteprocess.beats import Beats
 from tieline.drivers.siteprocess.cache import Cache
@@ -147,7 +148,8 @@ class SiteProcess:
             state=lambda: self.state, beaten=self._beaten, renew=self._renew,
         )  # fmt: skip
         self.gangs = Gangs(
-            self.client, identity.site, identity.owner, self.key, self.clock, lambda: self.keeper.url
+            self.client, identity.site, identity.owner, self.key, self.clock, lambda: self.keeper.url,
+            config.probe_inner, is_local=is_loopback(identity.url),
         )  # fmt: skip
         self.ground = Ground(
             folder=str(home.runs), engines=dict(engines), client=self.client, is_open=is_open, cache=self.cache,
