@@ -8,7 +8,7 @@ import msgspec
 
 from tieline.api.call import OPTIONAL_NAME, Call, named
 from tieline.api.operation import Follow, operation
-from tieline.exchange.bookings import CancelCircuit, OrderCircuit, ResizeCircuit, TakeReceipt, sees_booking
+from tieline.exchange.bookings import CancelCircuit, OrderCircuit, ResizeCircuit, TakeReceipt, sees_booking, shown
 from tieline.exchange.permission import no_such
 from tieline.exchange.receipts import ends_of
 from tieline.model.booking_api import (
@@ -83,8 +83,8 @@ async def list_circuits(call: Call, query: CircuitsQuery) -> CircuitPage:
     states = (query.state,) if query.state else ()
     read = call.platform.store.circuits
     found = await call.platform.read(read, user=user, states=states, before=query.before, limit=query.limit)
-    shown = tuple(each for each in found if sees_booking(view, actor, each))
-    return CircuitPage(circuits=shown, next_before=found[-1].id if len(found) == query.limit else "")
+    seen = tuple(shown(view, each) for each in found if sees_booking(view, actor, each))
+    return CircuitPage(circuits=seen, next_before=found[-1].id if len(found) == query.limit else "")
 
 
 @operation("GET", "/v1/circuits/{circuit}", tag="network")
@@ -94,7 +94,7 @@ async def read_circuit(call: Call, circuit: str) -> CircuitView:
     found = await call.platform.read(call.platform.store.circuit, name)
     if found is None or not sees_booking(call.platform.view, call.actor, found):
         raise no_such("circuit", name)
-    return CircuitView(circuit=found)
+    return CircuitView(circuit=shown(call.platform.view, found))
 
 
 @operation(

@@ -8,7 +8,15 @@ import msgspec
 
 from tieline.api.call import OPTIONAL_NAME, Call, named
 from tieline.api.operation import Follow, operation
-from tieline.exchange.bookings import BookNight, CancelTransfer, LookAtCalendar, OrderTransfer, refused, sees_booking
+from tieline.exchange.bookings import (
+    BookNight,
+    CancelTransfer,
+    LookAtCalendar,
+    OrderTransfer,
+    refused,
+    sees_booking,
+    shown,
+)
 from tieline.exchange.permission import no_such
 from tieline.exchange.receipts import ends_of
 from tieline.model.booking_api import NightBody, NightView, TransferBody, TransferPage, TransferView
@@ -77,8 +85,8 @@ async def list_transfers(call: Call, query: TransfersQuery) -> TransferPage:
         read = call.platform.store.transfers
         found = await call.platform.read(read, user=user, states=states, before=query.before, limit=query.limit)
     after = found[-1].id if len(found) == query.limit else ""
-    shown = tuple(each for each in found if actor.has(Role.SITE) or sees_booking(view, actor, each))
-    return TransferPage(transfers=shown, next_before=after)
+    seen = tuple(shown(view, each) for each in found if actor.has(Role.SITE) or sees_booking(view, actor, each))
+    return TransferPage(transfers=seen, next_before=after)
 
 
 @operation("GET", "/v1/transfers/{transfer}", tag="network")
@@ -90,7 +98,7 @@ async def read_transfer(call: Call, transfer: str) -> TransferView:
         sees_booking(view, call.actor, found) or (call.actor.has(Role.SITE) and call.actor.name in ends_of(view, found))
     ):
         raise no_such("transfer", name)
-    return TransferView(transfer=found)
+    return TransferView(transfer=shown(view, found))
 
 
 @operation("POST", "/v1/transfers/{transfer}/cancel", tag="network", is_change=True)

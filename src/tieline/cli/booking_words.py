@@ -111,6 +111,7 @@ BOOKING_WORDS: dict[str, tuple[str, str]] = {
     "word_ordered": ("ordered", "已订购"),
     "word_up": ("up", "已开通"),
     "word_degraded": ("degraded", "降级"),
+    "word_paused": ("paused", "暂停"),
     "word_down": ("down", "中断"),
     "word_ended": ("ended", "已结束"),
     "unit_circuit": ("circuit", "专线"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tieline.model.booking_api import CircuitView
     from tieline.model.circuit import Circuit, Receipt, Recurrence, Route
 
-STATES = ("ordered", "up", "degraded", "down", "ended", "cancelled")
+STATES = ("ordered", "up", "paused", "degraded", "down", "ended", "cancelled")
 COLUMNS = ("circuit", "state", "user", "source", "target", "rate", "route", "until", "cny_hour", "charge")
 
 

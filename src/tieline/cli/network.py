@@ -284,6 +284,8 @@ def _said(changed: NetworkChangedView, as_json: bool) -> None:
     if changed.moved_circuits or changed.moved_transfers:
         moved = {"circuits": len(changed.moved_circuits), "transfers": len(changed.moved_transfers)}
         note(words.say("network_moved", **moved))
+    if changed.waiting:
+        note(words.say("network_waiting", waiting=changed.waiting))
     for each in changed.short:
         why = "; ".join(said(reason) for reason in each.reasons)
         note(words.say("network_short", subject=each.id, why=why))

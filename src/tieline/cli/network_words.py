@@ -55,6 +55,10 @@ NETWORK_WORDS: dict[str, tuple[str, str]] = {
     "opt_network_at": ("at this moment, with its maintenance: RFC 3339", "按该时刻（含维护窗口）规划，RFC 3339"),
     "network_is": ("{name}: {nodes} nodes, {links} links, {down} down", "{name}：{nodes} 个节点，{links} 条链路，断开 {down} 条"),
     "network_moved": ("moved: {circuits} circuits, {transfers} transfers", "已改道：{circuits} 条专线，{transfers} 个传输"),
+    "network_waiting": (
+        "{waiting} bookings are on the links that changed: a few of them are looked at every moment",
+        "变动的链路上有 {waiting} 项预订，正在分批处理",
+    ),
     "network_short": ("{subject} is short: {why}", "{subject} 不足：{why}"),
     "network_sound": ("{name} is sound: {nodes} nodes, {links} links", "{name} 无错误：{nodes} 个节点，{links} 条链路"),
     "network_fault": ("fault", "错误"),

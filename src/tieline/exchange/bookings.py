@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
+
 from tieline.exchange.commands import Command
 from tieline.exchange.permission import no_such
 from tieline.exchange.projects import project_for
@@ -149,6 +151,13 @@ def keeps_to_job(actor: Actor, booked: Transfer | Circuit) -> bool:
     if not actor.job:
         return True
     return isinstance(booked, Transfer) and booked.order.job == actor.job and booked.user == actor.name
+
+
+def shown(view: View, booked: Booked) -> Booked:
+    """A booking as it is shown: with a reason more while it waits to be mended."""
+    if booked.id not in view.network.waiting:
+        return booked
+    return msgspec.structs.replace(booked, reasons=(Reason(code="booking_waits"), *booked.reasons))
 
 
 def live_transfer(view: View, actor: Actor, name: str) -> Transfer:

@@ -41,7 +41,7 @@ def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> D
     """Admit a circuit in all of its windows, at a price for the hour, or refuse it with the bound in its way."""
     from tieline.network.admit import Refused
     from tieline.network.lease import Leased, leased
-    from tieline.network.tariff import circuit_price
+    from tieline.network.tariff import circuit_price, spare_price
 
     actor, order, tariff = command.actor, command.order, view.network.tariff
     allow(actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="order circuits")
@@ -69,7 +69,13 @@ def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> D
             raise refused((*answer.reasons, later), f"tieline circuit order --from {minutes}m ...")
         raise refused(answer.reasons)
     hours = _hours(tariff)
-    made = replace(answer.circuit, hours=hours, utc_offset_s=tariff.utc_offset_s)
+    made = replace(
+        answer.circuit,
+        hours=hours,
+        utc_offset_s=tariff.utc_offset_s,
+        spare_micro_cny_per_hour=spare_price(tariff, order),
+        spare_from_ms=now_ms,
+    )
     _check_price(made)
     check_money(view, project, dearest(made))
     moved = [TransferChanged(transfer=each, why=f"laid elsewhere for {made.id}") for each in answer.moved]
@@ -88,7 +94,7 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
     """Another rate on its own routes, at today's price of that rate."""
     from tieline.network.admit import Refused
     from tieline.network.lease import resized
-    from tieline.network.tariff import circuit_price
+    from tieline.network.tariff import circuit_price, spare_price
 
     actor, tariff = command.actor, view.network.tariff
     allow(actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="resize circuits")
@@ -102,7 +108,11 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
         raise refused(answer.reasons)
     price = circuit_price(tariff, answer.circuit.order)
     made = replace(
-        answer.circuit, price_micro_cny_per_hour=price, hours=_hours(tariff), utc_offset_s=tariff.utc_offset_s
+        answer.circuit,
+        price_micro_cny_per_hour=price,
+        spare_micro_cny_per_hour=spare_price(tariff, answer.circuit.order),
+        hours=_hours(tariff),
+        utc_offset_s=tariff.utc_offset_s,
     )
     _check_price(made)
     check_money(view, made.project, dearest(made), but=made.id)

@@ -15,6 +15,7 @@ import msgspec
 
 from tieline.model import event as fact
 from tieline.model.circuit import CIRCUIT_ENDED, Circuit, CircuitState
+from tieline.model.evidence import Evidence
 from tieline.model.reading import Point
 from tieline.model.tariff import Tariff
 from tieline.model.topology import Topology
@@ -73,6 +74,7 @@ class Network:
         self._calendar: Calendar | None = None
         self.held: list[Transfer] = []  # bookings of a pass that goes on
         self.held_circuits: list[Circuit] = []
+        self.is_mend_awaited = False  # a job waits for what is booked to be mended
         self.joints: dict[tuple[int, ...], Joint] = {}  # what is free for gangs, of the newest changes
 
     def may_help(self, event: NetworkEvent) -> bool:
@@ -111,7 +113,8 @@ class Network:
                 self.put_circuit(circuit)
                 return (("circuit", circuit.id, circuit),)
             case fact.ReceiptStored(receipt=receipt, usage=usage):
-                kept = ("receipt", f"{receipt.subject} {receipt.seq}", receipt)
+                number = f"{receipt.seq}{'d' if receipt.evidence is Evidence.DECLARED else ''}"
+                kept = ("receipt", f"{receipt.subject} {number}", receipt)
                 return (kept,) if usage is None else (kept, ("usage", usage.run, usage))
 
     def standing(self) -> Topology | None:
@@ -223,6 +226,14 @@ class Network:
             self.changes += 1
             self.held.append(transfer)
             self._calendar.put_transfer(transfer)
+
+    def is_mended(self, now_ms: int) -> bool:
+        """Whether somebody waits for what is booked to be mended, and it is now; said once."""
+        if not self.is_mend_awaited:
+            return False
+        calendar = self.calendar_at(now_ms)
+        self.is_mend_awaited = calendar is not None and calendar.waiting().total > 0
+        return not self.is_mend_awaited
 
     def hold_circuit(self, circuit: Circuit) -> None:
         """The same of a circuit."""

@@ -45,31 +45,36 @@ def take_receipt(view: View, command: TakeReceipt, now_ms: int, ids: Ids) -> Dec
     found: Transfer | Circuit | None = network.transfers.get(receipt.subject) or network.circuits.get(receipt.subject)
     if found is None:
         raise no_such("live transfer or circuit", receipt.subject)
-    receipt = _believed(view, command.actor, found, receipt)
+    receipt, is_users = _believed(view, command.actor, found, receipt)
     _check_times(receipt, now_ms)
-    if receipt.seq <= found.seq:
+    # What its user says is numbered by itself: it never stands in the way of what a site or an operator saw.
+    is_apart = isinstance(found, Transfer) and not is_users
+    if receipt.seq <= (found.measured_seq if is_apart and isinstance(found, Transfer) else found.seq):
         return Decision((), _said(found, receipt, is_known=True))
     if receipt.seq > found.seq + MOST_SKIPPED:
         message = f"{receipt.seq} is more than {MOST_SKIPPED:,} above the newest receipt, {found.seq}"
         raise TielineError("invalid_request", message, where="receipt.seq")
     if isinstance(found, Transfer):
-        return _of_transfer(view, found, receipt, now_ms)
+        return _of_transfer(view, found, receipt, now_ms, is_users=is_users)
     return _of_circuit(view, found, receipt, now_ms)
 
 
-def _believed(view: View, actor: Actor, found: Transfer | Circuit, receipt: Receipt) -> Receipt:
-    """The receipt with the evidence that the caller's word is worth. Raises `not_found`, `forbidden`."""
+def _believed(view: View, actor: Actor, found: Transfer | Circuit, receipt: Receipt) -> tuple[Receipt, bool]:
+    """The receipt with the evidence that the caller's word is worth, and whether it is its user's word.
+
+    Raises `not_found`, `forbidden`.
+    """
     if not keeps_to_job(actor, found):
         raise no_such("live transfer or circuit", receipt.subject)
     if actor.has(Role.ADMIN, Role.OPERATOR):
-        return receipt
+        return receipt, False
     if isinstance(found, Transfer) and actor.has(Role.SITE) and actor.name in ends_of(view, found):
-        return receipt
+        return receipt, False
     if not sees_booking(view, actor, found):
         raise no_such("live transfer or circuit", receipt.subject)
     if not isinstance(found, Transfer) or actor.name != found.user or actor.has(Role.AUDITOR):
         raise TielineError("forbidden", f"what is seen of `{found.id}` is for who runs the network to say")
-    return replace(receipt, evidence=Evidence.DECLARED)
+    return replace(receipt, evidence=Evidence.DECLARED), True
 
 
 def ends_of(view: View, transfer: Transfer) -> tuple[str, ...]:
@@ -102,11 +107,13 @@ def _said(found: Transfer | Circuit, receipt: Receipt, *, is_known: bool = False
 # -- transfers --------------------------------------------------------------------------------------------------------
 
 
-def _of_transfer(view: View, before: Transfer, receipt: Receipt, now_ms: int) -> Decision:
+def _of_transfer(view: View, before: Transfer, receipt: Receipt, now_ms: int, *, is_users: bool) -> Decision:
     heard = receipt
     if receipt.evidence is Evidence.DECLARED and before.order.deadline_ms:
         heard = replace(receipt, ended_ms=min(receipt.ended_ms, before.order.deadline_ms))
     after = replace(metered_transfer(before, heard), changed_ms=now_ms)
+    if not is_users:
+        after = replace(after, measured_seq=receipt.seq)
     promised = before.priced_bytes or before.order.size_bytes
     if after.moved_bytes >= promised:
         after = replace(after, state=TransferState.ARRIVED, short_bytes=before.order.size_bytes - promised)
@@ -189,6 +196,8 @@ def _state_of(circuit: Circuit, receipt: Receipt) -> tuple[CircuitState, tuple[R
     """How a circuit stands by what was seen of it."""
     if circuit.route is None:
         return CircuitState.DOWN, circuit.reasons
+    if any(window.from_ms <= receipt.ended_ms < window.until_ms for window in circuit.paused):
+        return CircuitState.PAUSED, circuit.reasons
     if not receipt.is_path_proven:
         why = Reason(code="circuit_unproven", values={"seq": receipt.seq})
         return (CircuitState.DEGRADED if receipt.goodput_bps else CircuitState.DOWN), (why,)

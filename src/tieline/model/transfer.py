@@ -86,6 +86,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     late_bytes: int = 0  # of these, after the deadline
     late_permille: int = 500  # of the price, for late bytes; as the tariff said when it was booked
     seq: int = 0  # of the newest receipt
+    measured_seq: int = 0  # of the newest that a site or an operator gave: its user's word never stands in its way
     begun_ms: int = 0  # of what the first receipt saw
     line_ms: int = 0  # when its usage line was begun
     charged_micro_cny: int = 0

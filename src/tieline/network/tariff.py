@@ -12,7 +12,7 @@ leaves of a usage line is charged with its next receipt, so a line says the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ import msgspec
 from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Meter, Receipt
 from tieline.model.job import Carried
 from tieline.model.tariff import Hours, Tariff
+from tieline.model.topology import Window
 from tieline.model.transfer import Segment, TrafficClass, Transfer, TransferOrder
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ def circuit_price(tariff: Tariff, order: CircuitOrder) -> int:
     return -(-total // (GBPS * WHOLE))
 
 
+def spare_price(tariff: Tariff, order: CircuitOrder) -> int:
+    """The part of this that is for the spare path; it is not charged while there is none."""
+    return circuit_price(tariff, order) - circuit_price(
+        tariff, msgspec.structs.replace(order, diversity=Diversity.NONE)
+    )
+
+
 def metered_transfer(transfer: Transfer, receipt: Receipt) -> Transfer:
     """The transfer with what a receipt adds; more than was asked for costs nothing."""
     size, due_ms = transfer.order.size_bytes, transfer.order.deadline_ms
@@ -71,7 +79,7 @@ def metered_transfer(transfer: Transfer, receipt: Receipt) -> Transfer:
         transfer,
         moved_bytes=transfer.moved_bytes + more,
         late_bytes=transfer.late_bytes + (more if is_late else 0),
-        seq=receipt.seq,
+        seq=max(transfer.seq, receipt.seq),
         begun_ms=transfer.begun_ms or receipt.begun_ms,
         line_ms=transfer.line_ms or receipt.ended_ms,
     )
@@ -98,19 +106,22 @@ def transfer_charge(carried: Carried) -> int:
 def metered_circuit(circuit: Circuit, receipt: Receipt) -> Circuit:
     """The circuit with what a receipt adds.
 
-    Only time in its windows whose path was proven counts, none of it twice, and where less was carried than could be,
-    that share. A day (UTC) has a usage line of its own, and so has a price; a line is charged by its whole seconds.
+    Only time in its windows whose path was proven counts, none of it twice, nothing while it was paused, and where less
+    was carried than could be, that share. Without the spare path that was ordered, all the time, its part of the price
+    is not charged. A day (UTC) has a usage line of its own, and so has a price; a line is charged by its whole seconds.
     """
     meter = circuit.meter
     begin_ms, day = max(receipt.begun_ms, meter.until_ms), receipt.ended_ms // DAY_MS
     proven_ms, worth = _proven(circuit, receipt, begin_ms) if receipt.is_path_proven else (0, 0)
-    if proven_ms and (
-        not meter.line or (meter.day, meter.price_micro_cny_per_hour) != (day, circuit.price_micro_cny_per_hour)
-    ):
+    price = circuit.price_micro_cny_per_hour
+    is_alone = circuit.spare is None or begin_ms < circuit.spare_from_ms
+    if is_alone and circuit.order.diversity is not Diversity.NONE:
+        price -= circuit.spare_micro_cny_per_hour
+    if proven_ms and (not meter.line or (meter.day, meter.price_micro_cny_per_hour) != (day, price)):
         meter = Meter(
             line=meter.line + 1,
             day=day,
-            price_micro_cny_per_hour=circuit.price_micro_cny_per_hour,
+            price_micro_cny_per_hour=price,
             line_ms=receipt.ended_ms,
         )
     worth += meter.worth
@@ -133,12 +144,23 @@ def _proven(circuit: Circuit, receipt: Receipt, begin_ms: int) -> tuple[int, int
         permille = receipt.goodput_bps * WHOLE // receipt.computed_bps
     proven_ms = worth = 0
     for window in circuit.windows:
-        low, high = max(begin_ms, window.from_ms), min(receipt.ended_ms, window.until_ms)
-        if low < high:
+        for low, high in _without(
+            circuit.paused, max(begin_ms, window.from_ms), min(receipt.ended_ms, window.until_ms)
+        ):
             hours = hours_of(circuit.hours, circuit.utc_offset_s, TrafficClass.PROTECTED, low, high)
             proven_ms += high - low
             worth += sum((end - begin) * factor for begin, end, factor in hours) * permille
     return proven_ms, worth
+
+
+def _without(paused: Sequence[Window], from_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
+    """A span without the windows in it, which are in order of time and apart."""
+    for window in paused:
+        if from_ms < min(window.from_ms, until_ms):
+            yield from_ms, min(window.from_ms, until_ms)
+        from_ms = max(from_ms, window.until_ms)
+    if from_ms < until_ms:
+        yield from_ms, until_ms
 
 
 def hours_of(
