@@ -50,6 +50,7 @@ replace = msgspec.structs.replace
 
 MOST_GANGS: Final = 4  # that one pass looks for; the others come in the next
 LOOKS: Final = 400  # at sets of sites, for one of them
+MENDING: Final = "network_mending"
 
 
 class Way(NamedTuple):
@@ -97,6 +98,7 @@ class Spanning:
         view, now_ms = self._view, self._now_ms
         found = find(view, self._choosing, demand, now_ms, left)
         if isinstance(found, NoGang):
+            view.network.is_mend_awaited |= any(reason.code == MENDING for reason in found.reasons)
             return None
         job = view.jobs[row.id]
         runs = runs_of(view, job, found, now_ms)
@@ -139,6 +141,9 @@ class Spanning:
 def find(view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left) -> Found | NoGang:
     """Where a gang goes now, over what, and for how long; or why nowhere. Nothing is held."""
     span = span_of(demand)
+    calendar = view.network.calendar_at(now_ms) if span.rate_bps else None
+    if calendar is not None and (waiting := calendar.waiting().total):
+        return _refused(demand, choosing, Reason(code=MENDING, values={"waiting": waiting}))  # who came first
     cards = max(need.amount.accelerators for need in demand.needs)
     limit_s = longest_s(demand.max_duration_s, demand.deadline_ms, cards, demand.grace_s, now_ms, left)
     ends_ms = _ends_ms(view, demand, limit_s, now_ms)
@@ -147,12 +152,11 @@ def find(view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left
     answer = choosing.gang(demand, joining, way_micro_cny=price_micro_cny, most_looks=LOOKS)
     if isinstance(answer, NoGang):
         return answer
-    calendar = view.network.calendar_at(now_ms) if span.rate_bps else None
     ways = () if calendar is None else _ways(calendar, answer)
     if len(view.network.circuits) + len(view.network.held_circuits) + len(ways) > MOST_CIRCUITS:
-        return _refused(answer, Reason(code="gang_circuits", values={"most": MOST_CIRCUITS}))
+        return _refused(demand, choosing, Reason(code="gang_circuits", values={"most": MOST_CIRCUITS}))
     lasting = _lasting(view, demand, answer, limit_s, len(ways) * way_dearest(view, span))
-    return _refused(answer, lasting) if isinstance(lasting, Reason) else Found(answer, ways, lasting)
+    return _refused(demand, choosing, lasting) if isinstance(lasting, Reason) else Found(answer, ways, lasting)
 
 
 def span_of(demand: Demand) -> Span:
@@ -161,9 +165,10 @@ def span_of(demand: Demand) -> Span:
     return demand.span
 
 
-def _refused(answer: Gang, why: Reason) -> NoGang:
-    """What stands in the way of a gang for which there is room."""
-    return NoGang(demand=answer.demand, considered=answer.considered, reasons=(replace(why, count=answer.considered),))
+def _refused(demand: Demand, choosing: Choosing, why: Reason) -> NoGang:
+    """What stands in the way, wherever there may be room."""
+    count = choosing.considered
+    return NoGang(demand=demand.id, considered=count, reasons=(replace(why, count=count),))
 
 
 def _ends_ms(view: View, demand: Demand, stop_s: int, now_ms: int) -> int:

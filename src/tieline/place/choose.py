@@ -167,6 +167,11 @@ class Choosing:
         """Where a demand goes for which room was kept, whatever was refused to others of its shape; None: nowhere."""
         return self._place(demand)
 
+    @property
+    def considered(self) -> int:
+        """How many pools there are."""
+        return len(self._pools)
+
     def gang(
         self, demand: Demand, between: Between[Any], *, way_micro_cny: int = 0, most_looks: int = MOST_LOOKS
     ) -> Gang | NoGang:

@@ -95,7 +95,6 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
     cost_micro_cny_per_hour: int
     bound_micro_cny_per_hour: int
     looks: int
-    considered: int
     joined: Any = None  # its sites and maybe more, as `Between` holds them; None where no rate is asked
 
     @property
@@ -359,7 +358,6 @@ class _Search(Generic[Hold]):
             cost_micro_cny_per_hour=round(cost),
             bound_micro_cny_per_hour=round(min(cost, self._open)),
             looks=self._looks,
-            considered=len(self._asking.pools.live),
             joined=held if self._span.rate_bps else None,
         )
 

@@ -23,9 +23,12 @@ from tieline.model.job import Job, JobState, Run
 from tieline.model.project import Member, Quota
 from tieline.model.protocol import PROTOCOL_GANGS, Accepted, Refused
 from tieline.model.reason import Reason
+from tieline.model.spec import PoolSpec, SiteSpec
 from tieline.model.tariff import Hours, Tariff
-from tieline.model.task import Resources, Span, Task
+from tieline.model.task import DataUse, Resources, Span, Task
 from tieline.model.topology import Link, Node, Topology
+from tieline.network.calendar import Calendar, Waiting
+from tieline.place import Amount, SiteFlags, pool_row
 from tieline.place.choose import Choosing
 
 GBIT = 10**9
@@ -414,6 +417,51 @@ def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_th
     assert sum(run.nodes for run in runs(wide, gang)) == 9
     assert not wide.view.held_back
     assert len(runs(wide, small)) == 1
+
+
+def test_who_was_hurt_by_a_cut_has_its_room_before_a_gang(wide: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def waiting(_calendar: Calendar) -> Waiting:
+        return Waiting(("c-1",) * count, ())
+
+    count = 1
+    monkeypatch.setattr(Calendar, "waiting", waiting)
+    job = submitted(wide)
+    assert why(wide, job) == ["network_mending"]
+    count = 0
+    wide.do(Tick())
+    assert len(runs(wide, job)) == 2
+
+
+def test_a_site_behind_another_exchange_is_no_member(wide: World) -> None:
+    pools = wide.view.supply.pools
+    spec = PoolSpec(site="cn.far/site/f", core_count=99, sandbox="bubblewrap")
+    pools.put(pool_row("cn.far/pool/f", "cn.far", spec, SiteSpec()))
+    wide.view.remote_sites["cn.far/site/f"] = "cn.far/exchange/main"
+    pools.set_site("cn.far/site/f", SiteFlags(is_admitted=True, is_remote=True))
+    pools.hold("cn.far/pool/f", Amount(0, 94))
+    assert {run.site for run in runs(wide, submitted(wide))} == {site("a"), site("b")}
+
+
+def test_each_site_is_brought_its_data_once_over_what_the_circuits_leave(world: World) -> None:
+    for name in "ab":
+        join(world, name)
+        world.register(name, f"pool/{name}2", {"site": site(name), "sandbox": "bubblewrap", **POOL})
+    world.register("a", "dataset/d", {"sites": [site("c")], "size_bytes": 9 * GB})
+    told(world, triangle())
+    data = (DataUse(id=f"{PREFIX}.a/dataset/d", path="d"),)
+    job = submitted(world, spanning(14, data=data, span=Span(rate_bps=9 * GBIT), max_duration_s=3_600))
+    members = runs(world, job)
+    assert [run.site for run in members] == [site("a")] * 2 + [site("b")] * 2
+    live = list(world.view.network.transfers.values())
+    assert [(each.order.target, each.run) for each in live] == [
+        (site("a"), members[0].id),
+        (site("b"), members[2].id),
+    ]
+    calendar = world.view.network.calendar_at(world.clock.now_ms())
+    assert calendar is not None
+    assert calendar.is_kept()
+    plan = planned(world, spanning(2, data=data, span=Span(rate_bps=2 * GBIT)))
+    assert plan.gang is None, "one pool has room for two"
 
 
 def test_a_request_with_too_many_gangs_is_refused_whole(wide: World) -> None:
