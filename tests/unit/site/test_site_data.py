@@ -18,7 +18,9 @@ from scripted_exchange import OWNER_FILE, PREFIX, SITE, Exchange, go, home_at, o
 from tieline.drivers.engines.sandbox import found
 from tieline.model.protocol import Ended
 from tieline.model.record import DelegatedKey, Delegation, Record
+from tieline.model.spec import DatasetSpec
 from tieline.model.task import DataUse, Mount, Resources
+from tieline.model.taskfile import parse_tasks
 from tieline.model.transfer import Segment, Transfer, TransferOrder
 from tieline.registry import Key, sign
 
@@ -431,3 +433,13 @@ def test_in_a_sandbox_data_is_read_only_and_nothing_else_of_the_site_is_seen(tmp
 
     more = f"data: {{inner: [127.0.0.0/8], held: [{{id: {DATA}2, path: {lake}}}]}}\n"
     told(story, tmp_path / "home", more=more)
+
+
+def test_the_example_is_a_task_a_record_and_the_bytes_of_it():
+    folder = Path(__file__).parents[3] / "examples/tasks/data"
+    (parsed,) = parse_tasks((folder / "data.yaml").read_bytes(), "data.yaml")
+    said = msgspec.json.decode((folder / "dataset.json").read_bytes())
+    spec = msgspec.convert(said["spec"], DatasetSpec)
+    assert parsed.task.data == (DataUse(id=said["id"], path="data/corpus.txt"),)
+    content = (folder / "corpus.txt").read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (spec.size_bytes, spec.sha256)
