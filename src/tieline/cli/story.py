@@ -94,6 +94,7 @@ class Story:
             trained, gang, steps = await asyncio.gather(self.digits(), self.gang(), self.pipeline())
             self.tell_jobs(trained, gang, steps)
             await self.lost(long)
+            await self.joined()
             await self.quote()
             await self.refusal()
             await self.records(trained)
@@ -266,6 +267,26 @@ class Story:
             run=run,
         )  # fmt: skip
 
+    async def joined(self) -> None:
+        """Five nodes for which no single owner of two has room: both take their part, or neither."""
+        (four,) = await self.load("gang_sites/gang.yaml")
+        owners = (f"{PREFIX}.lab", f"{PREFIX}.plant")
+        task = msgspec.structs.replace(four, nodes=5, owners=owners)
+        (plan,) = await self.user.plan([task])
+        self.check(plan.gang is not None and not plan.candidates, "no single pool has room for five nodes")
+        (job,) = await self.user.submit(task)
+        view = await self.wait(job)
+        learned = json.loads(await self.output(view, "model.json"))
+        parts = ", ".join(f"{run.nodes} at {run.site}" for run in view.runs)
+        self.say(
+            "6. five nodes over two owners learn one model together: {parts}; error {error:.0e}",
+            "6. 跨两个主体的五个计算节点共同训练一个模型：{parts}；误差 {error:.0e}",
+            parts=parts, error=learned["error"],
+        )  # fmt: skip
+        self.check(view.job.state is JobState.SUCCEEDED, "the gang over two owners succeeded")
+        self.check({run.owner for run in view.runs} == set(owners), "both owners took their part")
+        self.check(learned["nodes"] == 5, "five nodes learned")
+
     async def quote(self) -> None:
         """Ask before you take: a counter, accepted."""
         task = self.mine(
@@ -277,8 +298,8 @@ class Story:
         self.check(quote.state == "open", f"the quote is open ({quote.state})")
         self.check(quote.is_countered, "the owner countered")
         self.say(
-            "6. asked {pool} for 2 cards at 10.00 (listed {listed}); the owner countered {price} CNY; accepted",
-            "6. 向 {pool} 询价 2 张卡、10.00 元（挂牌 {listed}）；主体还价 {price} 元；接受",
+            "7. asked {pool} for 2 cards at 10.00 (listed {listed}); the owner countered {price} CNY; accepted",
+            "7. 向 {pool} 询价 2 张卡、10.00 元（挂牌 {listed}）；主体还价 {price} 元；接受",
             pool=quote.pool, listed=show_money(quote.listed_price_micro_cny_per_unit_hour),
             price=show_money(quote.price_micro_cny_per_unit_hour),
         )  # fmt: skip
@@ -294,7 +315,7 @@ class Story:
             await self.user.submit(task)
         except TielineError as error:
             self.say(
-                "7. refused ({code}): {message}", "7. 拒绝（{code}）：{message}", code=error.code, message=error.message
+                "8. refused ({code}): {message}", "8. 拒绝（{code}）：{message}", code=error.code, message=error.message
             )
             for reason in error.reasons:
                 self.say("   {count} because {why}", "   {count} 个因为{why}", count=reason.count, why=reason)
@@ -333,8 +354,8 @@ class Story:
         found = [(await self.user.find(words=words)).offers for words in ("digits", "手写数字")]
         kinds = sorted({offer.kind for answer in found for offer in answer})
         self.say(
-            "8. find 'digits' and '手写数字' give {kinds}",
-            "8. 用 'digits' 和 '手写数字' 查到 {kinds}",
+            "9. find 'digits' and '手写数字' give {kinds}",
+            "9. 用 'digits' 和 '手写数字' 查到 {kinds}",
             kinds=", ".join(kinds),
         )
         self.check(all(any(offer.id == name for answer in found for offer in answer) for name in names), "all found")
@@ -362,8 +383,8 @@ class Story:
         """What happened to the long job, and how each run was isolated."""
         events = await self.user.history(self.jobs["long"].job.id)
         self.say(
-            "9. history of long: {events}",
-            "9. long 的经过：{events}",
+            "10. history of long: {events}",
+            "10. long 的经过：{events}",
             events=", ".join(_counted([e.kind for e in events])),
         )
         boxes = _counted([run.sandbox or "none" for view in self.jobs.values() for run in view.runs if run.sandbox])
@@ -379,7 +400,7 @@ class Story:
         """One bill per owner that adds up to the user's, and the chain of the log."""
         owners = await self.admin.bills("owner")
         (mine,) = [bill for bill in await self.user.bills("user") if bill.party == "ada"]
-        self.say("10. bills, at the booked prices", "10. 账单，按预留价格")
+        self.say("11. bills, at the booked prices", "11. 账单，按预留价格")
         for bill in owners:
             self.say(
                 "   {owner:<18} {lines} runs  {charge:>10} CNY", "   {owner:<18} {lines} 次运行  {charge:>10} 元",
