@@ -31,6 +31,10 @@ CENTRAL = (
     "both sides of a bill agree",
     "a bill proves itself",
     "a project keeps its quotas",
+    "a gang is booked whole",
+    "no member starts before all are accepted",
+    "who waits for its gang is paid nothing",
+    "no circuit lives without its gang",
     "everything settles",
 )
 

@@ -53,7 +53,7 @@ def _overdue(view: View, job: Job, now_ms: int) -> list[Events]:
     events: list[Events] = []
     for name in view.gangs[job.id].runs:
         run = view.runs[name]
-        if now_ms > run.stop_asked_ms + job.task.grace_s * 1_000 + ENDING_MS:
+        if run.stop_asked_ms and now_ms > run.stop_asked_ms + job.task.grace_s * 1_000 + ENDING_MS:
             events.extend(lose_run(view, run, now_ms, "lost"))
     return events
 
@@ -67,16 +67,8 @@ def _over(view: View, job: Job, now_ms: int) -> list[Events]:
         return end_job(view, job, state, reasons, now_ms, outputs=job.outputs)
     if broken.is_final and not job.is_cancel_requested:
         return end_job(view, job, JobState.FAILED, (broken.reason,), now_ms, outputs=job.outputs)
-    return again_or_end(
-        view,
-        job,
-        broken.site,
-        broken.reason,
-        now_ms,
-        is_loss=broken.is_loss,
-        exit_codes=broken.exit_codes,
-        is_preempted=broken.is_preempted,
-    )
+    codes = broken.exit_codes
+    return again_or_end(view, job, broken.site, broken.reason, now_ms, is_loss=broken.is_loss, exit_codes=codes)
 
 
 def _joins_over(view: View, job: Job, now_ms: int) -> list[Events]:

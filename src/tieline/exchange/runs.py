@@ -196,7 +196,7 @@ def _ended(view: View, run: Run, report: Ended, now_ms: int) -> list[Events]:
         run=run.id, state=state, at_ms=now_ms, exit_codes=report.exit_codes[:100], reason=reason, usage=usage
     )
     if run.members:
-        return [*events, *_member_ended(view, job, over, report, is_preempted=is_preempted)]
+        return [*events, *_member_ended(view, job, over, report)]
     events.append(over)
     if state is RunState.SUCCEEDED:
         events.extend(end_job(view, job, JobState.SUCCEEDED, (), now_ms, outputs=report.outputs))
@@ -221,11 +221,10 @@ def _given_up(view: View, job: Job, run: Run, report: Ended, now_ms: int) -> lis
     over = RunEnded(run=run.id, state=RunState.STOPPED, at_ms=now_ms, reason=reason)
     if job.is_cancel_requested:
         return [over]
-    is_preempted = _is_preempted(job, run, report, RunState.STOPPED)
-    return [over, *_broken(view, run, Break(reason=reason, site=run.site, is_loss=True, is_preempted=is_preempted))]
+    return [over, *_broken(view, run, Break(reason=reason, site=run.site, is_loss=True))]
 
 
-def _member_ended(view: View, job: Job, over: RunEnded, report: Ended, *, is_preempted: bool) -> list[Events]:
+def _member_ended(view: View, job: Job, over: RunEnded, report: Ended) -> list[Events]:
     """The end of one run of a gang, and whether the gang can go on. What is left behind counts by the gang's ranks."""
     run = view.runs[over.run]
     if over.state is RunState.SUCCEEDED:
@@ -241,7 +240,6 @@ def _member_ended(view: View, job: Job, over: RunEnded, report: Ended, *, is_pre
         site=run.site,
         is_loss=is_loss,
         is_final=is_final,
-        is_preempted=is_preempted,
         exit_codes=over.exit_codes,
         at_ms=over.at_ms,
     )

@@ -210,7 +210,6 @@ class Break(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     site: str
     is_loss: bool = False  # not the job's doing
     is_final: bool = False  # it is not tried again, such as after a limit
-    is_preempted: bool = False  # it gave way to another job
     exit_codes: tuple[int, ...] = ()
     at_ms: int = 0
 

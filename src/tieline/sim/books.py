@@ -15,6 +15,7 @@ from tieline.drivers.stores.log import LogRow, decode_event
 from tieline.model import event as fact
 from tieline.model.job import Job, JobState, Run, RunState, Usage
 from tieline.model.peer import Origin
+from tieline.sim.gangs import Gangs
 from tieline.sim.sharing import Ledger
 from tieline.sim.truth import Truth, payload_of
 from tieline.sim.violation import Checks
@@ -35,7 +36,7 @@ class Books:
         self.origins: dict[str, Origin] = {}  # of jobs that another exchange asked for
         self.requests: dict[str, str] = {}  # as its user marked it -> job
         self.runs: dict[str, Run] = {}
-        self.live: dict[str, str] = {}  # job -> its live run
+        self.live: dict[str, dict[str, None]] = {}  # job -> its live run, or those of its gang
         self.epochs: Counter[str] = Counter()
         self.offered_ms: dict[str, int] = {}
         self.accepted_ms: dict[str, int] = {}
@@ -44,6 +45,7 @@ class Books:
         self.usages: dict[str, Usage] = {}
         self.charged: Counter[str] = Counter()  # by job
         self.ledger = Ledger(self._hold)  # of projects
+        self.gangs = Gangs(self._hold)
         self.revisions: dict[str, tuple[bool, int, int]] = {}  # withdrawn, rev, the smaller sha256: what follows what
         self.withdrawn: dict[str, int] = {}
         self.revoked: dict[str, int] = {}  # kid -> from when its delegation, as stored here, gives it no word
@@ -63,6 +65,13 @@ class Books:
             event = decode_event(row.body)
             self._take(event, row.time_ms)
             self.ledger.take(event, row.time_ms)
+            self.gangs.take(event)
+        self.gangs.look()
+
+    @property
+    def live_runs(self) -> list[str]:
+        """Every live run, in the order in which their jobs were placed."""
+        return [run for runs in self.live.values() for run in runs]
 
     def _hold(self, invariant: str, is_so: bool, *what: object) -> None:
         self.checks.hold(invariant, is_so, self.name, *what)
@@ -106,12 +115,15 @@ class Books:
 
     def _offered(self, run: Run, now_ms: int) -> None:
         self._hold("nothing follows a job's end", run.job in self.jobs and run.job not in self.ended, run.id)
-        self._hold("a job has one live run", run.job not in self.live, run.id, self.live.get(run.job))
-        self._hold("epochs only grow", run.epoch > self.epochs[run.job], run.id)
+        others = [self.runs[name] for name in self.live.get(run.job, ())]
+        is_beside = bool(others) and all(each.gang and each.gang == run.gang for each in others)
+        self._hold("a job has one live run", not others or is_beside, run.id, [each.id for each in others])
+        self._hold("epochs only grow", run.epoch > self.epochs[run.job] - is_beside, run.id)
         job = self.jobs[run.job]
         self.epochs[run.job] = run.epoch
         self.offered_ms[run.id] = now_ms
-        self.runs[run.id], self.live[run.job] = run, run.id
+        self.runs[run.id] = run
+        self.live.setdefault(run.job, {})[run.id] = None
         self._book(run, 1)
         capacity = self.capacity.get(run.pool)
         held = self.held[run.pool]
@@ -126,7 +138,8 @@ class Books:
         )
         if job.task.budget_micro_cny:
             left = job.task.budget_micro_cny - self.charged[run.job]
-            least = run.unit_count * run.price_micro_cny_per_unit_hour * run.stop_after_s // 3600
+            rates = (each.unit_count * each.price_micro_cny_per_unit_hour for each in (*others, run))
+            least = sum(rates) * run.stop_after_s // 3600
             self._hold(
                 "a budget is never exceeded",
                 run.price_micro_cny_per_unit_hour == 0 or (run.stop_after_s > 0 and least <= left),
@@ -151,7 +164,10 @@ class Books:
         self._hold("a run ends once", event.run not in self.over, event.run)
         self.over[event.run] = event.state
         self._hold("a fenced report is not taken", event.exit_codes != LIE, event.run)
-        self.live.pop(run.job, None)
+        live = self.live.get(run.job, {})
+        live.pop(event.run, None)
+        if not live:
+            self.live.pop(run.job, None)
         self._book(run, -1)
         if event.usage is not None:
             self._billed(event, event.usage, run, now_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tieline.exchange.commands import ChangeProject
+from tieline.exchange.commands import ChangeLinks, ChangeProject, ChangeTopology
 from tieline.model.error import TielineError
 from tieline.model.project import Member, Quota
 from tieline.model.protocol import Ended
@@ -90,6 +90,41 @@ def _project(world: World, happening: Happening) -> None:
             known.append(name)
 
     exchange.command(command, made)
+
+
+def _network(world: World, happening: Happening) -> None:
+    """The sites of an exchange are joined two by two and by way of a router; ``number`` says how widely."""
+    exchange = _exchange(world, happening)
+    if exchange.is_up:
+        rate_bps = (1 + happening.number % 3) * 1_000_000_000
+        exchange.command(ChangeTopology(actor=ADMIN, topology=world.topology_of(exchange, rate_bps)))
+
+
+def _cut_link(world: World, happening: Happening) -> None:
+    """One link of the network of an exchange is down for a while."""
+    exchange = _exchange(world, happening)
+    topology = exchange.view.network.topology if exchange.is_up else None
+    if topology is not None:
+        link = topology.links[happening.number % len(topology.links)].name
+        _say_of_link(world, exchange, link, is_down=True)
+        world.timeline.after(happening.for_ms, lambda: _say_of_link(world, exchange, link, is_down=False))
+
+
+def _say_of_link(world: World, exchange: SimExchange, link: str, *, is_down: bool) -> None:
+    """Its operator says it until it is heard."""
+
+    def heard(_: Any, error: TielineError | None) -> None:
+        if error is not None and error.code != "not_found":
+            again()
+
+    def again() -> None:
+        world.timeline.after(1_000, lambda: _say_of_link(world, exchange, link, is_down=is_down))
+
+    if exchange.is_up:
+        named = (link,)
+        exchange.command(ChangeLinks(actor=ADMIN, down=named if is_down else (), up=() if is_down else named), heard)
+    else:
+        again()
 
 
 def _drain(world: World, happening: Happening) -> None:
@@ -192,7 +227,7 @@ def _report_falsely(world: World, happening: Happening) -> None:
     """The end of a run of another site of this exchange, as well paid as can be."""
     site = _site(world, happening)
     exchange = world.exchanges[site.exchange]
-    runs = [run for run in exchange.books.live.values() if exchange.books.runs[run].site != site.id]
+    runs = [run for run in exchange.books.live_runs if exchange.books.runs[run].site != site.id]
     if runs:
         run = exchange.books.runs[runs[happening.number % len(runs)]]
         _say(world, site, "end of another's run reported", run.id, run.epoch)
@@ -202,7 +237,7 @@ def _report_epoch(world: World, happening: Happening) -> None:
     """The end of an own run under an epoch that it does not have."""
     site = _site(world, happening)
     exchange = world.exchanges[site.exchange]
-    runs = [run for run in exchange.books.live.values() if exchange.books.runs[run].site == site.id]
+    runs = [run for run in exchange.books.live_runs if exchange.books.runs[run].site == site.id]
     if runs:
         run = exchange.books.runs[runs[happening.number % len(runs)]]
         epoch = run.epoch + (1 if happening.number % 2 or run.epoch == 1 else -1)
@@ -249,6 +284,7 @@ DOING: dict[str, Do] = {
     "stop": lambda world, happening: world.users[happening.node].stop(happening.number),
     "ask": _ask,
     "project": _project,
+    "network": _network,
     "revise": _of_owner(SimOwner.revise),
     "withdraw": _of_owner(SimOwner.withdraw),
     "drain": _drain,
@@ -259,6 +295,7 @@ DOING: dict[str, Do] = {
     "one way cut": _cut,
     "clog": _clog,
     "slow": _slow,
+    "link cut": _cut_link,
     "crash": _crash,
     "crash in a step": _crash_in_step,
     "crash in a commit": _crash_in_commit,

@@ -13,7 +13,7 @@ import msgspec
 
 from tieline.drivers.stores import writer as writing
 from tieline.drivers.stores.inbox import deliver
-from tieline.exchange import jobs, line, placing, preempting, runs, sites, supply, ticking, view
+from tieline.exchange import gangs, jobs, line, offering, preempting, projection, runs, sites, supply, ticking, view
 from tieline.exchange.supply import amount_of
 from tieline.market import usage_of
 from tieline.model.error import TielineError
@@ -128,8 +128,8 @@ def _offer_twice(patch: Patch) -> None:
 
 
 def _ignore_budget(patch: Patch) -> None:
-    patch.put(placing, "stop_after_s", lambda **_: 0)
-    patch.put(placing, "hold_of", lambda **_: 0)
+    patch.put(offering, "stop_after_s", lambda **_: 0)
+    patch.put(offering, "hold_of", lambda **_: 0)
 
 
 def _pay_claims(patch: Patch) -> None:
@@ -174,6 +174,25 @@ def _say_nothing(patch: Patch) -> None:
     before = patch.put(jobs, "end_job", end)
     patch.put(runs, "end_job", end)
     patch.put(ticking, "end_job", end)
+
+
+# -- gangs ------------------------------------------------------------------------------------------------------------
+
+
+def _start_alone(patch: Patch) -> None:
+    patch.put(runs, "WAIT", runs.OK)
+
+
+def _leave_others(patch: Patch) -> None:
+    patch.put(gangs, "stops_of", lambda *_: [])
+
+
+def _keep_joins(patch: Patch) -> None:
+    patch.put(gangs, "_joins_over", lambda *_: [])
+
+
+def _forget_gangs(patch: Patch) -> None:
+    patch.put(projection, "_load_gangs", _nothing)
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
@@ -268,6 +287,24 @@ def _forget_quotas(patch: Patch) -> None:
 
 
 MISTAKES: dict[str, Mistake] = {
+    "start-alone": Mistake(
+        "a member of a gang may start before the others are accepted",
+        ("no member starts before all are accepted",),
+        _start_alone,
+    ),
+    "leave-others": Mistake(
+        "nobody is asked to end when another member of its gang has ended badly",
+        ("when one ends badly no other goes on for long",),
+        _leave_others,
+    ),
+    "keep-joins": Mistake(
+        "the circuits of a gang stay when it is over", ("no circuit lives without its gang",), _keep_joins
+    ),
+    "forget-gangs": Mistake(
+        "a restart forgets which gangs are being ended",
+        ("a restart changes nothing", "every waiting job is explained"),
+        _forget_gangs,
+    ),
     "lend-for-ever": Mistake(
         "borrowers give nothing back", ("nobody below its share waits for a borrower",), _lend_for_ever
     ),

@@ -199,7 +199,10 @@ class SimSite:
         work = work_of(held.offer.task.run)
         now_ms = self.clock.now_ms()
         request = held.offer.task.labels.get("request", held.offer.job)
-        self.world.attempts[request] += 1
+        gang = f"{held.offer.job}.{held.offer.epoch}" if held.offer.part is not None else ""
+        self.world.attempts[request] += gang not in self.world.begun
+        if gang:
+            self.world.begun[gang] = None
         code = work.code(self.world.attempts[request])
         self.processes[held.run] = Process(held.offer, held.devices, now_ms)
         self.world.chronicle.note(f"{self.name} runs {held.run}")

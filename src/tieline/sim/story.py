@@ -6,6 +6,7 @@ drawn from the seed too, by concern, so that a story with some happenings left o
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import msgspec
@@ -34,6 +35,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     has_checkpoint: bool = False
     has_outputs: bool = False
+    spans: bool = False  # its nodes may stand at several sites
+    rate_bps: int = 0  # between every two of them
     project: int = 1  # of those that its user is in, in the order in which they were made
 
 
@@ -108,6 +111,8 @@ HAPPENINGS: dict[str, Kind] = {
     "backup": Kind(20, "exchange", "{node} is backed up", is_fault=False),
     "project": Kind(0, "exchange", "the admin of {node} makes or changes a project ({number})", is_fault=False,
                     number=(0, 10_000)),
+    "network": Kind(0, "exchange", "the operator of {node} says what joins its sites ({number})", is_fault=False,
+                    number=(0, 1_000)),
     # wires
     "loss": Kind(14, "any", "{number} of 1000 messages around {node} are lost for {for_s}",
                  for_ms=(2_000, 20_000), number=(50, 600)),
@@ -123,6 +128,8 @@ HAPPENINGS: dict[str, Kind] = {
     "clog": Kind(8, "exchange", "the links of {node} clog one after the other within {for_s}", for_ms=(4_000, 20_000)),
     "slow": Kind(8, "exchange", "{node} takes {number} ms longer for everything for {for_s}",
                  for_ms=(3_000, 20_000), number=(100, 3_000)),
+    "link cut": Kind(0, "exchange", "a link between sites of {node} is down for {for_s} ({number})",
+                     for_ms=(2_000, 30_000), number=(0, 1_000)),
     # machines
     "crash": Kind(16, "any", "{node} crashes for {for_s}", for_ms=(100, 25_000)),
     "crash in a step": Kind(10, "site", "{node} dies after {number} instructions of its next step", number=(0, 3)),
@@ -166,6 +173,7 @@ def story_of(seed: int, size: Size, faults: tuple[str, ...] = FAULTS, horizon_ms
     drawn = pick.choices(kinds, weights, k=size.steps)
     happenings = [_happening(what, empty, pick) for what in drawn]
     happenings += _sharing(empty, Chance(seed).of("projects"))
+    happenings += _spanning(empty, Chance(seed).of("gangs"), faults)
     happenings.sort(key=lambda each: each.at_ms)
     return msgspec.structs.replace(empty, happenings=tuple(happenings))
 
@@ -192,6 +200,40 @@ def _sharing(story: Story, pick: Random) -> list[Happening]:
         )
         at_ms = begin_ms + pick.randrange(5_000) + (0 if borrows else 8_000)
         found.append(Happening(at_ms=at_ms, what="submit", node=user, shape=shape))
+    return found
+
+
+def _spanning(story: Story, pick: Random, faults: tuple[str, ...]) -> list[Happening]:
+    """In four of ten stories users of one exchange ask for more nodes together than any of its sites has."""
+    names = story.exchange_names
+    owned = Counter(names[place % len(names)] for place in range(len(story.site_names)))
+    users = [user for at, user in enumerate(story.user_names) if owned[names[at % len(names)]] > 1]
+    if pick.random() < 0.6 or not users or story.horizon_ms < HORIZON_MS:
+        return []
+    user = pick.choice(users)
+    exchange = names[story.user_names.index(user) % len(names)]
+    found = [Happening(at_ms=150, what="network", node=exchange, number=pick.randrange(1_000))]
+    for _ in range(pick.randint(4, 9)):
+        cards = pick.choice((0, 0, 1))
+        shape = Shape(
+            nodes=pick.choice((3, 4, 4)),
+            cards=cards,
+            cores=1 if cards else 2,
+            duration_ms=pick.choice((300, 2_000, 8_000, 20_000)),
+            exit_codes=pick.choice(((0,), (0,), (0,), (1, 0), (75, 0))),
+            retries=pick.choice((0, 1, 3)),
+            recovers=pick.random() < 0.5,
+            budget_micro_cny=pick.choice((0, 0, 400_000)),
+            max_duration_s=pick.choice((0, 0, 5, 30)),
+            has_checkpoint=pick.random() < 0.3,
+            has_outputs=pick.random() < 0.5,
+            spans=True,
+            rate_bps=pick.choice((0, 10**9)),
+        )
+        found.append(Happening(at_ms=pick.randrange(1_000, story.horizon_ms), what="submit", node=user, shape=shape))
+    for _ in range(pick.randint(0, 2) if "link cut" in faults else 0):
+        cut = _happening("link cut", story, pick)
+        found.append(msgspec.structs.replace(cut, node=exchange))
     return found
 
 
@@ -257,6 +299,8 @@ def _told(shape: Shape) -> str:
     ]
     if shape.nodes > 1:
         parts.append(f"{shape.nodes} nodes")
+    if shape.spans:
+        parts.append("over several sites" + (f" with {shape.rate_bps // 10**6} Mbit/s" if shape.rate_bps else ""))
     if shape.steps > 1:
         parts.append(f"{shape.steps} steps")
     if any(shape.exit_codes):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tieline.exchange import commands as ask
 from tieline.model.error import TielineError
 from tieline.model.party import Actor, Role
-from tieline.model.task import Checkpoint, Resources, Retry, Task
+from tieline.model.task import Checkpoint, Resources, Retry, Span, Task
 from tieline.sim.network import Respond
 from tieline.sim.work import Work
 
@@ -104,6 +104,7 @@ def task_of(shape: Shape, request: str, step: int) -> Task:
         name=f"step{step}",
         run=Work(shape.duration_ms, shape.exit_codes).script,
         nodes=shape.nodes,
+        span=Span(rate_bps=shape.rate_bps, ports=(29_500,)) if shape.spans else None,
         resources=(Resources(core_count=shape.cores, memory_bytes=10**9, **cards),),  # type: ignore[arg-type]
         is_trusted=True,
         retry=Retry(limit=shape.retries, on_exit_codes=(75,) if shape.recovers else ()),

@@ -14,11 +14,13 @@ from tieline.model.error import TielineError
 from tieline.model.job import JobState
 from tieline.model.party import Role
 from tieline.model.peer import PeerRole
+from tieline.model.topology import Link, Node, Topology
 from tieline.registry import follow, sealing_public, sign_statement
 from tieline.sim.books import Amount
 from tieline.sim.chance import Chance
 from tieline.sim.convergence import difference
 from tieline.sim.exchange import ADMIN, SimExchange
+from tieline.sim.gangs import Stops
 from tieline.sim.network import Network, Stream
 from tieline.sim.owner import SimOwner
 from tieline.sim.revocation import revoke
@@ -60,6 +62,8 @@ class World:
         self._turns = 0
         self.projects: dict[str, list[str]] = {}  # exchange -> those that were made there
         self._waits: dict[str, Waits] = {}
+        self._stops: dict[str, Stops] = {}
+        self.begun: dict[str, None] = {}  # gangs of which a member began, anywhere
         self.exchanges: dict[str, SimExchange] = {}
         self._by_id: dict[str, SimExchange] = {}
         self.sites: dict[str, SimSite] = {}
@@ -167,6 +171,15 @@ class World:
             )
         owner.publish("dataset/d0", {"size_bytes": place, "licence": "none"})
 
+    def topology_of(self, exchange: SimExchange, rate_bps: int) -> Topology:
+        """A network that joins the sites of an exchange two by two, and all of them by way of a router."""
+        sites = [site for site in self.sites.values() if site.exchange == exchange.name]
+        nodes = (Node(name="hub"), *(Node(name=site.name, site=site.id) for site in sites))
+        pairs = [(site.name, "hub") for site in sites]
+        pairs += [(one.name, two.name) for at, one in enumerate(sites) for two in sites[at + 1 :]]
+        links = (Link(name=f"{a}-{b}", a=a, b=b, capacity_bps=rate_bps, delay_us=1_000) for a, b in pairs)
+        return Topology(name=exchange.name, nodes=nodes, links=tuple(links))
+
     def number_of(self, name: str) -> int:
         """A seed for the names that a node gives."""
         return int.from_bytes(hashlib.sha256(f"{self.story.seed} {name}".encode()).digest()[:6], "big")
@@ -196,7 +209,10 @@ class World:
 
     def said_ok(self, site_id: str, run: str) -> None:
         """An exchange answered an acceptance with ok (whether or not the answer arrives)."""
-        self.sites[site_id.rpartition("/")[2]].said_ok[run] = None
+        site = self.sites[site_id.rpartition("/")[2]]
+        site.said_ok[run] = None
+        books = self.exchanges[site.exchange].books
+        self.checks.hold("no member starts before all are accepted", books.gangs.may_start(books.runs[run]), run)
 
     # -- what must hold -----------------------------------------------------------------------------------------------
 
@@ -213,10 +229,11 @@ class World:
             memory = sum(process.offer.memory_bytes for process in here)
             hold("no core or byte is sold twice", cores <= pool.core_count, site.name, cores, pool.core_count)
             hold("no core or byte is sold twice", memory <= pool.memory_bytes, site.name, memory)
-        jobs = [process.offer.job for process in running]
+        attempts = dict.fromkeys((process.offer.job, process.offer.epoch) for process in running)
+        alone = [process.offer.job for process in running if process.offer.part is None]
         hold(
             "of a job one run runs at a site",
-            len(jobs) == len(dict.fromkeys(jobs)),
+            len(attempts) == len(dict.fromkeys(job for job, _ in attempts)) and len(alone) == len(dict.fromkeys(alone)),
             site.name,
             [process.offer.run for process in running],
         )
@@ -234,7 +251,7 @@ class World:
         hold("no acknowledged job is lost", sorted(view.jobs) == sorted(waiting), name)
         for job in exchange.acknowledged:
             hold("no acknowledged job is lost", job in books.jobs, name, job)
-        hold("live runs are those of the books", sorted(view.runs) == sorted(books.live.values()), name)
+        hold("live runs are those of the books", sorted(view.runs) == sorted(books.live_runs), name)
         for pool, held in books.held.items():
             if view.supply.pools.get(pool) is not None:
                 hold("holds are those of the books", tuple(view.supply.pools.held(pool)) == held, name, pool)
@@ -245,6 +262,7 @@ class World:
             hold("no job waits for what is over", not after or after not in books.ended, name, job, after)
             self.explained(exchange, job)
         self._waits.setdefault(name, Waits()).look(exchange, hold, self.timeline.now_ms)
+        self._stops.setdefault(name, Stops()).look(exchange, hold, self.timeline.now_ms)
 
     def explained(self, exchange: SimExchange, job: str) -> None:
         """Whoever asks why a job is where it is hears a reason."""
@@ -340,6 +358,8 @@ class World:
         for exchange in self.exchanges.values():
             hold("an exchange comes back", exchange.is_up, exchange.name)
             hold("what runs comes to an end", not exchange.view.runs, exchange.name, list(exchange.view.runs))
+            joins = exchange.view.network.joins
+            hold("no circuit lives without its gang", not joins and not exchange.view.gangs, exchange.name, joins)
             self.compare(exchange)
         for user in self.users.values():
             hold("every request is answered", not user.waiting, user.name, list(user.waiting))
