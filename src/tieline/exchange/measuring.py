@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import ChainMap
 from collections.abc import Mapping
 
@@ -27,10 +28,11 @@ from tieline.model.reading import Reading
 from tieline.model.reason import Reason
 from tieline.model.topology import Place, Topology
 from tieline.network.physics import DETOUR, Frame, distance_m, fibre_us, light_us
-from tieline.network.probing import Side, links_of, planned
+from tieline.network.probing import SPAN_MS, Side, links_of, planned
 from tieline.ports import Ids
 
 MOST_POINTS = 1_000
+MOST_RELAYED = 64  # sites without doors that one site chooses from in a span
 UNDONE = ("peer_address", "probe_inner", "probe_senseless")
 MOST_COUNT = 10**9
 SKEW_MS = 300_000  # how far the time of a signed batch may be off
@@ -71,17 +73,22 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
     readings = view.readings
     readings.turn(now_ms)
     sites = [each for each in sorted(view.sites) if _is_here(view.sites[each])]
-    doors = [
-        Side(name, url, view.sites[name].public)
-        for name in sites
-        if (spec := view.supply.site_specs.get(name)) is not None
-        and (url := door_url(spec.door))
-        and not view.sites[name].is_silent
-    ]
+    doors: list[Side] = []
+    others: list[str] = []
+    for name in sites:
+        spec = view.supply.site_specs.get(name)
+        if spec is None or view.sites[name].is_silent:
+            continue
+        url = door_url(spec.door)
+        if url:
+            doors.append(Side(name, url, view.sites[name].public))
+        elif view.limits.relay_streams:
+            others.append(name)
+    relayed = [Side(name, "", view.sites[name].public, is_relayed=True) for name in _some(others, site.id, now_ms)]
     points = [Side(point.name, point.address) for point in view.network.points.values() if point.address]
     plan = planned(
         site.id,
-        [*doors, *sorted(points)],
+        [*doors, *relayed, *sorted(points)],
         sites,
         readings.ended_ms,
         readings.near,
@@ -90,6 +97,14 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
         now_ms,
     )
     return Decision((), plan)
+
+
+def _some(names: list[str], site: str, now_ms: int) -> list[str]:
+    """Of many sites without doors those that ``site`` may choose from now; others in the next span."""
+    if len(names) <= MOST_RELAYED:
+        return names
+    begin = (bisect(names, site) + now_ms // SPAN_MS * MOST_RELAYED) % len(names)
+    return (names[begin:] + names[:begin])[:MOST_RELAYED]
 
 
 def _measuring(view: View, name: str) -> Site:

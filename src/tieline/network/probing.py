@@ -17,6 +17,10 @@ other in turn. What was never measured comes first, there those that seem near b
 in terms of how often it should be measured, the near ones more often. One of two sites with doors measures at a time,
 each in its turn, so that either can refute the other.
 
+Two sites without doors measure each other through the relay of the exchange: an upper bound, which says that there is a
+way at all. Every byte of it goes over the core twice and is charged so, and all sites together have few such probes in
+a span, since each is work for the exchange.
+
 Cost: sorts the targets of one site; some 2 ms for 300 sites.
 """
 
@@ -42,21 +46,34 @@ STREAM_MS: Final = 7_200_000  # round trips of TCP between doors
 MTU_MS: Final = 6 * 3_600_000
 RATE_NEAR_MS: Final = 3_600_000
 RATE_FAR_MS: Final = 12 * 3_600_000
+RELAY_MS: Final = 7_200_000
 
 ECHO_BYTES: Final = 8_000  # ten echoes of 64 bytes, and opening the door
 POINT_BYTES: Final = 6_000  # ten handshakes
 MTU_BYTES: Final = 200_000
 RATE_BYTES: Final = 2_000_000
+RELAY_BYTES: Final = 16_000  # five echoes through the relay, and opening the door there
+RELAYED_MOST: Final = 32  # probes through the relay, of all sites in a span
+COUNTS: Final = {Method.MTU: 20, Method.RELAY: 5}
+HEAVY: Final = (Method.RATE, Method.MTU)
 CORE: Final = ""
-NEVER: Final = {Method.UDP: 1_000.0, Method.TCP: 998.0, Method.RATE: 996.0, Method.MTU: 994.0}  # as if so overdue
+RELAY: Final = "/relay"  # no name of a site or point
+NEVER: Final = {  # as if so overdue
+    Method.UDP: 1_000.0,
+    Method.TCP: 998.0,
+    Method.RATE: 996.0,
+    Method.MTU: 994.0,
+    Method.RELAY: 992.0,
+}
 
 
 class Side(NamedTuple):
-    """What can be measured: a site with a door, or a reference point."""
+    """What can be measured: a site with a door, one that is reached through the relay alone, or a reference point."""
 
     name: str
     address: str
     public: str = ""  # empty: a reference point
+    is_relayed: bool = False
 
     @property
     def is_point(self) -> bool:
@@ -71,7 +88,9 @@ class Links(NamedTuple):
     core_bps: int = CORE_BPS
 
     def budget_bytes(self, name: str) -> int:
-        """Most that is handed out in a span over the links of a name; `CORE`: in all."""
+        """Most that is handed out in a span over the links of a name; `CORE`: in all; `RELAY`: through the relay."""
+        if name == RELAY:
+            return RELAYED_MOST * 2 * RELAY_BYTES
         rate_bps = self.access_bps.get(name, ACCESS_BPS) if name else self.core_bps
         return rate_bps * SHARE_PPM * SPAN_MS // (8 * 1_000 * 1_000_000)
 
@@ -155,10 +174,11 @@ def planned(
     )
     probes: list[Probe] = []
     for each in due:
-        is_heavy = each.size_bytes > ECHO_BYTES
+        is_heavy = each.method in HEAVY
         if len(probes) == MOST_PROBES or (is_heavy and not has_turn) or (not is_heavy and each.size_bytes > room_bytes):
             continue
-        if ledger.take(links, (CORE, site, each.side.name), each.size_bytes):
+        names = (CORE, site, each.side.name, *((RELAY,) if each.side.is_relayed else ()))
+        if ledger.take(links, names, each.size_bytes):
             probes.append(_probe(each))
             if is_heavy:
                 has_turn = False
@@ -197,17 +217,18 @@ def _due(
     has_turn: bool,
 ) -> Iterator[_Due]:
     """Everything that should be measured now, with how urgent it is; 1 is due. Without a turn nothing that is heavy."""
-    near = dict.fromkeys(nearest(site, [side.name for side in sides if side.public and side.name != site], NEAR))
-    has_door = any(side.name == site for side in sides)
+    doors = [side.name for side in sides if side.public and not side.is_relayed]
+    near = dict.fromkeys(nearest(site, [name for name in doors if name != site], NEAR))
+    has_door = site in doors
     for side in sides:
-        if side.name == site:
+        if side.name == site or (side.is_relayed and has_door):  # it measures our door, without a relay
             continue
         for method, every_ms, size_bytes in _wanted(side, side.name in near):
-            is_light = size_bytes <= ECHO_BYTES
+            is_light = method not in HEAVY
             if not is_light and not has_turn:
                 continue
-            is_mutual = has_door and not side.is_point
-            if is_light and is_mutual and ((site < side.name) + span) % 2:
+            is_mutual = (has_door or side.is_relayed) and not side.is_point
+            if is_light and is_mutual and not side.is_relayed and ((site < side.name) + span) % 2:
                 continue  # the other end measures now
             mine = ended_ms(site, side.name, method)
             theirs = ended_ms(side.name, site, method) if is_mutual else None
@@ -226,6 +247,8 @@ def _wanted(side: Side, is_near: bool) -> tuple[tuple[Method, int, int], ...]:
     """Method, how often, most bytes."""
     if side.is_point:
         return ((Method.TCP, NEAR_MS, POINT_BYTES),)
+    if side.is_relayed:
+        return ((Method.RELAY, RELAY_MS, 2 * RELAY_BYTES),)
     return (
         (Method.UDP, NEAR_MS if is_near else FAR_MS, ECHO_BYTES),
         (Method.TCP, STREAM_MS, ECHO_BYTES),
@@ -243,5 +266,5 @@ def _probe(due: _Due) -> Probe:
         )  # fmt: skip
     return Probe(
         target=side.name, method=method, address=side.address, public=side.public,
-        count=20 if method is Method.MTU else 10, most_bytes=due.size_bytes,
+        count=COUNTS.get(method, 10), most_bytes=RELAY_BYTES if side.is_relayed else due.size_bytes,
     )  # fmt: skip

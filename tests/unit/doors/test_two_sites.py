@@ -135,6 +135,24 @@ def test_a_site_measures_the_way_to_a_door_and_runs_are_reached_without_one(worl
             reading = found[method]
             assert 0 < reading["count"] <= reading["sent"], reading
             assert 0 < reading["min_us"] <= reading["p50_us"] <= reading["p99_us"], reading
+        third = Place(world, "third", "").start()
+        places.append(third)
+
+        def relayed():
+            page = world.admin.get("/v1/readings", params={"source": third.id, "target": far.id}).json()
+            return next((each["reading"] for each in page["readings"] if each["reading"]["count"]), None)
+
+        reading = until(relayed, "two sites without doors measure each other through the relay")
+        assert (reading["method"], reading["one_way"]) == ("relay", "half")
+        assert 0 < reading["min_us"] <= reading["p50_us"] <= reading["p99_us"], reading
+        assert reading["moved_bytes"] <= 16_384
+        (party,) = [each for each in world.admin.get("/v1/relay").json()["parties"] if each["party"] == third.id]
+        assert 0 < party["bytes"] <= reading["moved_bytes"], "what it cost is in the relay's meter"
+        way = world.admin.get("/v1/ways", params={"source": third.id, "target": far.id}).json()
+        assert (way["rtt_us"], way["rtt_evidence"]) == (None, "unknown"), "an upper bound decides nothing"
+        said = world.admin.post("/v1/circles", json={"place": far.id, "measure": {"within_us": 60_000_000}}).json()
+        (why,) = [each["why"]["code"] for each in said["unknown"] if each["site"] == third.id]
+        assert why == "circle_relayed"
         assert far.listening() == []  # it measured, and still nobody can reach it
         assert far.door() == ""
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from exchange_world import ADMIN, ALICE, World, task
 
+from tieline.exchange import measuring
 from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings, Tick
 from tieline.exchange.readings import FRESH_MS, FRESH_RATE_MS, MOST_OF_A_SITE, Readings
 from tieline.model.door import door_url
@@ -177,7 +178,10 @@ def test_batches_of_others_old_ones_and_those_of_who_is_not_admitted_are_refused
 
 def test_a_plan_names_doors_and_points_within_the_share_and_is_given_once_in_a_span(world):
     plan = world.plan(world.a)
-    assert {(probe.target, probe.method) for probe in plan.probes} == {("shanghai", Method.TCP)}
+    assert {(probe.target, probe.method) for probe in plan.probes} == {
+        ("shanghai", Method.TCP),
+        (world.b, Method.RELAY),  # neither of both has a door
+    }
     assert not world.plan(world.a).probes
     spec = {"tier": "edge", "region": "shanghai", "door": "http://127.0.0.1:7443"}
     world.register("lab8", "site/b", spec, rev=2, prev=world.view.catalogue.head(world.b).sha256)
@@ -186,6 +190,22 @@ def test_a_plan_names_doors_and_points_within_the_share_and_is_given_once_in_a_s
     assert {probe.method for probe in doors} == {Method.UDP, Method.TCP, Method.RATE}
     assert {(probe.address, probe.public) for probe in doors} == {(spec["door"], world.view.sites[world.b].public)}
     assert all(probe.target != world.b for probe in world.plan(world.b).probes)
+
+
+def test_of_many_sites_without_doors_each_chooses_from_a_few_others_every_span(world, monkeypatch):
+    monkeypatch.setattr(measuring, "MOST_RELAYED", 2)
+    sites = [world.a, world.b, *(world.join(f"lab{at}", "x") for at in (2, 3, 4))]
+    for _ in range(6):
+        world.clock.advance(SPAN_MS)
+        before = len(tuple(world.view.readings))
+        probes = [probe for probe in world.plan(world.a).probes if probe.method is Method.RELAY]
+        assert len(probes) <= 2
+        world.bring(world.a, *(world.reading(world.a, probe.target, method=Method.RELAY) for probe in probes))
+        assert len(tuple(world.view.readings)) == before + len(probes)
+    assert {reading.target for reading in world.view.readings} == {*sites} - {world.a}
+    world.view.limits = msgspec.structs.replace(world.view.limits, relay_streams=0)
+    world.clock.advance(3 * 3_600_000)
+    assert all(probe.method is not Method.RELAY for probe in world.plan(world.b).probes), "there is no relay"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +228,10 @@ def test_a_record_that_names_no_door_is_measured_by_nobody_and_spoils_nobody_s_p
     world.register("lab8", "site/b", spec, rev=2, prev=world.view.catalogue.head(world.b).sha256)
     world.clock.advance(2 * SPAN_MS)
     plan = world.plan(world.a)
-    assert {probe.target for probe in plan.probes} == {"shanghai"}
+    assert {(probe.target, probe.method, probe.address) for probe in plan.probes} == {
+        ("shanghai", Method.TCP, SHANGHAI.address),
+        (world.b, Method.RELAY, ""),
+    }
     assert msgspec.json.decode(msgspec.json.encode(plan), type=ProbePlan) == plan
     assert door_url(door) == ""
 

@@ -14,6 +14,7 @@ from tieline.network.probing import (
     CORE_BPS,
     ECHO_BYTES,
     NEAR_MS,
+    RELAYED_MOST,
     SPAN_MS,
     Ledger,
     Links,
@@ -28,9 +29,11 @@ LIGHT = (Method.UDP, Method.TCP)
 class World:
     """Sites that ask span after span and do what they are told; what was sent is kept by end and span."""
 
-    def __init__(self, sites, doors, points=(), links=None):
+    def __init__(self, sites, doors, points=(), links=None, *, has_relay=False):
         self.sites = [f"cn.s{at:03}/site/x" for at in range(sites)]
         self.sides = [Side(name, f"http://{name}", "k") for name in self.sites[:doors]]
+        if has_relay:
+            self.sides += [Side(name, "", "k", is_relayed=True) for name in self.sites[doors:]]
         self.sides += [Side(name, f"{name}:443") for name in points]
         self.links, self.ledger, self.seen = links or Links(), Ledger(), {}
         self.sent = {}
@@ -48,7 +51,7 @@ class World:
         for probe in plan.probes:
             self.seen[site, probe.target, probe.method] = now_ms
             for name in (CORE, site, probe.target):
-                sent[name] += probe.most_bytes
+                sent[name] += probe.most_bytes * (1 + (probe.method is Method.RELAY))  # to the exchange and from it
         return plan
 
     def span(self, number):
@@ -95,18 +98,38 @@ def test_every_pair_is_measured_by_both_ends_and_what_is_near_more_often():
     assert {method for _, _, method in world.seen} == {Method.UDP, Method.TCP, Method.RATE, Method.MTU}
 
 
+def test_sites_without_doors_measure_each_other_through_the_relay_few_at_a_time_and_doors_never():
+    world = World(40, 4, points=("p",), has_relay=True)
+    for number in range(60):
+        before = dict(world.seen)
+        world.span(number)
+        new = [key for key, at_ms in world.seen.items() if before.get(key) != at_ms]
+        assert sum(method is Method.RELAY for _, _, method in new) <= RELAYED_MOST
+    world.check()
+    doors, others = world.sites[:4], world.sites[4:]
+    relayed = [(source, target) for source, target, method in world.seen if method is Method.RELAY]
+    assert not any(end in doors for pair in relayed for end in pair)
+    pairs = {frozenset(pair) for pair in relayed}
+    assert len(pairs) == len(others) * (len(others) - 1) // 2, "every pair, in the end"
+    assert all((site, door, Method.UDP) in world.seen for site in others for door in doors)
+    assert {method for _, target, method in world.seen if target in others} == {Method.RELAY}
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 12),
     st.integers(0, 12),
+    st.booleans(),
     st.lists(st.integers(10_000, 10**10), min_size=12, max_size=12),
     st.integers(10_000, 10**10),
     st.lists(st.tuples(st.integers(0, 11), st.integers(0, 400_000)), max_size=60),
 )
-def test_no_link_is_ever_charged_beyond_its_share_whoever_asks_however_often(sites, doors, access, core_bps, asks):
+def test_no_link_is_ever_charged_beyond_its_share_whoever_asks_however_often(
+    sites, doors, has_relay, access, core_bps, asks
+):
     names = [f"cn.s{at:03}/site/x" for at in range(12)]
     links = Links(dict(zip(names, access, strict=True)), core_bps)
-    world = World(sites, min(doors, sites), points=("p",), links=links)
+    world = World(sites, min(doors, sites), points=("p",), links=links, has_relay=has_relay)
     now_ms = 0
     for who, after_ms in asks:
         now_ms += after_ms

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tieline.drivers.http import HttpClient
 from tieline.drivers.http.client import CONNECTIONS, KEEPALIVE_S
@@ -19,7 +19,6 @@ from tieline.model.reason import Reason, sentence
 
 if TYPE_CHECKING:
     import aiohttp
-    from aiohttp.abc import AbstractResolver
 
 INNER = ("private", "loopback", "link-local")
 
@@ -49,9 +48,11 @@ class Addresses:
     def _is_listed(self, address: Address) -> bool:
         return (self.is_local and address.is_loopback) or any(address in network for network in self.inner)
 
-    def resolver(self) -> AbstractResolver:
+    def connector(self, **fields: Any) -> aiohttp.TCPConnector:
         """For connections by name: each goes to an address that was looked at."""
-        return checking_resolver(self.check)
+        import aiohttp
+
+        return aiohttp.TCPConnector(resolver=checking_resolver(self.check), use_dns_cache=False, **fields)
 
 
 class CheckedClient(HttpClient):
@@ -66,11 +67,8 @@ class CheckedClient(HttpClient):
             import aiohttp
 
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ssl=self._tls(), use_dns_cache=False,
-                    resolver=self.addresses.resolver(),
-                ),
+                connector=self.addresses.connector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ssl=self._tls()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-            )  # fmt: skip
+            )
         return self._session

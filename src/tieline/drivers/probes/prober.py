@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 from tieline.drivers.doors.clockerror import clock_error_us
+from tieline.drivers.doors.through import relayed_door
 from tieline.drivers.doors.visitor import Visitor
+from tieline.drivers.http import HttpClient
 from tieline.drivers.probes import tcp, udp
 from tieline.drivers.probes.addresses import Addresses, CheckedClient
 from tieline.drivers.probes.samples import Sample, reading_of
@@ -28,7 +30,7 @@ SESSION_BYTES = 4_096  # about what opening a session costs, both directions
 UNSAID_BYTES = {Method.RATE: 1_000_000, Method.MTU: 64_000}  # of a probe that states no bound
 # what a site does for whoever asks: an exchange that means well stays far below it, and another cannot aim sites
 MOST_COUNT = 64
-MOST_BYTES = {Method.UDP: 65_536, Method.TCP: 65_536, Method.MTU: 500_000, Method.RATE: 4_000_000}
+MOST_BYTES = {Method.UDP: 65_536, Method.TCP: 65_536, Method.RELAY: 16_384, Method.MTU: 500_000, Method.RATE: 4_000_000}
 DEADLINE_S = 90.0  # of one probe: a door that states a rate of nothing holds nobody up
 POINT_METHODS = (Method.TCP,)  # what a reference point, which knows no passes, can be asked
 
@@ -36,15 +38,24 @@ POINT_METHODS = (Method.TCP,)  # what a reference point, which knows no passes, 
 class Prober:
     """``source`` is the site that measures, ``key`` its key; ``kid`` the name of that key.
 
-    ``addresses``: where its probes may go.
+    ``addresses``: where its probes may go; ``exchange``: whose relay leads to sites without a door.
     """
 
-    def __init__(self, source: str, key: Key, kid: str, clock: Clock, addresses: Addresses | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        key: Key,
+        kid: str,
+        clock: Clock,
+        addresses: Addresses | None = None,
+        exchange: HttpClient | None = None,
+    ) -> None:
         self.source = source
         self.key = key
         self.kid = kid
         self.clock = clock
         self.addresses = addresses or Addresses()
+        self.exchange = exchange
 
     async def measure(self, probe: Probe) -> Reading:
         """What came of ``probe``. Raises TielineError for one that makes no sense, and `address_refused`."""
@@ -65,6 +76,8 @@ class Prober:
             name, _, port = probe.address.rpartition(":")
             host = await self._reached(name.strip("[]"))
             return self._trips(probe, await tcp.handshakes(host, int(port), probe.count, probe.gap_ms), begun_ms, None)
+        if probe.method is Method.RELAY:
+            return await self._relayed(probe, begun_ms)
         url = urlsplit(door_url(probe.address))
         if not url.hostname:
             raise TielineError("invalid_request", f"`{probe.address[:200]}` is no URL of a door")
@@ -78,6 +91,22 @@ class Prober:
             return await self._visit(visitor, probe, host, begun_ms)
         finally:
             await visitor.close()
+
+    async def _relayed(self, probe: Probe, begun_ms: int) -> Reading:
+        """Echoes through the relay: to the exchange, to the site, and back. An upper bound of the way between sites."""
+        if self.exchange is None:
+            raise TielineError("invalid_request", f"there is no relay to `{probe.target}`")
+        from aiohttp import UnixConnector
+
+        async with relayed_door(self.exchange, probe.target, probe.door_pass) as client:
+            visitor = Visitor("", probe.door_pass, probe.public, self.key, self.kid, self.clock, client)
+            echoes = await visitor.echoes()
+            left = max(1, probe.most_bytes - 2 * SESSION_BYTES)
+            asked = await tcp.echo_often(
+                visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left, UnixConnector(client.where)
+            )
+        asked = asked._replace(moved_bytes=asked.moved_bytes + 2 * SESSION_BYTES)
+        return self._trips(probe, asked, begun_ms, None)
 
     async def _reached(self, host: str) -> str:
         """The address of ``host``. Raises TielineError `address_refused` where no plan may lead us."""
@@ -94,8 +123,10 @@ class Prober:
         door_us, own_us = echoes.said.clock_error_us, clock_error_us()
         error_us = door_us + own_us if door_us is not None and own_us is not None else None
         if probe.method is Method.TCP:
-            resolver = self.addresses.resolver()
-            asked = await tcp.echo_often(visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left, resolver)
+            connector = self.addresses.connector()
+            asked = await tcp.echo_often(
+                visitor, echoes, probe.count, probe.gap_ms, probe.packet_bytes, left, connector
+            )
             return self._trips(probe, asked, begun_ms, error_us)
         async with udp.caller(host, echoes) as caller:
             if probe.method is Method.MTU:

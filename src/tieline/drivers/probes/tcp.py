@@ -19,7 +19,7 @@ from tieline.model.door import RateSeen
 from tieline.model.error import TielineError
 
 if TYPE_CHECKING:
-    from aiohttp.abc import AbstractResolver
+    from aiohttp import BaseConnector
 
 ANSWER_S = 2.0
 CONNECT_S = 5.0
@@ -36,7 +36,7 @@ async def echo_often(
     gap_ms: int,
     size: int,
     most_bytes: int,
-    resolver: AbstractResolver | None = None,
+    connector: BaseConnector | None = None,
 ) -> Asked:
     """Echoes over one WebSocket, one every ``gap_ms``. Raises TielineError for a door that does not answer."""
     import aiohttp
@@ -47,7 +47,7 @@ async def echo_often(
     sent = moved = 0
     try:
         async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as client,
+            aiohttp.ClientSession(connector=connector) as client,
             client.ws_connect(
                 visitor.client.base_url + path,
                 headers=visitor.headers("GET", path),

@@ -100,7 +100,7 @@ class Probing:
         from tieline.drivers.probes.prober import Prober, bounded
 
         addresses = Addresses(self.inner, is_local=is_loopback(self.client.base_url))
-        prober = Prober(self.site, self.key, self.kid, self.clock, addresses)
+        prober = Prober(self.site, self.key, self.kid, self.clock, addresses, self.client)
         spacing_s = min(SPACING_S, plan.again_ms / 2_000 / len(plan.probes))
         room, left_bytes = asyncio.Semaphore(AT_ONCE), TURN_BYTES
         tasks: list[asyncio.Task[None]] = []
