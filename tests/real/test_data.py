@@ -32,9 +32,10 @@ boto3 = pytest.importorskip("boto3", reason="the extra `s3` and moto are not ins
 
 FAR = random.Random(7).randbytes(2_000_000)
 SMALL = b"alga\n" * 1_000
+CHUNK = b"nori\n" * 1_000
 RATE_BPS = 8_000_000  # of the one link, half of which one transfer gets: 4 s for what comes over it
 WAIT_S = 90
-RULES = "data: {inner: [127.0.0.0/8], buckets: [lake]}\n"
+RULES = {"gz1": "data: {inner: [127.0.0.0/8], buckets: [lake]}\n", "sz1": "door: {listen: 0}\n"}
 HOLDER = f"{PREFIX}.lab8/site/sz1"
 
 
@@ -99,8 +100,8 @@ class World(PlainWorld):
 
     def start_site(self, name: str) -> None:
         path = self.folder / "sites" / name / "site.yaml"
-        if RULES not in path.read_text():
-            path.write_text(path.read_text() + RULES)
+        if RULES[name] not in path.read_text():
+            path.write_text(path.read_text() + RULES[name])
         super().start_site(name)
 
     async def begin(self, client: AsyncClient) -> None:
@@ -153,10 +154,13 @@ def test_data_is_brought_at_the_booked_rate_over_a_kill_and_charged_by_receipts(
             url = f"http://127.0.0.1:{web.server_address[1]}/far"
             far = await world.publish(client, "far", FAR, url=url, site=HOLDER)
             small = await world.publish(client, "small", SMALL, url="s3://lake/small.txt")
+            digest = hashlib.sha256(CHUNK).hexdigest()
+            (tmp_path / "world/sites/sz1/chunks" / digest).write_bytes(CHUNK)
+            chunk = await world.publish(client, "chunk", CHUNK, url=f"door:{HOLDER}#{digest}")
             task = Task(
                 name="t",
                 run="sha256sum in/*; echo ${TIELINE_TRANSFERS:-none}",
-                data=(far, small),
+                data=(far, small, chunk),
                 is_trusted=True,
                 owners=(f"{PREFIX}.lab7",),
                 resources=(Resources(core_count=1, disk_bytes=10**9),),
@@ -170,7 +174,7 @@ def test_data_is_brought_at_the_booked_rate_over_a_kill_and_charged_by_receipts(
             done = await until(lambda: ended(client, job.id), "the job")
             log = (await client.log(job.id)).decode()
             assert done.state is JobState.SUCCEEDED, (done.reasons, log)
-            for content, name in ((FAR, "far"), (SMALL, "small")):
+            for content, name in ((FAR, "far"), (SMALL, "small"), (CHUNK, "chunk")):
                 assert f"{hashlib.sha256(content).hexdigest()}  in/{name}\n" in log
             assert log.endswith("none\n")
             assert sum(web.sent) < 2 * len(FAR), "what was there before the kill was not fetched again"
