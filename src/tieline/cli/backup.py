@@ -96,7 +96,7 @@ def home_of(folder: Path | None, *, is_new: bool = False) -> Path:
     from tieline.client import context
     from tieline.model.error import TielineError
 
-    folder = folder or context.home() / "up"
+    folder = folder or context.place() / "up"
     for home in (folder, folder / "exchange"):
         if (home / "exchange.json").exists():
             return home

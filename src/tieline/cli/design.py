@@ -170,9 +170,14 @@ def _bill(made: Design) -> bytes:
     rows.writerow(("what", "name", "where", "count", "price_cny", "total_cny"))
     for each in made.items:
         prices = plain(each.price_micro_cny), plain(each.total_micro_cny)
-        rows.writerow((each.what, each.name, each.where, each.count, *prices))
+        rows.writerow((*map(_harmless, (each.what, each.name, each.where)), each.count, *prices))
     rows.writerow(("total", "", "", "", "", plain(made.price_micro_cny)))
     return text.getvalue().rstrip("\n").encode()
+
+
+def _harmless(text: str) -> str:
+    """A text that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _demands(asked: DesignRequest) -> DemandFile:

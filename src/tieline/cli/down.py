@@ -18,7 +18,7 @@ def down(folder: Path | None) -> None:
     from tieline.cli.words import say
     from tieline.client import context
 
-    folder = folder or context.home() / "up"
+    folder = folder or context.place() / "up"
     processes = running(folder)
     for name in ("site", "exchange"):
         if name in processes:

@@ -182,6 +182,7 @@ def execute(place: str, command: tuple[str, ...], name: str) -> None:
     if pid is None:
         raise as_tieline("not_found", words.say("lab_none"), "tieline lab up FILE")
     join(pid, places[place])
+    os.environ["TIELINE_LAB"] = folder.name  # its own contexts: see `client.context`
     os.execvp(command[0], command)  # noqa: S606 - the command is what was asked for
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from tieline.cli import words
+from tieline.cli.paging import collected
 from tieline.drivers.circuits.kernel.traffic import FRAME_BYTES, TCP_HEADERS_BYTES
 from tieline.model.circuit import Circuit, CircuitOrder, CircuitState, Receipt, Route
 from tieline.model.error import TielineError
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from tieline.client.asynchronous import AsyncClient
     from tieline.drivers.lab.control import Laboratory
     from tieline.drivers.lab.wording import Seen, Stands
+    from tieline.model.network_api import TopologyView
     from tieline.ports import Circuits
 
 LIVE: Final = (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED, CircuitState.DOWN)
 MOVING: Final = (TransferState.BOOKED, TransferState.MOVING, TransferState.SHORT)
-MOST: Final = 1_000  # circuits or transfers of one state that are followed
+MOST: Final = 10_000  # circuits or transfers of one state that are followed
+REREAD_S: Final = 10.0  # what is booked is read when it is said to be another, and so often in any case
 IDLE_BPS: Final = 64_000  # held for the answers of a transfer, and for a way that waits; more where there is room
 MOST_BPS: Final = 10**12  # what the port has
 LEAD_MS: Final = 60_000
@@ -64,6 +67,8 @@ class Follower:
         self._proven: dict[str, tuple[Receipt, tuple[str, ...]]] = {}  # newest receipt that proved, and on which links
         self._next_s: dict[str, float] = {}  # when a circuit is to be proven again
         self._refused: dict[str, Circuit] = {}  # not tried again until it is another
+        self._booked: tuple[list[Circuit], list[Transfer]] = ([], [])
+        self._booked_at: tuple[int, float] | None = None  # `changes` of the exchange, and when that was read
 
     async def follow(self) -> None:
         """Until cancelled. What may pass, such as an exchange that is started anew, is said and waited for."""
@@ -79,9 +84,9 @@ class Follower:
 
     async def once(self) -> None:
         """Light to the exchange, bookings to the routers, proofs to the exchange."""
-        await self._tell_links(await self.laboratory.show())
-        now_ms = time.time_ns() // 1_000_000
-        wanted = await self._wanted(now_ms)
+        known = await self._told(await self.laboratory.show())
+        await self._read(known.changes)
+        wanted = self._wanted(known, time.time_ns() // 1_000_000)
         seen = await self.laboratory.show()
         standing = {each.circuit.id: each for each in seen.circuits}
         for name in standing:
@@ -98,31 +103,59 @@ class Follower:
             if "." not in name and time.monotonic() >= self._next_s.get(name, 0.0) and name not in self._refused:
                 await self._prove(circuit)
 
-    async def _tell_links(self, seen: Seen) -> None:
+    async def _told(self, seen: Seen) -> TopologyView:
+        """The network as the exchange knows it, told which of its links have light."""
         known = await self.client.topology()
         names = {link.name for link in known.topology.links}
         lost = [
             each.name for each in seen.links if not each.is_up and each.name in names and each.name not in known.down
         ]
         back = [each.name for each in seen.links if each.is_up and each.name in known.down]
-        if lost or back:
-            await self.client.change_links(down=lost, up=back, why="seen at the ports")
-            for key, found in (("lab_link_lost", lost), ("lab_link_back", back)):
-                for name in found:
-                    self.say(words.say(key, link=name))
+        if not lost and not back:
+            return known
+        await self.client.change_links(down=lost, up=back, why="seen at the ports")
+        for key, found in (("lab_link_lost", lost), ("lab_link_back", back)):
+            for name in found:
+                self.say(words.say(key, link=name))
+        return await self.client.topology()
 
-    async def _wanted(self, now_ms: int) -> dict[str, Circuit]:
-        """What should stand now: circuits in their windows, and the paths of transfers that are under way."""
-        found: dict[str, Circuit] = {}
+    async def _read(self, changes: int) -> None:
+        """What is booked, where anything is another than at the last look."""
+        now_s = time.monotonic()
+        if self._booked_at is not None and self._booked_at[0] == changes and now_s - self._booked_at[1] < REREAD_S:
+            return
+        self._booked_at = None
+        circuits: list[Circuit] = []
+        transfers: list[Transfer] = []
         for state in LIVE:
-            for circuit in (await self.client.circuits(state=state.value, limit=MOST)).circuits:
-                is_now = any(each.from_ms <= now_ms < each.until_ms for each in circuit.windows)
-                if is_now and circuit.route is not None and circuit.order.line is Line.IP:
-                    found[circuit.id] = circuit
-        ends = {link.name: (link.a, link.b) for link in (await self.client.topology()).topology.links}
+
+            async def some_circuits(before: str, count: int, state: str = state.value) -> tuple[Sequence[Circuit], str]:
+                page = await self.client.circuits(state=state, before=before, limit=count)
+                return page.circuits, page.next_before
+
+            circuits += await collected(some_circuits, MOST)
         for moving in MOVING:
-            for transfer in (await self.client.transfers(state=moving.value, limit=MOST)).transfers:
-                found.update(ways_of(transfer, ends, now_ms))
+
+            async def some_transfers(
+                before: str, count: int, state: str = moving.value
+            ) -> tuple[Sequence[Transfer], str]:
+                page = await self.client.transfers(state=state, before=before, limit=count)
+                return page.transfers, page.next_before
+
+            transfers += await collected(some_transfers, MOST)
+        self._booked, self._booked_at = (circuits, transfers), (changes, now_s)
+
+    def _wanted(self, known: TopologyView, now_ms: int) -> dict[str, Circuit]:
+        """What should stand now: circuits in their windows, and the paths of transfers that are under way."""
+        circuits, transfers = self._booked
+        found: dict[str, Circuit] = {}
+        for circuit in circuits:
+            is_now = any(each.from_ms <= now_ms < each.until_ms for each in circuit.windows)
+            if is_now and circuit.route is not None and circuit.order.line is Line.IP:
+                found[circuit.id] = circuit
+        ends = {link.name: (link.a, link.b) for link in known.topology.links}
+        for transfer in transfers:
+            found.update(ways_of(transfer, ends, now_ms))
         return found
 
     async def _lay(self, circuit: Circuit, held: Stands | None, seen: Seen) -> None:
@@ -168,6 +201,7 @@ class Follower:
         try:
             await self.client.give_receipt(receipt)
         except TielineError as error:  # it was moved or ended meanwhile: it is looked at again at once
+            self._booked_at = None
             self.say(f"{circuit.id}: {error.message}")
             return
         is_well = receipt.is_path_proven and receipt.goodput_bps * 1_000 >= receipt.computed_bps * FULL_PERMILLE

@@ -22,7 +22,7 @@ Chinese. `NO_COLOR` is honoured.
 
 Which exchange is asked: `--exchange NAME|URL`, else `TIELINE_EXCHANGE`, else the one that `tieline login` or `tieline
 up` chose. `TIELINE_TOKEN` replaces the stored token; `TIELINE_HOME` moves the folder that contexts are kept in, which
-is `~/.config/tieline`.
+is `~/.config/tieline`. Inside a laboratory (`tieline lab exec`, which sets `TIELINE_LAB`) contexts are its own.
 
 | exit code | means |
 |---|---|

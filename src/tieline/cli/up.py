@@ -46,7 +46,7 @@ def up(
     from tieline.cli.words import say
     from tieline.client import context
 
-    folder = folder or context.home() / "up"
+    folder = folder or context.place() / "up"
     options = ["--host", host, "--port", str(port), "--prefix", prefix, "--scope", scope]
     options += ["--tls-cert", tls_cert, "--tls-key", tls_key] if tls_cert else []
     options += ["--public-url", public_url] if public_url else []

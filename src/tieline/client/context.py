@@ -1,6 +1,8 @@
 """Contexts: which exchange, with which token. Kept in one file, 0600, in the user's configuration folder.
 
 ``TIELINE_HOME`` moves the folder; ``TIELINE_EXCHANGE`` names the context or gives a URL; ``TIELINE_TOKEN`` the token.
+Inside a laboratory (``TIELINE_LAB``, which `tieline lab exec` sets) they are the laboratory's own, and end with it:
+what can be reached there cannot be reached outside, and the other way round.
 """
 
 from __future__ import annotations
@@ -53,9 +55,15 @@ def home() -> Path:
     return Path(base) / "tieline"
 
 
+def place() -> Path:
+    """The folder of the contexts that hold here: `home`, or that of the laboratory that this runs inside of."""
+    lab = Path(os.environ.get("TIELINE_LAB", "")).name
+    return home() / "labs" / lab if lab[:1].isalnum() else home()
+
+
 def read() -> Contexts:
     """The stored contexts; none where there is no file."""
-    path = home() / "contexts.json"
+    path = place() / "contexts.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Contexts)
     except FileNotFoundError:
@@ -68,7 +76,7 @@ def read() -> Contexts:
 
 def write(contexts: Contexts) -> None:
     """Store them whole or not at all, readable by this user only."""
-    path = home() / "contexts.json"
+    path = place() / "contexts.json"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -66,7 +66,8 @@ def change_links(view: View, command: ChangeLinks, now_ms: int, ids: Ids) -> Dec
 
 def read_topology(view: View, command: ReadTopology, now_ms: int, ids: Ids) -> Decision:
     """The topology as it was declared, and what is down."""
-    return Decision((), TopologyView(topology=_known(view.network), down=tuple(view.network.down)))
+    network = view.network
+    return Decision((), TopologyView(topology=_known(network), down=tuple(network.down), changes=network.changes))
 
 
 def _known(network: Network) -> Topology:

@@ -47,6 +47,7 @@ class TopologyView(View, frozen=True, kw_only=True):
 
     topology: Topology
     down: tuple[str, ...]
+    changes: int = 0  # another number whenever what is booked, cut or declared is another; from 0 with each process
 
 
 class NetworkChangedView(View, frozen=True, kw_only=True):

@@ -4,10 +4,12 @@ import csv
 import json
 import re
 from ipaddress import IPv6Interface, IPv6Network
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from tieline.cli.design import _bill
 from tieline.drivers.circuits.kernel.addressing import Addressing, prefix, site_address
 from tieline.model.topology import Topology
 
@@ -117,3 +119,14 @@ def test_over_budget_and_impossible_say_by_how_much(call, tmp_path, changed, cod
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
     if code == 2:
         assert not (tmp_path / "made").exists()
+
+
+def test_no_name_in_a_bill_is_a_formula_to_who_opens_it():
+    names = ("=1+1", "+1", "-1", "@sum", "\tx", "plain", "a=1")
+    items = [
+        SimpleNamespace(what="link", name=name, where="-x", count=-1, price_micro_cny=10, total_micro_cny=10)
+        for name in names
+    ]
+    rows = list(csv.DictReader(_bill(SimpleNamespace(items=items, price_micro_cny=-70)).decode().splitlines()))
+    assert [row["name"] for row in rows[:-1]] == ["'=1+1", "'+1", "'-1", "'@sum", "'\tx", "plain", "a=1"]
+    assert {(row["where"], row["count"]) for row in rows[:-1]} == {("'-x", "-1")}  # numbers are ours, and stay numbers

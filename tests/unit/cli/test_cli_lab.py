@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from types import SimpleNamespace
+from zlib import crc32
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
+from tieline.cli import lab
 from tieline.cli.lab_follow import LATE_MS, LEAD_MS, Follower, ways_of, wire_bps
 from tieline.cli.main import tieline
+from tieline.client import context
 from tieline.drivers.lab.wording import Happened, LinkSeen, Seen, Stands
 from tieline.model.circuit import Circuit, CircuitOrder, CircuitState, Route
 from tieline.model.error import TielineError
@@ -66,19 +70,22 @@ class Exchange:
         self.booked = {each.id: each for each in circuits}
         self.down: tuple[str, ...] = ()
         self.receipts = []
+        self.reads = 0
 
     async def topology(self):
-        return TopologyView(topology=TOPOLOGY, down=self.down)
+        return TopologyView(topology=TOPOLOGY, down=self.down, changes=crc32(repr((self.down, self.booked)).encode()))
 
     async def change_links(self, *, down, up, why):
         self.down = tuple(name for name in (*self.down, *down) if name not in up)
 
-    async def circuits(self, state, limit):
-        found = tuple(each for each in self.booked.values() if each.state.value == state)
-        return SimpleNamespace(circuits=found)
+    async def circuits(self, state, before, limit):
+        """Two to a page, whatever is asked for."""
+        self.reads += 1
+        found = [each for name, each in sorted(self.booked.items()) if each.state.value == state and name > before]
+        return SimpleNamespace(circuits=found[:2], next_before=found[1].id if len(found) > 2 else "")
 
-    async def transfers(self, state, limit):
-        return SimpleNamespace(transfers=())
+    async def transfers(self, state, before, limit):
+        return SimpleNamespace(transfers=(), next_before="")
 
     async def give_receipt(self, receipt):
         self.receipts.append(receipt)
@@ -203,6 +210,39 @@ def test_what_may_pass_is_said_and_waited_for_and_all_else_ends_it(world, monkey
     assert [each.is_path_proven for each in world.exchange.receipts] == [True]  # none for what nobody refused
 
 
+def test_what_is_booked_is_read_whole_and_only_where_it_is_another(world, monkeypatch):
+    names = [f"c-{number}" for number in range(1, 6)]
+    world.exchange.booked = {name: circuit(name) for name in names}
+    once(world)
+    assert sorted(world.circuits.standing) == names  # over all pages
+    once(world)  # what was proven is another
+    read = world.exchange.reads
+    for _ in range(3):
+        once(world)
+    assert world.exchange.reads == read
+    world.exchange.booked = {name: each for name, each in world.exchange.booked.items() if name != "c-4"}
+    once(world)
+    assert world.exchange.reads > read
+    assert "c-4" not in world.circuits.standing
+    read = world.exchange.reads
+    monkeypatch.setattr("tieline.cli.lab_follow.REREAD_S", -1.0)  # in any case after a while
+    once(world)
+    assert world.exchange.reads > read
+
+
+def test_a_circuit_ends_with_its_window_though_nothing_is_read_anew(world, monkeypatch):
+    world.exchange.booked = {"c-1": circuit(windows=(Window(from_ms=0, until_ms=5_000),))}
+    now_ms = [1_000]
+    monkeypatch.setattr("tieline.cli.lab_follow.time.time_ns", lambda: now_ms[0] * 1_000_000)
+    once(world)
+    once(world)
+    read = world.exchange.reads
+    assert list(world.circuits.standing) == ["c-1"]
+    now_ms[0] = 5_000
+    once(world)
+    assert (world.exchange.reads, world.circuits.standing) == (read, {})
+
+
 def test_nothing_is_remembered_of_what_is_booked_no_more(world):
     world.circuits.refused = 1
     once(world)
@@ -244,7 +284,10 @@ def test_without_a_laboratory_every_verb_says_so(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: c, capacity_bps: 1}]\n", "`c`"),
-        ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: b, capacity_bps: -1}]\n", "links[0].capacity_bps"),
+        (
+            "name: x\nnodes: [{name: a}, {name: b}]\nlinks: [{name: l, a: a, b: b, capacity_bps: -1}]\n",
+            "links[0].capacity_bps",
+        ),
         ("name: x\nnodes: [{name: a}, {name: b}]\nlinks: []\n", "falls into 2 parts"),
     ],
 )
@@ -256,3 +299,36 @@ def test_a_topology_that_is_not_sound_builds_nothing(tmp_path, monkeypatch, text
     assert result.exit_code == 2, result.output
     assert said in result.output
     assert not (tmp_path / "home").exists()
+
+
+def test_a_laboratory_keeps_its_own_contexts(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIELINE_HOME", str(tmp_path))
+    monkeypatch.delenv("TIELINE_EXCHANGE", raising=False)
+    context.keep("local", context.Context(url="http://outside", token="o"))
+    monkeypatch.setenv("TIELINE_LAB", "metro")
+    with pytest.raises(TielineError, match="no exchange is known yet"):
+        context.chosen()
+    context.keep("local", context.Context(url="http://inside", token="i"))
+    assert context.chosen().url == "http://inside"
+    assert context.place() == tmp_path / "labs" / "metro"
+    monkeypatch.setenv("TIELINE_LAB", "../../..")  # a name, and no way out
+    assert context.place() == tmp_path
+    monkeypatch.delenv("TIELINE_LAB")
+    assert (context.chosen().url, context.read().current) == ("http://outside", "local")
+
+
+def test_a_command_inside_a_laboratory_is_told_in_which(tmp_path, monkeypatch):
+    (tmp_path / "labs" / "metro").mkdir(parents=True)
+    monkeypatch.setenv("TIELINE_HOME", str(tmp_path))
+    monkeypatch.setenv("TIELINE_LAB", "")
+    became = []
+    monkeypatch.setattr(lab, "_standing", lambda: {"metro": 7})
+    monkeypatch.setattr(lab, "_kept", lambda folder: 7)
+    monkeypatch.setattr(lab, "_ask", lambda folder, work: SimpleNamespace(nodes={"a": 1}, sites={}, manager=3))
+    monkeypatch.setattr(
+        "tieline.drivers.circuits.kernel.namespaces.join", lambda pid, place: became.append((pid, place))
+    )
+    monkeypatch.setattr("os.execvp", lambda file, words: became.append((file, words, os.environ["TIELINE_LAB"])))
+    result = CliRunner().invoke(tieline, ["lab", "exec", "manager", "--", "tieline", "up"])
+    assert result.exit_code == 0, result.output
+    assert became == [(7, 3), ("tieline", ("tieline", "up"), "metro")]
