@@ -159,6 +159,12 @@ def whole(found: dict[str, Any], owners: set[str]) -> None:
     assert found["events"].count("run_confirmed") == 2
 
 
+def relayed(found: dict[str, Any], *owners: str) -> int:
+    """Bytes that went to sites of these owners over the relay meanwhile; sites without a door are measured so too."""
+    before, after = found["relayed"]
+    return sum(after.get(owner, 0) - before.get(owner, 0) for owner in owners)
+
+
 def test_nodes_at_two_sites_learn_together_through_a_door(world):
     found = world.act("doors")
     whole(found, {"cn.lab.east", "cn.lab.west"})
@@ -167,8 +173,7 @@ def test_nodes_at_two_sites_learn_together_through_a_door(world):
     ways = ("cn.lab.east/site/main cn.lab.west/site/main door", "cn.lab.west/site/main cn.lab.east/site/main door")
     assert any(each in planned for each in ways), planned
     assert "node 3 of 4: learned" in found["log"]
-    before, after = found["relayed"]
-    assert before == after  # not a byte of it went through the exchange
+    assert relayed(found, "cn.lab.east", "cn.lab.west") == 0  # not a byte of it went through the exchange
     assert len(found["usage_said"]["out"].splitlines()) == 2
 
 
@@ -181,8 +186,7 @@ def test_sites_that_listen_to_nobody_meet_by_the_relay_and_every_node_is_reached
     assert "relay" in found["run"]["err"]
     assert "its gang runs on 2 pools at 2 sites" in found["why"]["out"]
     assert found["view"]["job"]["run"] in found["ps"]["out"]
-    before, after = found["relayed"]
-    assert sum(after.values()) > sum(before.values())
+    assert relayed(found, "cn.lab.north", "cn.lab.south") > 20_000
 
 
 def test_a_gang_whose_site_dies_ends_as_a_whole_and_begins_anew_elsewhere(world):
