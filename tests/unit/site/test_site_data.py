@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
+import tarfile
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -344,16 +346,40 @@ def test_a_dataset_without_a_record_is_not_fetched(tmp_path: Path):
     told(story, tmp_path)
 
 
-@pytest.mark.parametrize("paths", [("d", "d"), ("d", "d/e"), (".", "d")])
-def test_data_laid_inside_data_is_refused(tmp_path: Path, paths: tuple[str, str]):
+@pytest.mark.parametrize(
+    ("paths", "why"),
+    [
+        (("d", "d"), "where another dataset is laid"),
+        (("d", "d/e"), "where another dataset is laid"),
+        ((".",), "the work folder itself"),
+        (("../d",), "does not lie below the work folder"),
+        (("/d",), "does not lie below the work folder"),
+        (("mine/d",), "cannot be laid there"),
+        (("link/d",), "does not lie below the work folder"),
+    ],
+)
+def test_a_path_that_leaves_or_is_taken_is_refused(tmp_path: Path, paths: tuple[str, ...], why: str):
     async def story(exchange: Published, _process) -> None:
         exchange.publish()
-        exchange.order(reading(data=tuple(DataUse(id=DATA, path=path) for path in paths)))
+        archive = archive_with_a_link("link", ".")
+        files = [Mount(path="mine/d", sha256=exchange.put(b"x"))]
+        files.append(Mount(path="a", sha256=exchange.put(archive), is_archive=True))
+        data = tuple(DataUse(id=DATA, path=path.replace("link", "a/link")) for path in paths)
+        exchange.order(reading(data=data, mounts=tuple(files)))
         ended = await refusal(exchange)
         assert ended.reason is not None
-        assert "more than one dataset" in str(ended.reason.values)
+        assert why in str(ended.reason.values)
 
     told(story, tmp_path)
+
+
+def archive_with_a_link(name: str, target: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = tarfile.SYMTYPE, target
+        archive.addfile(info)
+    return buffer.getvalue()
 
 
 # -- held here ---------------------------------------------------------------------------------------------------------

@@ -105,9 +105,11 @@ async def wanted_data(offer: Offer, rules: Rules, is_open: asyncio.Event, say: S
 def _check_apart(paths: Sequence[Sequence[str]]) -> None:
     """What is seen read-only cannot hold another thing, and the work folder itself is to be written."""
     for at, path in enumerate(paths):
-        if not path or any(path[: len(other)] == other for index, other in enumerate(paths) if index != at):
-            shown = "/".join(path) or "."
-            raise TielineError("invalid_task", f"`{shown[:200]}` is the path of more than one dataset", where="data")
+        shown = "/".join(path)[:200]
+        if not path:
+            raise TielineError("invalid_task", "data is not laid as the work folder itself: name a path", where="data")
+        if any(path[: len(other)] == other for index, other in enumerate(paths) if index != at):
+            raise TielineError("invalid_task", f"`{shown}` lies where another dataset is laid", where="data")
 
 
 def check_room(offer: Offer, wanted: Sequence[Wanted], limit_bytes: int) -> None:
