@@ -276,7 +276,7 @@ def _shared(
         if isinstance(answer, Refusal) and answer.held_back:
             view.held_back[answer.held_back] = row.id
         elif allowed is not None and allowed.span is not None:
-            spanning.keep(row, allowed)
+            spanning.keep(row, allowed, sharing.left(row.project))
         if allowed is not None:
             stops = preempting.make_way(row, allowed)
             left -= len(stops) * GLANCES

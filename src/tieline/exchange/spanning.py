@@ -39,7 +39,7 @@ from tieline.model.task import Span
 from tieline.model.transfer import TrafficClass
 from tieline.place import Demand
 from tieline.place.choose import Choosing
-from tieline.place.gangs import Gang, NoGang
+from tieline.place.gangs import Gang, NoGang, Room
 from tieline.place.share import NO_BOUND, Left
 from tieline.ports import Ids
 
@@ -117,11 +117,12 @@ class Spanning:
         """A gang has its turn in the next pass; the pools that wait for it go on doing so in this one."""
         self._choosing.hold_back({pool: job for pool, job in self._view.held_back.items() if job == row.id})
 
-    def keep(self, row: JobRow, demand: Demand) -> None:
+    def keep(self, row: JobRow, demand: Demand, left: Left = NO_BOUND) -> None:
         """Let pools wait for a gang that found no room, once it has waited for long itself."""
-        joining = Joining(self._view, self._now_ms, _ends_ms(self._view, demand, demand.max_duration_s, self._now_ms))
-        price = way_price(self._view, span_of(demand))
-        pools = self._choosing.keep(demand, joining, way_micro_cny=price, most_looks=LOOKS)
+        if not self._choosing.may_keep(demand):
+            return
+        found = find(self._view, self._choosing, demand, self._now_ms, left, room=Room.IDLE)
+        pools = self._choosing.keep(demand, found.gang) if isinstance(found, Found) else ()
         if pools:
             others = {pool: job for pool, job in self._view.held_back.items() if job != row.id}
             self._view.held_back = others | dict.fromkeys(pools, row.id)
@@ -138,8 +139,10 @@ class Spanning:
         return events
 
 
-def find(view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left) -> Found | NoGang:
-    """Where a gang goes now, over what, and for how long; or why nowhere. Nothing is held."""
+def find(
+    view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left, *, room: Room = Room.NOW
+) -> Found | NoGang:
+    """Where a gang goes, over what, and for how long; or why nowhere. Nothing is held."""
     span = span_of(demand)
     calendar = view.network.calendar_at(now_ms) if span.rate_bps else None
     if calendar is not None and (waiting := calendar.waiting().total):
@@ -149,7 +152,7 @@ def find(view: View, choosing: Choosing, demand: Demand, now_ms: int, left: Left
     ends_ms = _ends_ms(view, demand, limit_s, now_ms)
     joining = Joining(view, now_ms, ends_ms)
     price_micro_cny = way_price(view, span)
-    answer = choosing.gang(demand, joining, way_micro_cny=price_micro_cny, most_looks=LOOKS)
+    answer = choosing.gang(demand, joining, way_micro_cny=price_micro_cny, most_looks=LOOKS, room=room)
     if isinstance(answer, NoGang):
         return answer
     ways = () if calendar is None else _ways(calendar, answer)

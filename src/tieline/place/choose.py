@@ -23,7 +23,7 @@ from tieline.model.reason import Reason
 from tieline.place.backfill import RunEnd, shadow_ms
 from tieline.place.coded import Rows
 from tieline.place.demand import Demand, Need
-from tieline.place.gangs import MOST_LOOKS, Between, Gang, Member, NoGang, Room, gang_in
+from tieline.place.gangs import Between, Gang, Member, NoGang, Room, gang_in
 from tieline.place.pipeline import FIRST_PASSING, STEPS, asked_steps, fitting, funnel, furthest, reasons_of
 from tieline.place.pools import Amount, Pools
 from tieline.place.present import Free
@@ -173,26 +173,20 @@ class Choosing:
         return len(self._pools)
 
     def gang(
-        self, demand: Demand, between: Between[Any], *, way_micro_cny: int = 0, most_looks: int = MOST_LOOKS
+        self, demand: Demand, between: Between[Any], *, way_micro_cny: int, most_looks: int, room: Room = Room.NOW
     ) -> Gang | NoGang:
         """Where the nodes of a demand go that may stand over several pools; nothing is held (`hold`)."""
-        return gang_in(self._scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks)
+        return gang_in(self._scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks, room=room)
 
-    def keep(
-        self, demand: Demand, between: Between[Any], *, way_micro_cny: int = 0, most_looks: int = MOST_LOOKS
-    ) -> tuple[str, ...]:
-        """The pools that are held back from now on for a gang that found no room and was passed over for too long.
+    def may_keep(self, demand: Demand) -> bool:
+        """Whether it was passed over for so long that pools may be held back for it."""
+        return self._may_hold_back(demand)
 
-        All of the set that would be the cheapest if everything were free, or none of them. Others may use them as long
-        as they end before the last of them has the room.
+    def keep(self, demand: Demand, found: Gang) -> tuple[str, ...]:
+        """Hold back the pools of a gang that would be made if everything were free, all of them or none.
+
+        Others may use them as long as they end before the last of them has the room.
         """
-        if not self._may_hold_back(demand):
-            return ()
-        found = gang_in(
-            self._scene, demand, between, way_micro_cny=way_micro_cny, most_looks=most_looks, room=Room.IDLE
-        )
-        if isinstance(found, NoGang):
-            return ()
         rows = [row for member in found.members if (row := self._pools.index(member.candidate.pool)) is not None]
         if len({*self._scene.held_back, *rows}) > self._most_held_back:
             return ()

@@ -56,8 +56,9 @@ Hold = TypeVar("Hold")
 class Room(Enum):
     """Of which room a gang is to be made."""
 
-    NOW = "what is free now"
-    IDLE = "what there is where work can go now, whoever has it"
+    NOW = "free"  # now
+    IDLE = "open"  # what owners make available, whoever has it
+    EVER = "total"  # what there is
 
 
 class Between(Protocol[Hold]):
@@ -186,7 +187,7 @@ def is_possible_gang(scene: Scene, demand: Demand, between: Between[Any]) -> boo
         asking = _asking(scene, demand, need)
         rows = scene.pools.posting(need.asked).rows
         rows = fitting(asking, rows, [step for step in LASTING if step.asked(asking)])
-        shelf = _shelf(asking, _able(asking, rows, between), demand.nodes, is_idle=True)
+        shelf = _shelf(asking, _able(asking, rows, between), demand.nodes, Room.EVER)
         if _Reach(shelf, demand, between).lack is None:
             return True
     return False
@@ -329,7 +330,7 @@ class _Search(Generic[Hold]):
         self._unable = len(self._funnel.fitting) - len(rows)
         if len(left_out):
             rows = rows[~np.isin(rows, left_out)]
-        self._shelf = _shelf(asking, rows, self._wanted, is_idle=room is Room.IDLE)
+        self._shelf = _shelf(asking, rows, self._wanted, room)
         self._way = way_micro_cny
         self._least_ways = 0.0  # what the ways cost at least
         self._left = most_looks
@@ -480,19 +481,19 @@ def _pairs(sites: int) -> int:
 
 
 def _fitting(asking: Asking, room: Room) -> Funnel:
-    """The pools that hold a node: now, or if all of them were free."""
+    """The pools that hold a node: now, or if nobody had anything of them."""
     if room is Room.NOW:
         return funnel(asking, asking.pools.live)
     steps = [step for step in STEPS if not isinstance(step, Free) and step.asked(asking)]
     return Funnel(asking, fitting(asking, asking.pools.posting(asking.need.asked).rows, steps), [])
 
 
-def _shelf(asking: Asking, rows: Rows, wanted: int, *, is_idle: bool = False) -> Shelf:
+def _shelf(asking: Asking, rows: Rows, wanted: int, room: Room) -> Shelf:
     pools, need = asking.pools, asking.need
     fits = np.full(len(rows), wanted, np.int64)
     for dimension, each in zip((pools.accelerators, pools.cores, pools.memory), need.amount, strict=True):
         if each:
-            there = dimension.total if is_idle else dimension.free
+            there: Numbers = getattr(dimension, room.value)
             fits = np.minimum(fits, there[rows] // each)
     if pools.policies:
         fits = _admitted(asking, rows, fits)

@@ -419,6 +419,21 @@ def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_th
     assert len(runs(wide, small)) == 1
 
 
+def test_nothing_is_kept_for_a_gang_that_lacks_money_or_bandwidth_and_not_room(wide: World) -> None:
+    everywhere = tuple(map(site, SITES))
+    (long,) = runs(wide, submitted(wide, task("long", cores=4)))
+    wide.start(long)
+    poor = submitted(wide, spanning(8, "poor", budget_micro_cny=12_000))  # some seconds of one node, and not of eight
+    apart = submitted(wide, spanning(12, "apart", span=Span(rate_bps=10 * GBIT)))
+    wide.view.network.put_links(("ab",), ())
+    wide.pass_ms(62_000, *everywhere)
+    wide.view.supply.version += 1
+    wide.do(Tick())
+    assert (why(wide, poor)[0], why(wide, apart)[0]) == ("budget_below", "gang_nodes")
+    assert not wide.view.held_back
+    assert len(runs(wide, submitted(wide, task("small")))) == 1
+
+
 def test_who_was_hurt_by_a_cut_has_its_room_before_a_gang(wide: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def waiting(_calendar: Calendar) -> Waiting:
         return Waiting(("c-1",) * count, ())
@@ -504,9 +519,15 @@ def test_what_is_booked_fits_cards_and_links_and_is_whole(made, asked) -> None:
         join(world, name, core_count=count)
     told(world, network(*links, sites=names))
     for number, (nodes, rate, sites) in enumerate(asked):
-        job = tried(world, spanning(nodes, f"g{number}", span=Span(sites=sites, rate_bps=rate * GBIT)))
+        wish = spanning(nodes, f"g{number}", span=Span(sites=sites, rate_bps=rate * GBIT))
+        plan = planned(world, wish)
+        job = tried(world, wish)
         members = runs(world, job) if job is not None else []
+        assert plan.is_possible == (job is not None)
+        shown = [(each.candidate.pool, each.nodes) for each in plan.gang.members] if plan.gang is not None else []
+        assert shown == [(run.pool, run.nodes) for run in members if run.members], "as it was planned"
         if job is None or not members:
+            assert sum(reason.count for reason in plan.reasons) == plan.considered
             continue
         if len(members) > 1:
             assert sum(run.nodes for run in members) == nodes
