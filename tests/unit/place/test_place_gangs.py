@@ -10,8 +10,9 @@ from place_world import NOW_MS, a_demand, a_pool
 
 from tieline.model.spec import DatasetSpec
 from tieline.model.task import DataUse, Span
-from tieline.place import DataFact, Pools
-from tieline.place.gangs import Gang, NoGang, gang
+from tieline.place import Amount, DataFact, Pools
+from tieline.place.gangs import Gang, NoGang, gang, is_possible_gang
+from tieline.place.scene import Scene
 from tieline.ports import ConstantDistances
 
 NODE = {"accelerator": "a100", "accelerator_count": 8}
@@ -124,6 +125,55 @@ def test_owners_who_refuse_give_nothing():
     assert sites_of(answer) == ["b"]
 
 
+def test_an_owner_gives_as_many_nodes_as_its_policy_admits_of_its_own_part():
+    at_most_two = small("a", 10, 1, policy="nodes <= 2 and accelerators <= 16 and network == 'host'")
+    answer = found(a_gang(), [at_most_two, small("b", 10, 5)])
+    assert isinstance(answer, Gang)
+    assert [member.nodes for member in answer.members] == [2, 8]
+    # What admits more nodes and not fewer is left out where it cannot be met.
+    at_least_four = small("a", 10, 1, policy="nodes >= 4 or nodes == 1")
+    answer = found(a_gang(nodes=10), [at_least_four, small("b", 8, 5), small("c", 8, 9)])
+    assert isinstance(answer, Gang)
+    assert sum(member.nodes for member in answer.members) == 10
+    assert all(member.nodes >= 4 or sites_of(answer) == ["b", "c"] for member in answer.members)
+
+
+def test_sites_that_take_no_part_are_told_apart_and_those_where_a_run_was_lost_come_last():
+    pools = [small("a", 6, 1), small("b", 6, 2), small("c", 6, 3)]
+    answer = found(a_gang(), pools, Hose(out=("a",)))
+    assert isinstance(answer, Gang)
+    assert sites_of(answer) == ["b", "c"]
+    none = found(a_gang(nodes=13), pools, Hose(out=("a",)))
+    assert isinstance(none, NoGang)
+    assert [(reason.code, reason.count) for reason in none.reasons] == [("gang_nodes", 2), ("gang_no_part", 1)]
+    late = found(a_gang(avoid=("cn.lab/site/a",)), pools)
+    assert isinstance(late, Gang)
+    assert sites_of(late) == ["b", "c"]
+    all_of_them = found(a_gang(nodes=18, avoid=("cn.lab/site/a",)), pools)
+    assert isinstance(all_of_them, Gang)
+    assert sites_of(all_of_them) == ["a", "b", "c"]
+
+
+def test_the_cheapest_alternative_is_taken_or_the_first_where_they_are_ordered():
+    pools = [small("a", 3, 5), small("b", 3, 5), *(small(name, 3, 1, accelerator="h100") for name in "cd")]
+    either = ({"accelerator": "a100", "accelerator_count": 8}, {"accelerator": "h100", "accelerator_count": 8})
+    cheap = found(a_demand(*either, nodes=6), pools)
+    first = found(a_demand(*either, nodes=6, is_ordered=True), pools)
+    assert isinstance(cheap, Gang)
+    assert isinstance(first, Gang)
+    assert (sites_of(cheap), sites_of(first)) == (["c", "d"], ["a", "b"])
+    assert {member.candidate.alternative for member in cheap.members} == {1}
+
+
+def test_what_idle_sites_could_hold_is_possible_whatever_is_free():
+    pools = Pools([small("a", 6, 1), small("b", 6, 1)])
+    pools.hold("cn.lab/pool/a", Amount(48))
+    for nodes, apart, expected in ((12, (), True), (13, (), False), (12, (("a", "b"),), False)):
+        demand = replace(a_gang(nodes=nodes), span=asking())
+        scene = Scene(pools, ConstantDistances(), NOW_MS)
+        assert is_possible_gang(scene, demand, Hose(apart=apart)) is expected
+
+
 def test_the_data_is_brought_to_every_site_and_counts():
     pools = [small("home", 5, 4), small("far", 10, 4)]
     fact = DataFact(owner="cn.lab", spec=DatasetSpec(size_bytes=10**15, sites=("cn.lab/site/home",)))
@@ -150,8 +200,9 @@ SITES = "abcdef"
     wanted=st.integers(1, 16),
     most=st.integers(1, 4),
     looks=st.sampled_from((0, 3, 800)),
+    way=st.sampled_from((0, 1, 7, 40)),
 )
-def test_the_answer_is_that_of_trying_everything_or_within_its_gap(supply, apart, joins, wanted, most, looks):
+def test_the_answer_is_that_of_trying_everything_or_within_its_gap(supply, apart, joins, wanted, most, looks, way):
     pools = [small(SITES[at], nodes, price) for at, (nodes, price) in enumerate(supply)]
     hose = Hose(joins, apart)
     best = None
@@ -166,9 +217,10 @@ def test_the_answer_is_that_of_trying_everything_or_within_its_gap(supply, apart
             for price, nodes in sorted((supply[at][1], supply[at][0]) for at in chosen):
                 cost += min(left, nodes) * price
                 left -= min(left, nodes)
+            cost += way * size * (size - 1) // 2
             if not left and (best is None or cost < best):
                 best = cost
-    answer = found(a_gang(nodes=wanted), pools, hose, asking(most), most_looks=looks)
+    answer = found(a_gang(nodes=wanted), pools, hose, asking(most), most_looks=looks, way_micro_cny=way * 8 * 10**6)
     if isinstance(answer, NoGang):
         assert best is None or looks < 800
         return
