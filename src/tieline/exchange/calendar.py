@@ -107,11 +107,12 @@ def bookings_due(view: View, now_ms: int) -> list[Events]:
     if now_ms < network.due_ms or not (network.transfers or network.circuits):
         return []
     calendar = network.calendar_at(now_ms)
-    if calendar is not None and calendar.waiting().total:
+    if calendar is not None and (network.waiting or calendar.waiting().total):
         network.note_waiting()
         network.due_ms = 0
-        return mending(view, now_ms).events
-    events: list[Events] = []
+        if network.waiting and (events := mending(view, now_ms).events):
+            return events
+    events = []
     due_ms = now_ms + LATER_MS
     for transfer in network.transfers.values():
         changed, next_ms = _transfer_due(transfer, now_ms)

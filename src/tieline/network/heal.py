@@ -285,11 +285,14 @@ def _paused(calendar: Calendar, circuit: Circuit, now_ms: int) -> Circuit | None
 
 
 def maintenance_of(calendar: Calendar, routes: Sequence[Route], now_ms: int) -> tuple[Window, ...]:
-    """When links of some routes are maintained, as far as the calendar reaches; windows that touch are one."""
-    wires = calendar.wires
+    """When links of some routes are maintained, in whole slots, as far as the calendar reaches; what touches is one.
+
+    A slot of which a part is maintained is sold to nobody, so nobody who stays there can carry anything in all of it.
+    """
+    wires, slot_ms = calendar.wires, calendar.grid.slot_ms
     numbers = [wires.link[name] for route in routes for name in route.links if name in wires.link]
     found = sorted(
-        (window.from_ms, window.until_ms)
+        (window.from_ms // slot_ms * slot_ms, -(-window.until_ms // slot_ms) * slot_ms)
         for number in dict.fromkeys(numbers)
         for window in wires.topology.links[number].maintenance
         if window.until_ms > now_ms and window.from_ms < calendar.grid.until_ms

@@ -12,6 +12,7 @@ from exchange_world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tieline.exchange import transfers
 from tieline.exchange.bookings import (
     CancelCircuit,
     CancelTransfer,
@@ -32,6 +33,7 @@ from tieline.model.party import Actor, Role
 from tieline.model.tariff import Hours, Tariff
 from tieline.model.topology import Link, Node, Topology
 from tieline.model.transfer import TRANSFER_ENDED, TransferOrder, TransferState
+from tieline.network import heal
 from tieline.network.calendar import Calendar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
@@ -138,7 +140,6 @@ def _holds(world: World, newest_ms: int) -> None:
     assert calendar is not None
     assert standing is not None
     nothing_is_sold_twice(calendar)
-    assert calendar.is_kept()
     fresh = Calendar(standing, calendar.grid.begin_ms)
     fresh.now_ms = calendar.now_ms
     for transfer in network.transfers.values():
@@ -187,9 +188,14 @@ def _step(random: Random) -> tuple[Any, ...]:
     return random.choice(STEPS) if random.random() < 0.2 else (what, *made[what])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_long_story_leaves_the_calendar_that_its_bookings_make(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(9))
+def test_a_long_story_leaves_the_calendar_that_its_bookings_make(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After seed 5 a failure is mended one booking after the other, in the ticks that follow it."""
     world, random = World(), Random(seed)
+    if seed > 5:
+        monkeypatch.setattr(transfers, "MOST_AT_ONCE", 0)
+        monkeypatch.setattr(heal, "MOST_CIRCUITS", 1)
+        monkeypatch.setattr(heal, "MOST_TRANSFERS", 1)
     world.do(ChangeTopology(actor=OPERATOR, topology=NETWORK))
     world.do(ChangeTariff(actor=OPERATOR, tariff=NIGHT))
     newest_ms = 0
@@ -197,6 +203,13 @@ def test_a_long_story_leaves_the_calendar_that_its_bookings_make(seed: int) -> N
         play(world, _step(random))
         newest_ms = max(newest_ms, world.clock.now_ms())
         _holds(world, newest_ms)
+    for _ in range(300):
+        world.clock.advance(250)
+        world.do(Tick())
+    assert not world.view.network.waiting
+    calendar = world.view.network.calendar_at(world.clock.now_ms())
+    assert calendar is not None
+    assert calendar.is_kept()
 
 
 @settings(max_examples=40, deadline=None)
