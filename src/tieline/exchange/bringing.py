@@ -3,12 +3,13 @@
 ::
 
     placed --> a transfer for each dataset that is elsewhere, then the run is offered: its order has their segments
-    the run runs --> the work reads its data at the times and rates that are booked; then the transfer has served
+    it is accepted --> the site brings what has a place, at the booked times and rates; once the run runs, that is over
+    the run runs --> the work reads all other data at its times and rates; then the transfer has served
     the run is refused, lost, over --> its transfers are cancelled; the next run books its own
 
-The site tells the work which transfers are its own, so that it can have its bytes moved so (`TIELINE_TRANSFERS`,
-`tieline transfer run --transfer`), which receipts then say. A job with a deadline books transfers with one: they are
-not moved out of their time for anybody. All others are best effort.
+Where the record of a dataset names no place, the site tells the work which transfers are its own, so that it can have
+its bytes moved so (`TIELINE_TRANSFERS`, `tieline transfer run --transfer`), which receipts then say. A job with a
+deadline books transfers with one: they are not moved out of their time for anybody. All others are best effort.
 """
 
 from __future__ import annotations
@@ -126,5 +127,18 @@ def _over(view: View, transfer: Transfer, now_ms: int) -> TransferState | None:
     run = view.runs.get(transfer.run)
     if run is None:
         return TransferState.CANCELLED
-    is_served = run.state is RunState.RUNNING and 0 < transfer.arrives_ms <= now_ms
-    return TransferState.ARRIVED if is_served else None
+    if run.state is not RunState.RUNNING:
+        return None
+    if _is_laid(view, transfer):  # all of it is there, brought or found there: its room is for others
+        return TransferState.ARRIVED
+    return TransferState.ARRIVED if 0 < transfer.arrives_ms <= now_ms else None
+
+
+def _is_laid(view: View, transfer: Transfer) -> bool:
+    """Whether the site had to have the data there before the run could start."""
+    job = view.jobs.peek(transfer.order.job)
+    for use in job.task.data if job is not None else ():
+        if use.id[:200] == transfer.order.label and use.path:
+            fact = view.supply.datasets.get(use.id)
+            return fact is not None and bool(fact.spec.places)
+    return False

@@ -2,9 +2,9 @@
 
 import pytest
 from exchange_world import ALICE, PREFIX, World, task
-from test_exchange_bringing import FAR, GB, HOME, NEAR, reading, wide
+from test_exchange_bringing import FAR, GB, HOME, NEAR, live, reading, wide
 
-from tieline.exchange.commands import PlanTasks
+from tieline.exchange.commands import PlanTasks, Tick
 from tieline.model.error import TielineError
 from tieline.model.event import JobEnded, JobQueued
 from tieline.model.protocol import Ended
@@ -25,6 +25,20 @@ def test_a_plan_says_who_fetches_the_data_and_places_are_copies(wide: World) -> 
         assert [each.site for each in plan.candidates] == [NEAR, FAR]
         (trip,) = plan.candidates[0].transfers
         assert (trip.source, trip.is_laid) == (HOME, name == "laid")
+
+
+@pytest.mark.parametrize("is_laid", [True, False])
+def test_the_room_of_laid_data_is_free_once_the_run_runs(wide: World, is_laid: bool) -> None:
+    wide.register("lab7", "dataset/laid", SPEC)
+    use = DataUse(id=NAME if is_laid else f"{PREFIX}.lab7/dataset/d", path="d")
+    (job,) = wide.submit(task(data=(use,), max_duration_s=3_600))
+    run = wide.run_of(job)
+    wide.accept(run)
+    wide.do(Tick())
+    assert [each.run for each in live(wide)] == [run.id], "while it is brought"
+    wide.start(run)
+    wide.do(Tick())
+    assert bool(live(wide)) != is_laid
 
 
 @pytest.mark.parametrize(

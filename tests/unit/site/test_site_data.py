@@ -48,6 +48,7 @@ class Published(Exchange):
         self.gate = asyncio.Event()  # from the second half of the bytes on
         self.gate.set()
         self.status = 200
+        self.is_taking = True  # receipts
 
     def publish(self, name: str = DATA, **spec: Any) -> None:
         places = spec.pop("places", [{"url": f"{self.url}/bytes"}])
@@ -59,6 +60,8 @@ class Published(Exchange):
             return self.chain(path.rsplit("/", 1)[-1].replace("~", "/"))
         if path.startswith("/v1/transfers/"):
             return self.json({"transfer": self.transfers[path.rsplit("/", 1)[-1]]})
+        if path == "/v1/receipts" and not self.is_taking:
+            return self.error("overloaded")
         if path == "/v1/receipts":
             self.receipts.append(msgspec.json.decode(await request.read())["receipt"])
             said = {"subject": "t-1", "seq": 1, "state": "moving", "is_known": False}
@@ -153,6 +156,20 @@ def test_the_bytes_of_the_record_are_there_before_the_start_and_kept_for_the_nex
     told(story, tmp_path)
 
 
+def test_a_receipt_that_nobody_takes_does_not_bring_the_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tieline.drivers.mover.booked.RETRY_S", 0.01)
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.transfers["t-1"] = a_transfer(10**9, 60)
+        exchange.is_taking = False
+        exchange.order(reading(transfers=(exchange.transfers["t-1"],)))
+        assert (await exchange.ended()).state == "succeeded", exchange.of(Ended)
+        assert len(exchange.spans) == len(set(exchange.spans)) == 6
+
+    told(story, tmp_path)
+
+
 def test_a_transfer_is_kept_to_receipted_and_not_handed_to_the_work(tmp_path: Path):
     async def story(exchange: Published, _process) -> None:
         exchange.publish(sites=[FAR])
@@ -169,6 +186,17 @@ def test_a_transfer_is_kept_to_receipted_and_not_handed_to_the_work(tmp_path: Pa
         assert exchange.receipts[-1]["sha256"] == DIGEST
 
     told(story, tmp_path)
+
+
+def test_a_blob_of_the_exchange_is_a_place_too(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": f"blob:{exchange.put(BYTES)}"}])
+        exchange.order(reading())
+        assert (await exchange.ended()).state == "succeeded"
+        assert f"{DIGEST}  -" in exchange.logs["j-1.1", 0].decode()
+        assert not exchange.spans
+
+    told(story, tmp_path, more="")
 
 
 def test_a_dataset_without_a_place_is_left_to_the_work_with_its_transfer(tmp_path: Path):

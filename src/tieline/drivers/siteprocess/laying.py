@@ -247,6 +247,8 @@ class _Fetching:
                 try:
                     await self._from(place, target)
                 except TielineError as error:
+                    if target().path.exists():  # it is whole, and nobody could be told
+                        return
                     if error.code == "storage_full":
                         raise
                     failures[place.url] = error
