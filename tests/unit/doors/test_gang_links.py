@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import WSMessage, WSMsgType
 from door_world import CLOCK, EXCHANGE, a_pass
+from nacl.bindings import crypto_secretbox
 
 from tieline.drivers.doors.door import Door, chunks_of
-from tieline.drivers.doors.link import Link
+from tieline.drivers.doors.link import CHANNELS, HEAD, PIECE_BYTES, WINDOW_BYTES, Kind, Link
 from tieline.drivers.doors.visitor import Visitor
 from tieline.drivers.siteprocess.gangs import Gangs, caller_user
 from tieline.model.door import Right
@@ -344,7 +347,7 @@ def test_a_record_leads_a_site_into_no_network_that_its_owner_did_not_list(tmp_p
             two.gangs[0].is_local = False
             await two.start()
             gang = two.gangs[0].gangs[f"cn.demo/job/{JOB}", 1]
-            view = await gang._pass(NAMES[1])
+            run, view = await gang._pass(NAMES[1])
             for inner, url, code in (
                 ((), view.url, "address_refused"),
                 (("10.0.0.0/8",), view.url, "address_refused"),
@@ -353,11 +356,69 @@ def test_a_record_leads_a_site_into_no_network_that_its_owner_did_not_list(tmp_p
             ):
                 two.gangs[0].inner = inner
                 with pytest.raises(TielineError) as caught:
-                    await gang._dial(NAMES[1], msgspec.structs.replace(view, url=url), by_relay=False)
+                    await gang._dial(NAMES[1], run, msgspec.structs.replace(view, url=url), by_relay=False)
                 assert caught.value.code == code, (inner, url)
             two.gangs[0].inner = ("127.0.0.0/8",)
             link = await gang._link(NAMES[1])  # it is tried again
             assert link is not None
+
+    go(story)
+
+
+@pytest.mark.parametrize(
+    ("frames", "is_cut"),
+    [
+        ([b""], True),
+        ([b"\0" * 4], True),
+        ([HEAD.pack(9, 2)], True),  # nobody knows such a frame
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 5], True),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 7], True),
+        ([HEAD.pack(Kind.OPEN, 2) + b"\0" * 6], True),  # a number that is ours to give
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6] * 2, True),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, HEAD.pack(Kind.GRANT, 1)], True),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, HEAD.pack(Kind.DATA, 1)], True),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6] + [HEAD.pack(Kind.DATA, 1) + bytes(PIECE_BYTES)] * 4, False),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6] + [HEAD.pack(Kind.DATA, 1) + bytes(PIECE_BYTES)] * 5, True),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, HEAD.pack(Kind.END, 1), HEAD.pack(Kind.DATA, 1) + b"x"], True),
+        ([HEAD.pack(kind, 77) + bytes(8) for kind in (Kind.DATA, Kind.END, Kind.GRANT, Kind.RESET)], False),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, *[HEAD.pack(Kind.GRANT, 1) + b"\xff" * 4] * 3], False),
+        ([HEAD.pack(Kind.OPEN, 2 * each + 1) + b"\0" * 6 for each in range(3 * CHANNELS)], False),
+    ],
+)
+def test_what_no_honest_end_says_cuts_the_link_and_takes_no_more_than_was_granted(
+    frames: list[bytes], is_cut: bool
+) -> None:
+    async def story() -> None:
+        key, sent = os.urandom(32), []
+
+        class Stream:
+            """The other end, which says its frames and then nothing."""
+
+            async def send_bytes(self, data: bytes) -> None:
+                sent.append(data)
+
+            async def close(self) -> None:
+                """Nothing is held."""
+
+            async def __aiter__(self) -> AsyncIterator[WSMessage]:
+                for count, frame in enumerate(frames):
+                    sealed = crypto_secretbox(frame, struct.pack(">B15xQ", 1, count), key)
+                    yield WSMessage(WSMsgType.BINARY, sealed, None)
+                    most.append((len(link.channels), sum(len(each.coming) for each in link.channels.values())))
+                await asyncio.sleep(0)
+                seen.append(link.is_over)
+
+        async def connect(rank: int, port: int) -> Any:
+            await asyncio.Event().wait()
+
+        most: list[tuple[int, int]] = []
+        seen: list[bool] = []
+        link = Link(Stream(), key, is_caller=True, connect=connect)  # type: ignore[arg-type]
+        await link.run()
+        assert (seen == []) is is_cut
+        assert all(bytes_held <= WINDOW_BYTES for _, bytes_held in most)
+        assert all(count <= 2 * len(frames) for count, _ in most)
+        assert link.is_over
 
     go(story)
 

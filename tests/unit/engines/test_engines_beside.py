@@ -120,16 +120,19 @@ def child_of(folder, sandbox):
     return Path(f"/proc/{init}/task/{init}/children").read_text().split()[0]
 
 
-def test_a_port_of_a_run_is_reached_from_inside_its_network(site):
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.20.1.7"])
+def test_a_port_of_a_run_is_reached_from_inside_its_network(site, address):
+    """At the node's own address in its gang, and where a program listens that knows of no gang."""
     if "none" not in site.engine().way.sandbox.networks:
         pytest.skip("no sandbox without a network works here")
     script = (
         "python3 -c 'import socket\n"
-        's=socket.create_server(("127.0.0.1",8765)); open("ready","w")\n'
+        f's=socket.create_server(("{address}",8765)); open("ready","w")\n'
         "while True:\n"
         ' c,_=s.accept(); c.sendall(b"hello "+c.recv(99)); c.close()\''
     )
-    launch = site.launch(script, sandbox="bubblewrap", network="none")
+    envs = {"TIELINE_NODE_IPS": "127.20.1.6\n127.20.1.7", "TIELINE_NODE_RANK": "1"}
+    launch = site.launch(script, sandbox="bubblewrap", network="none", envs=envs)
 
     async def story(engine):
         await engine.start(launch)

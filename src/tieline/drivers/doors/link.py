@@ -162,6 +162,8 @@ class Link:
     def _take(self, frame: bytes) -> None:
         kind, number = HEAD.unpack_from(frame)
         rest, channel = frame[HEAD.size :], self.channels.get(number)
+        if kind > Kind.RESET:
+            raise ValueError(f"frames of kind {kind} are not known")
         if kind == Kind.OPEN:
             self._begin(number, *WHERE.unpack(rest))
         elif channel is None:
@@ -179,10 +181,8 @@ class Link:
             (more,) = COUNT.unpack(rest)
             channel.credit = min(channel.credit + more, WINDOW_MOST_BYTES)
             channel.room.set()
-        elif kind == Kind.RESET:
-            channel.end()
         else:
-            raise ValueError(f"frames of kind {kind} are not known")
+            channel.end()
 
     def _begin(self, number: int, rank: int, port: int) -> None:
         if number % 2 != self._theirs or number in self.channels:

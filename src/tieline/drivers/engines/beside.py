@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     command: Sequence[str]
     port: int
+    address: str  # of the node, where the port is looked for first
     has_terminal: bool
 
 
@@ -65,6 +67,7 @@ def beside(
         namespace = os.stat(f"/proc/{init}/ns/pid").st_ino  # noqa: PTH116 - a link to nowhere
     if members.process(task) is None:
         raise TielineError("conflict", "the run has no process any more")
+    environment = _environment(task, term)
     entry = Entry(
         task=task,
         init=init,
@@ -73,9 +76,10 @@ def beside(
         user=NOBODY if init else -1,
         filter=seccomp.program().hex() if init else "",
         folder=f"{folder}/work",
-        environment=_environment(task, term),
+        environment=environment,
         command=tuple(command) or SHELL,
         port=port,
+        address=_address(environment),
         has_terminal=has_terminal,
     )
     return Beside(words=(sys.executable, "-I", "-S", HELPER), told=msgspec.json.encode(entry))
@@ -96,6 +100,15 @@ def _child(init: int) -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
     return 0
+
+
+def _address(environment: Mapping[str, str]) -> str:
+    """The node's own among those of its gang, as it was told."""
+    with contextlib.suppress(KeyError, ValueError, IndexError):
+        found = environment["TIELINE_NODE_IPS"].split("\n")[int(environment["TIELINE_NODE_RANK"])]
+        if ipaddress.IPv4Address(found).is_loopback:
+            return found
+    return "127.0.0.1"
 
 
 def _environment(task: int, term: str) -> dict[str, str]:

@@ -68,7 +68,7 @@ def main() -> int:
         os.umask(0o022)
         lower(entry["user"], bytes.fromhex(entry["filter"]))
         if entry["port"]:
-            carry(entry["port"])
+            carry(entry["address"], entry["port"])
             os._exit(0)
         command = entry["command"]
         os.execvpe(command[0], command, entry["environment"])  # noqa: S606 - this is what was asked for
@@ -182,10 +182,9 @@ def lower(user: int, program: bytes) -> None:
             raise OSError(number, os.strerror(number))
 
 
-def carry(port: int) -> None:
-    """Our input to a port of the run, and back, until both are over."""
-    with socket.socket() as there:  # a name would need a codec, and nothing can be imported here
-        there.connect(("127.0.0.1", port))
+def carry(address: str, port: int) -> None:
+    """Our input to a port of the node, and back, until both are over."""
+    with reached(address, port) as there:
         reading = [0, there.fileno()]
         while there.fileno() in reading:
             for ready in select.select(reading, (), ())[0]:
@@ -201,6 +200,21 @@ def carry(port: int) -> None:
                     view = memoryview(data)
                     while view:
                         view = view[os.write(1, view) :]
+
+
+def reached(address: str, port: int) -> socket.socket:
+    """A connection to where the node listens: at its own address in its gang, else at this machine's usual one."""
+    for where in (address, "127.0.0.1"):  # a name would need a codec, and nothing can be imported here
+        there = socket.socket()
+        try:
+            there.connect((where, port))
+        except ConnectionRefusedError:
+            there.close()
+            if where == "127.0.0.1":
+                raise
+            continue
+        return there
+    raise ConnectionRefusedError
 
 
 if __name__ == "__main__":

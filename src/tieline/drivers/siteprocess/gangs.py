@@ -19,6 +19,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline.site")
 CONNECTIONS = 512  # of one gang, that nodes here began
+DESCRIPTORS = 16_384  # of a process with gangs: many systems begin at 1,024
 WAIT_S = 30.0  # a connection waits so long for a link, and then for the node at the other end
 TURN_S = 10.0  # whose turn it is not to dial waits so long
 TRIES, RELAY_TRY = 4, 3  # of so many tries the last goes by the relay, where the others have a door to go by
@@ -225,7 +227,7 @@ class Gang:
         self.links: dict[str, list[Link]] = {other: [] for other in self.others}
         self.met: dict[str, asyncio.Event] = {other: asyncio.Event() for other in self.others}
         self.refused = 0
-        self._passes: dict[str, PassView] = {}
+        self._passes: dict[str, tuple[str, PassView]] = {}  # and the run that each leads to
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
@@ -239,6 +241,7 @@ class Gang:
             if self._is_open:
                 return
             self._is_open = True
+            make_room()
             apart = [other for other in self.others if not await self._is_here(other)]
             for each in listeners(self.part, self.site.site):
                 if each.site in apart:
@@ -260,9 +263,9 @@ class Gang:
         """The links to another site, the newest last."""
         return [link for link in self.links[other] if not link.is_over]
 
-    def run_at(self, other: str) -> str:
-        """A run of the gang at another site; its name stands for all that are there."""
-        return next(each.run for each in self.part.members if each.site == other)
+    def runs_at(self, other: str) -> list[str]:
+        """The runs of the gang at another site; each stands for all that are there."""
+        return [each.run for each in self.part.members if each.site == other]
 
     # -- connections of nodes here ------------------------------------------------------------------------------------
 
@@ -369,9 +372,9 @@ class Gang:
                 await alive[-1].ended.wait()
                 continue
             try:
-                view = await self._pass(other)
+                run, view = await self._pass(other, tries)
                 if self._is_turn(other, view.url, tries):
-                    await self._dial(other, view, by_relay=not view.url or tries % TRIES == RELAY_TRY)
+                    await self._dial(other, run, view, by_relay=not view.url or tries % TRIES == RELAY_TRY)
                     continue
                 await self._awaited(other)
             except (TielineError, OSError) as error:
@@ -401,7 +404,7 @@ class Gang:
                 if not self.alive(other):
                     await self.met[other].wait()
 
-    async def _dial(self, other: str, view: PassView, *, by_relay: bool) -> None:
+    async def _dial(self, other: str, run: str, view: PassView, *, by_relay: bool) -> None:
         from tieline.drivers.doors.through import relayed_door
         from tieline.drivers.doors.visitor import Visitor
         from tieline.drivers.probes.addresses import Addresses, CheckedClient
@@ -417,33 +420,40 @@ class Gang:
                 client = CheckedClient(view.url, addresses)
             visitor = Visitor(view.url, view.door_pass, view.public, site.key, site.kid, site.clock, client)
             stack.push_async_callback(visitor.close)
-            stream, key = await stack.enter_async_context(visitor.linked(self.run_at(other)))
+            stream, key = await stack.enter_async_context(visitor.linked(run))
             await self.joined(other, stream, key, is_caller=True)
 
-    async def _pass(self, other: str) -> PassView:
-        """A pass to the nodes at another site, asked for again before it ends."""
-        view = self._passes.get(other)
+    async def _pass(self, other: str, tries: int = 0) -> tuple[str, PassView]:
+        """A run at another site and a pass to it, asked for again before it ends; one of several may be over."""
+        run, view = self._passes.get(other, ("", None))
         if view is None or view.until_ms - self.site.clock.now_ms() < SPARE_MS:
+            runs = self.runs_at(other)
+            run = runs[tries % len(runs)]
             path = f"/v1/sites/{other.replace('/', '~')}/passes"
-            body = PassBody(
-                public=self.site.key.public, rights=(Right.PORT,), run=self.run_at(other), ttl_ms=PASS_MS, most_bytes=0
-            )
-            view = self._passes[other] = await self.site.client.call("POST", path, PassView, body=body, key=None)
-        return view
+            body = PassBody(public=self.site.key.public, rights=(Right.PORT,), run=run, ttl_ms=PASS_MS, most_bytes=0)
+            view = await self.site.client.call("POST", path, PassView, body=body, key=None)
+            self._passes[other] = run, view
+        return run, view
 
     async def _is_here(self, other: str) -> bool:
         """Whether another site is on this machine; nobody is asked where nobody says so."""
-        run = self.run_at(other)
-        with socket.socket(socket.AF_UNIX) as there:
-            there.setblocking(False)
-            if there.connect_ex(_mark(run)):
-                return False
+        marked = [run for run in self.runs_at(other) if _is_marked(run)]
+        if not marked:
+            return False
         try:
-            public = (await self._pass(other)).public
+            _, view = await self._pass(other)
         except TielineError as error:
             log.warning("a gang waits for a site", extra={"site": other, "why": error.message})
             return False
-        return await self.site.is_here(run, public)
+        return await self.site.is_here(marked[0], view.public)
+
+
+def make_room() -> None:
+    """Let this process have as many descriptors as gangs may take, where the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_literal(url: str, addresses: Addresses) -> None:
@@ -462,6 +472,12 @@ def ground() -> str:
 def _mark(run: str) -> str:
     """An abstract address (unix(7)): there is no file, and each network name space has its own."""
     return f"\0tieline-gang/{run[:80]}"
+
+
+def _is_marked(run: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as there:
+        there.setblocking(False)
+        return not there.connect_ex(_mark(run))
 
 
 async def _served(sock: socket.socket, answer: Callable[..., Awaitable[None]]) -> None:
