@@ -272,6 +272,7 @@ class Transit(NamedTuple):
     price_micro_cny: int = 0
     rate_bps: int = 0  # over the whole time
     links: tuple[str, ...] = ()  # of the path that carries most; none where no topology is known
+    evidence: Evidence = Evidence.DECLARED  # of the rate; unknown: nobody said or measured it, it is assumed
 
 
 class Distances(Protocol):
@@ -286,6 +287,10 @@ class Distances(Protocol):
     def read_bps(self, source: str, target: str) -> int | None:  # noqa: ARG002
         """Measured rate: what `bandwidth(point)` means; None is unknown."""
         return None
+
+    def rate_evidence(self, source: str, target: str) -> Evidence:
+        """What `rate_bps` rests on."""
+        return Evidence.DECLARED if self.read_bps(source, target) is None else Evidence.MEASURED
 
     def most_bps(self, source: str, target: str) -> int | None:
         """What no transfer between them exceeds, whatever is booked; None is unknown. Asked for many sites at once."""
@@ -304,12 +309,15 @@ class Distances(Protocol):
         ``due_ms``: when it has to be there, which may have another price; 0: whenever.
         """
         rate = self.rate_bps(source, target)
-        return Transit(-(-size_bytes * 8_000_000 // rate), rate_bps=rate) if rate else None
+        if not rate:
+            return None
+        evidence = self.rate_evidence(source, target)
+        return Transit(-(-size_bytes * 8_000_000 // rate), rate_bps=rate, evidence=evidence)
 
 
 @dataclass(frozen=True)
 class ConstantDistances(Distances):
-    """The assumption of today's launchers: one rate between every pair, no latency known. Declared, not measured."""
+    """The assumption of today's launchers: one rate between every pair, no latency known. Assumed: nobody says it."""
 
     constant_bps: int = 10_000_000_000
     readings_us: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -321,6 +329,10 @@ class ConstantDistances(Distances):
     def rate_bps(self, source: str, target: str) -> int | None:
         """The constant, and no limit inside one site."""
         return None if source == target else self.constant_bps
+
+    def rate_evidence(self, source: str, target: str) -> Evidence:  # noqa: ARG002
+        """Nobody said it, nobody measured it."""
+        return Evidence.UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -145,8 +145,11 @@ def _show_brought(candidate: Candidate) -> None:
                 data=clean(trip.data),
                 size=show_size(trip.size_bytes),
                 source=clean(trip.source),
-                path=clean(" > ".join(trip.links)) if trip.links else words.say("plan_way_assumed"),
+                path=clean(" > ".join(trip.links)) or words.say("plan_way_unknown"),
                 rate=show_rate(trip.rate_bps),
+                evidence=words.say("plan_rate_assumed")
+                if trip.evidence == "unknown"
+                else words.term("evidence", trip.evidence),
                 rtt=words.term("evidence", "unknown") if trip.rtt_us is None else show_duration(trip.rtt_us),
                 time=show_duration(trip.time_us),
                 cost=show_money(trip.price_micro_cny),

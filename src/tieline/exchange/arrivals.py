@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from tieline.exchange.measured import Measured
 from tieline.exchange.network import Network
 from tieline.exchange.readings import Readings
+from tieline.model.evidence import Evidence
 from tieline.model.transfer import TransferOrder
 from tieline.ports import Distances, Transit
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tieline.network.calendar import Calendar
 
 MOST_KNOWN = 10_000  # answers of one moment that are kept
+RANKS = tuple(Evidence)  # the strongest first
 
 
 class WideArea(Measured):
@@ -25,6 +28,7 @@ class WideArea(Measured):
         self._ends: tuple[int, Ends] | None = None  # with the version that they are of
         self._known: dict[tuple[str, str, int, int], Transit | None] = {}
         self._known_at = (-1, -1)
+        self._evidence: tuple[int, dict[str, Evidence]] | None = None  # of links, with the version that they are of
 
     def most_bps(self, source: str, target: str) -> int | None:
         """What the links at both ends carry in all, where they are known."""
@@ -62,6 +66,18 @@ class WideArea(Measured):
             price_micro_cny=price_of(self.network, calendar, order, found),
             rate_bps=size_bytes * 8_000_000 // time_us if time_us else 0,
             links=largest.path if largest is not None else (),
+            evidence=self._weakest({link for segment in found.segments for link in segment.path}),
+        )
+
+    def _weakest(self, links: AbstractSet[str]) -> Evidence:
+        """What the capacities of these links rest on at least."""
+        assert self.network.topology is not None
+        if self._evidence is None or self._evidence[0] != self.network.version:
+            kept = {link.name: link.evidence for link in self.network.topology.links}
+            self._evidence = self.network.version, kept
+        of = self._evidence[1]
+        return max(
+            (of.get(name, Evidence.DECLARED) for name in sorted(links)), key=RANKS.index, default=Evidence.DECLARED
         )
 
     def _ends_now(self) -> Ends | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tieline.exchange.network import Network
 from tieline.exchange.readings import Readings
+from tieline.model.evidence import Evidence
 from tieline.ports import ConstantDistances, Distances
 
 
@@ -33,6 +34,12 @@ class Measured(Distances):
         """The measured rate, else the declared one; None: no limit, or unknown."""
         found = self.read_bps(source, target)
         return found if found is not None else self.declared.rate_bps(source, target)
+
+    def rate_evidence(self, source: str, target: str) -> Evidence:
+        """What the rate rests on: on emulation as soon as a laboratory has a part in what is held."""
+        if self.read_bps(source, target) is None:
+            return self.declared.rate_evidence(source, target)
+        return Evidence.EMULATED if self.readings.is_emulated else Evidence.MEASURED
 
     def _end(self, point: str) -> str:
         """What readings call a point."""

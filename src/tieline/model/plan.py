@@ -61,9 +61,10 @@ class PlannedTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     time_us: int  # until the last byte is there, if it were booked now
     rate_bps: int = 0
     rtt_us: int | None = None  # None: unknown
-    links: tuple[str, ...] = ()  # of the path that carries most; none: no topology is known, the rate is assumed
+    links: tuple[str, ...] = ()  # of the path that carries most; none: no topology is known
     price_micro_cny: int = 0
     is_laid: bool = False  # by the site, before the start; otherwise the work fetches it
+    evidence: str = "declared"  # of the rate; `unknown`: nobody said or measured it, it is assumed
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

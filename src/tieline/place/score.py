@@ -150,6 +150,7 @@ def _planned(asking: Asking, trip: Trip, target: str) -> PlannedTransfer:
         links=transit.links,
         price_micro_cny=transit.price_micro_cny,
         is_laid=any(term.is_laid for term in asking.demand.data if term.name == trip.data),
+        evidence=transit.evidence.value,
     )
 
 

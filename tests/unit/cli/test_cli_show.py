@@ -22,14 +22,19 @@ def test_a_plan_says_how_the_data_comes(capsys: pytest.CaptureFixture[str]) -> N
     text = shown(capsys, TRIP)
     assert (
         "  cn.lab/pool/p: brings cn.lab/dataset/d (90 GB) from cn.lab/site/home over a-b > b-c: "
-        "5 Gbit/s, round trip 12.5 ms, 2 min 24 s, 0.09 CNY; the work has to fetch it\n"
+        "5 Gbit/s (declared), round trip 12.5 ms, 2 min 24 s, 0.09 CNY; the work has to fetch it\n"
     ) in text
     assert "0.09 CNY; the site lays it before the start\n" in shown(capsys, msgspec.structs.replace(TRIP, is_laid=True))
 
 
 def test_what_is_not_known_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, PlannedTransfer(data="d\x1b[2J", source="s", size_bytes=1, time_us=1))
-    assert "brings d [2J (1 B) from s over a way that no topology says, at a rate that is assumed" in text
+    trip = PlannedTransfer(data="d\x1b[2J", source="s", size_bytes=1, time_us=1, rate_bps=10**10, evidence="unknown")
+    text = shown(capsys, trip)
+    assert (
+        "brings d [2J (1 B) from s over a way that no topology says: 10 Gbit/s (assumed: nobody said or measured"
+        in text
+    )
+    assert "10 Gbit/s (emulated)" in shown(capsys, msgspec.structs.replace(trip, evidence="emulated"))
     assert "round trip unknown" in text
 
 
