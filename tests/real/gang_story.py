@@ -20,14 +20,17 @@ from typing import Any, Self
 import msgspec
 
 from tieline.client import AsyncClient
+from tieline.model.booking_api import TariffBody
 from tieline.model.party import Role
 from tieline.model.relay import RelayPage
+from tieline.model.tariff import Tariff
 from tieline.network.topologyfile import read
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tasks/gang_sites/gang.yaml"
 TIELINE = (sys.executable, "-m", "tieline.cli")
 PATIENCE_S = 120
 STEP_S = "0.05"
+CIRCUIT_MICRO_CNY = 36_000_000_000  # for 1 Gbit/s an hour: seconds are seen on a bill
 
 
 class Inside:
@@ -50,9 +53,10 @@ class Inside:
         await self.ada.close()
         await self.admin.close()
 
-    def tieline(self, *words: str) -> subprocess.Popen[str]:
+    def tieline(self, *words: str, token: str = "") -> subprocess.Popen[str]:
         """A verb of Ada's, in a process of its own."""
-        envs = {**os.environ, "TIELINE_EXCHANGE": self.url, "TIELINE_TOKEN": (self.folder / "ada.token").read_text()}
+        token = token or (self.folder / "ada.token").read_text()
+        envs = {**os.environ, "TIELINE_EXCHANGE": self.url, "TIELINE_TOKEN": token}
         envs["COLUMNS"] = "400"
         return subprocess.Popen(
             [*TIELINE, *words], env=envs, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -62,6 +66,10 @@ class Inside:
     async def said(self, *words: str) -> dict[str, Any]:
         """What a verb says, to its end."""
         return await ended(self.tieline(*words))
+
+    async def operated(self, *words: str) -> dict[str, Any]:
+        """The same as whoever runs the network."""
+        return await ended(self.tieline(*words, token=(self.folder / "exchange/admin.token").read_text().strip()))
 
     def task(self, owners: list[str], span: str = "") -> str:
         """The example with these owners, and more in its span."""
@@ -126,6 +134,7 @@ async def ready(it: Inside) -> Any:
     found = await until(seen, "four sites, two doors")
     file = it.folder / "lab.yaml"
     await it.admin.change_topology(read(file.read_bytes(), file.name).topology)
+    await it.admin.change_tariff(TariffBody(tariff=Tariff(circuit_micro_cny_per_gbps_hour=CIRCUIT_MICRO_CNY)))
     return found
 
 
@@ -191,18 +200,26 @@ async def killed(it: Inside) -> Any:
 
 
 async def circuits(it: Inside) -> Any:
-    """A rate between the sites is booked with the cards, and given back at the end."""
+    """A rate between the sites is booked with the cards, laid, proven, and given back when the job is stopped."""
     owners = ["cn.lab.east", "cn.lab.west"]
     refused = await it.said("plan", it.task(owners, "rate: 1Gbit/s, "))
     file = it.task(owners, "rate: 5Mbit/s, rtt: 20ms, ")
     last = await newest(it)
     planned = await it.said("plan", "--json", file)
-    process = it.tieline("run", "-y", "--env", f"PAUSE_S={STEP_S}", file)
+    process = it.tieline("run", "-y", "--env", f"PAUSE_S={STEP_S}", "--env", "STEPS=100000", file)
     name = await begun(it, process, last.id if last else "")
+    laid = []
+
+    async def proven() -> Any:
+        laid.append(await it.operated("lab", "follow", "--once"))
+        return any(each.get("meter", {}).get("proven_ms") for each in (await it.facts(name))["circuits"])
+
+    await until(proven, "some seconds of the circuit to be proven")
     during = (await it.facts(name))["circuits"]
     shown = [await it.said("circuit", "show", each["id"]) for each in during]
-    made = {"plan": json.loads(planned["out"]), "during": during, "shown": shown, "refused": refused}
-    return {**made, "run": await ended(process), **await it.facts(name)}
+    made = {"laid": laid, "plan": json.loads(planned["out"]), "during": during, "shown": shown, "refused": refused}
+    stopped = await it.said("stop", "-y", name)
+    return {**made, "stopped": stopped, "run": await ended(process), **await it.facts(name)}
 
 
 def end_group(pid: int) -> None:

@@ -215,15 +215,29 @@ def test_a_gang_whose_site_dies_ends_as_a_whole_and_begins_anew_elsewhere(world)
 
 def test_a_rate_between_the_sites_is_booked_with_the_cards_and_given_back(world):
     found = world.act("circuits")
-    whole(found, {"cn.lab.east", "cn.lab.west"})
-    (circuit,) = found["during"]
-    assert circuit.get("state", "ordered") == "ordered"
-    assert (circuit["order"]["rate_bps"], circuit["run"]) == (5_000_000, found["view"]["runs"][0]["id"])
-    assert f"joins the gang of\t{found['view']['job']['id']}" in found["shown"][0]["out"]
-    (ended,) = found["circuits"]
-    assert ended["state"] == "ended"
     (plan,) = found["plan"]
     (way,) = plan["gang"]["ways"]
+    hour_micro_cny = 36_000_000_000 // 200
     assert (way["rate_bps"], way["rtt_us"], way["links"]) == (5_000_000, 1_000, ["east-west"])
-    assert plan["gang"]["cost_micro_cny_per_hour"] >= plan["gang"]["bound_micro_cny_per_hour"] > 0
-    assert "gang" in found["refused"]["err"]  # ten times what any line carries
+    assert (way["meets"], way["price_micro_cny_per_hour"]) == ("door", hour_micro_cny)
+    assert plan["gang"]["cost_micro_cny_per_hour"] == 4 * 3_600_000_000 + hour_micro_cny
+    assert found["refused"]["code"] == 3  # ten times what any line carries
+    assert "1,000,000,000 bit/s" in found["refused"]["err"] or "1000000000 bit/s" in found["refused"]["err"]
+
+    (circuit,) = found["during"]  # real routers carry it
+    assert {each["code"] for each in found["laid"]} == {0}, found["laid"]
+    assert circuit["state"] in ("up", "degraded"), found["laid"]  # cores that others take carry less
+    assert circuit["receipt"]["path"] == ["east-west"]
+    assert (circuit["order"]["rate_bps"], circuit["run"]) == (5_000_000, found["view"]["job"]["run"])
+    assert f"joins the gang of\t{found['view']['job']['id']}" in found["shown"][0]["out"]
+
+    assert (found["stopped"]["code"], found["run"]["code"]) == (0, 1)
+    view = found["view"]
+    assert view["job"]["state"] == "cancelled", view
+    assert [run["state"] for run in view["runs"]] == ["stopped", "stopped"]
+    (ended,) = found["circuits"]
+    assert (ended["id"], ended["state"]) == (circuit["id"], "ended")
+    bill = {line["owner"]: line for line in found["usage"]}
+    assert set(bill) == {"cn.lab.east", "cn.lab.west", "cn.lab"}  # two owners, and whoever runs the network
+    assert bill["cn.lab"]["unit"] == "circuit"
+    assert all(line["charge_micro_cny"] > 0 for line in found["usage"])
