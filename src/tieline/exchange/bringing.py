@@ -140,5 +140,5 @@ def _is_laid(view: View, transfer: Transfer) -> bool:
     for use in job.task.data if job is not None else ():
         if use.id[:200] == transfer.order.label and use.path:
             fact = view.supply.datasets.get(use.id)
-            return fact is not None and bool(fact.spec.places)
+            return fact is not None and bool(fact.spec.fetched)
     return False

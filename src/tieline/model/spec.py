@@ -102,6 +102,11 @@ class DatasetSpec(Spec, frozen=True, kw_only=True):
                 raise ValueError(f"`{place.url[:100]}` is a file of which site? state the `site` of the place")
 
     @property
+    def fetched(self) -> tuple[DataPlace, ...]:
+        """The places that can be read from elsewhere: a file is seen at its own site alone."""
+        return tuple(place for place in self.places if not place.url.startswith("file:"))
+
+    @property
     def copies(self) -> tuple[str, ...]:
         """The sites that hold a copy, those of places among them."""
         return tuple(dict.fromkeys([*self.sites, *(place.site for place in self.places if place.site)]))

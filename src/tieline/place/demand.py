@@ -250,7 +250,7 @@ def _terms(uses: tuple[DataUse, ...], facts: Mapping[str, DataFact]) -> tuple[tu
                 size_bytes=use.size_bytes or spec.size_bytes,
                 residency=max(use.residency, spec.residency, key=lambda word: STRICTNESS[word]),
                 owner=fact.owner if fact else "",
-                is_laid=bool(spec.places and use.path),
+                is_laid=bool(spec.fetched and use.path),
             )
         )
     return tuple(terms), tuple(unknown)

@@ -20,6 +20,8 @@ def test_a_plan_says_who_fetches_the_data_and_places_are_copies(wide: World) -> 
     wide.register("lab7", "dataset/laid", SPEC)
     uses = {"laid": DataUse(id=NAME, path="d"), "left": DataUse(id=f"{PREFIX}.lab7/dataset/d", path="d")}
     uses["no-path"] = DataUse(id=NAME)
+    wide.register("lab7", "dataset/file", {**SPEC, "places": [{"url": "file:///d", "site": HOME}]})
+    uses["file-elsewhere"] = DataUse(id=f"{PREFIX}.lab7/dataset/file", path="d")
     for name, use in uses.items():
         (plan,) = wide.do(PlanTasks(actor=ALICE, tasks=(task(data=(use,), max_duration_s=3_600),)))
         assert [each.site for each in plan.candidates] == [NEAR, FAR]

@@ -83,8 +83,7 @@ def _file_of(place: DataPlace, rules: Rules) -> str:
 
 def places_of(dataset: Dataset, source: str) -> list[DataPlace]:
     """Those that can be read from elsewhere: beside ``source``, from where the transfer is booked, first."""
-    remote = [place for place in dataset.spec.places if not place.url.startswith("file:")]
-    return sorted(remote, key=lambda place: 0 if place.site == source else 1 if not place.site else 2)
+    return sorted(dataset.spec.fetched, key=lambda place: 0 if place.site == source else 1 if not place.site else 2)
 
 
 def source_of(place: DataPlace, dataset: Dataset, rules: Rules) -> Source:
