@@ -61,8 +61,8 @@ class Channel:
     """One connection: what may be sent, and what came and is not written yet."""
 
     __slots__ = (
-        "coming", "credit", "has_ended", "has_said_end", "is_over", "moved", "news", "number", "owed", "room", "window",
-        "writer",
+        "coming", "credit", "has_ended", "has_said_end", "is_over", "moved", "news", "number", "owed", "room", "taken",
+        "window", "writer",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -77,6 +77,7 @@ class Channel:
         self.has_said_end = False  # nor do we
         self.is_over = False  # reset, or the link is gone
         self.moved = 0
+        self.taken = 0  # by the node, and not granted again yet
         self.writer: asyncio.StreamWriter | None = None  # of the node that stands here
 
     def end(self) -> None:
@@ -275,16 +276,20 @@ class Link:
             await channel.news.wait()
 
     async def _grant(self, channel: Channel, taken: int) -> None:
-        """Give back what was taken; more once the other end has filled a window twice and this one kept up."""
+        """Give back what was taken, a quarter of the window at a time; more once the other end has filled it twice and
+        this one kept up."""
+        channel.taken += taken
+        if channel.has_ended or channel.taken * 4 < channel.window:
+            return
         more = 0
         if channel.moved >= 2 * channel.window and not channel.coming and channel.window < WINDOW_MOST_BYTES:
             more = min(channel.window, WINDOW_MOST_BYTES - channel.window, self._spare)
             self._spare -= more
             channel.window += more
             channel.moved = 0
-        channel.owed -= taken
-        if not channel.has_ended:
-            await self._send(Kind.GRANT, channel, COUNT.pack(taken + more))
+        given, channel.taken = channel.taken, 0
+        channel.owed -= given
+        await self._send(Kind.GRANT, channel, COUNT.pack(given + more))
 
 
 def _over() -> NoReturn:
