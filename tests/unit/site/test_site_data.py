@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -188,6 +189,22 @@ def test_a_transfer_is_kept_to_receipted_and_not_handed_to_the_work(tmp_path: Pa
     told(story, tmp_path)
 
 
+def test_a_cache_on_another_file_system_is_copied_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> int:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("tieline.drivers.siteprocess.laying.os.link", refused)
+    monkeypatch.setattr("tieline.drivers.siteprocess.laying.os.copy_file_range", refused)
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": f"blob:{exchange.put(BYTES)}"}])
+        exchange.order(reading())
+        assert (await exchange.ended()).state == "succeeded"
+        assert f"{DIGEST}  -" in exchange.logs["j-1.1", 0].decode()
+
+    told(story, tmp_path, more="")
+
+
 def test_a_blob_of_the_exchange_is_a_place_too(tmp_path: Path):
     async def story(exchange: Published, _process) -> None:
         exchange.publish(places=[{"url": f"blob:{exchange.put(BYTES)}"}])
@@ -255,6 +272,7 @@ def test_other_bytes_than_the_record_says_are_shown_to_nobody(tmp_path: Path, sp
         ended = await refusal(exchange)
         assert ended.reason is not None
         assert (ended.reason.code, ended.reason.values["data"]) == ("data_wrong", DATA)
+        assert len(spoilt) == len(BYTES) or not exchange.spans, "a size is seen before anything moves"
         assert not kept_in(tmp_path)
 
     told(story, tmp_path, exchange=Published(spoilt))

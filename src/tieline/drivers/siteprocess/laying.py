@@ -46,6 +46,7 @@ ROUNDS = 3  # over all places, before another site is tried
 STREAMS = 8  # of all moves of one run together
 SAID_S = 10.0  # between two words about one move
 COPY_BYTES = 2**24
+NO_SHARING = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)  # between or within these file systems
 WRONG = ("check_failed", "too_large")  # other bytes than the record says
 
 Say = Callable[[str], None]
@@ -208,7 +209,7 @@ def _link(blob: Path, link: Path) -> None:
     try:
         os.link(blob, link)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+        if error.errno not in (*NO_SHARING, errno.EPERM, errno.EMLINK):
             raise
         made = os.open(link, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         try:
@@ -218,10 +219,18 @@ def _link(blob: Path, link: Path) -> None:
 
 
 def _copy(source: str, target: int) -> None:
-    """Copy a file inside the kernel, sharing its blocks where the file system can."""
+    """Copy a file inside the kernel, sharing its blocks where the file system can, and from one to another else."""
     with open(source, "rb", buffering=0) as file:
-        while os.copy_file_range(file.fileno(), target, COPY_BYTES):
-            pass
+        try:
+            while os.copy_file_range(file.fileno(), target, COPY_BYTES):
+                pass
+        except OSError as error:
+            if error.errno not in NO_SHARING:
+                raise
+            while piece := file.read(COPY_BYTES):
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(target, view) :]
 
 
 class _Fetching:
