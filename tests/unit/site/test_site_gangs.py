@@ -21,6 +21,7 @@ from tieline.drivers.siteprocess.process import SiteProcess
 from tieline.model.door import Pass, Right
 from tieline.model.error import TielineError
 from tieline.model.protocol import Accepted, Ended, Member, Offer, Outcome, Part, Started, Stop
+from tieline.model.task import Checkpoint
 from tieline.registry import Key
 from tieline.registry.passes import issued
 from tieline.site.meeting import address_of
@@ -149,5 +150,29 @@ def test_nodes_are_met_in_their_sandbox_through_the_door_and_again_after_a_resta
                     assert link.is_over or await said(link, 2, port, b"late") == b""
                 with pytest.raises(ConnectionRefusedError):
                     await asyncio.open_connection(address_of(number, 0), port)
+
+    go(story)
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_the_checkpoint_is_that_of_the_first_node_wherever_it_stands(tmp_path: Path, member: int) -> None:
+    members = tuple(Member(run=RUN if at == member else f"{RUN}.9", site="", rank=at, nodes=1) for at in (0, 1))
+    sites = (SITE, OTHER) if member == 0 else (OTHER, SITE)
+    members = tuple(msgspec.structs.replace(each, site=site) for each, site in zip(members, sites, strict=True))
+    script = "mkdir -p $TIELINE_CHECKPOINT_DIR; echo $TIELINE_NODE_RANK >$TIELINE_CHECKPOINT_DIR/step; exit 3"
+    made = msgspec.structs.replace(
+        offer(RUN, script, checkpoint=Checkpoint(path="kept", every_s=3_600)),
+        part=Part(member=member, members=members, number=int.from_bytes(os.urandom(2), "big")),
+    )
+
+    async def story() -> None:
+        async with serving(Exchange()) as exchange:
+            home = home_at(tmp_path, exchange, OWNER_FILE)
+            async with running(home):
+                await exchange.until(lambda: exchange.streams)
+                exchange.order(made)
+                ended = await exchange.ended(RUN)
+                assert ended.exit_codes == (3,)
+                assert bool(ended.checkpoint) is (member == 0)
 
     go(story)
