@@ -61,20 +61,21 @@ def given_away(graph: Graph, traffic: Traffic, columns: Columns, rate: Floats, o
     floor = LEAST * float(graph.capacity_bps.max(initial=0.0))
     known = 0
     for _ in range(GIVEN):
+        short = np.flatnonzero(lacks > floor * LEAST).astype(np.int32)
+        free = graph.holding(np.where(left > floor, left, 0.0))
+        if not len(short) or not free.is_up.any():
+            break
+        # New ways come before anybody takes: a class that comes first may have none yet.
+        _add(columns, free, graph.delay_us + 1.0, traffic, short)
+        if len(columns) == known:
+            break
+        rate = np.concatenate([rate, np.zeros(len(columns) - len(rate))])
         fresh = known + np.flatnonzero(lacks[columns.demand[known:]] > floor * LEAST)
         usable = fresh[columns.is_clear(left > floor, fresh)]
         hops = columns.start[usable + 1] - columns.start[usable]
         inline = usable[np.lexsort((usable, hops, order[columns.demand[usable]]))][:MOST_LACKING]
         lacks = taken(columns, rate, left, lacks, inline)
         known = len(columns)
-        short = np.flatnonzero(lacks > floor * LEAST).astype(np.int32)
-        free = graph.holding(np.where(left > floor, left, 0.0))
-        if not len(short) or not free.is_up.any():
-            break
-        _add(columns, free, graph.delay_us + 1.0, traffic, short)
-        if len(columns) == known:
-            break
-        rate = np.concatenate([rate, np.zeros(len(columns) - known)])
     return columns, rate
 
 
