@@ -150,6 +150,7 @@ HANDLERS = (
     readings.plan_probes,
     readings.take_readings,
     readings.read_peer_readings,
+    readings.give_peer_passes,
     readings.list_readings,
     readings.read_way,
     readings.list_points,

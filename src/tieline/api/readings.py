@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Annotated
 
@@ -11,12 +12,17 @@ from tieline.api.call import Call
 from tieline.api.operation import operation
 from tieline.api.peercaller import active_peer
 from tieline.api.platform import Platform
+from tieline.drivers.peers.readings import ReadingsDuty
 from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings
+from tieline.exchange.crossing import AllowProbes
 from tieline.exchange.said import ReadSaid
 from tieline.model.cats import CatsView
 from tieline.model.door import PASS_MOST_MS, Pass, Right
 from tieline.model.error import TielineError
 from tieline.model.measuring import (
+    GivenPass,
+    PassesBody,
+    PassesView,
     PeerReadings,
     PeerReadingsBody,
     PointPage,
@@ -24,12 +30,15 @@ from tieline.model.measuring import (
     ReadingPage,
     ReadingsTaken,
     WayView,
+    Wish,
 )
 from tieline.model.protocol import Signed
 from tieline.model.reading import READINGS, Method, Probe, ProbePlan, ReadingBatch
 from tieline.registry import stated
 from tieline.registry.passes import issued
 
+GUEST_MS = 300_000  # a plan is asked for again by then
+MOST_WISHES = 16
 GRACE_MS = 120_000  # by which a pass outlives the plan that it belongs to
 ENVELOPE_EXAMPLE = {"statement": '{"payload":"e30","protected":"e30","signature":"AA"}'}
 POINT_PATTERN = r"\A[!-~]*\Z"
@@ -72,31 +81,61 @@ async def plan_probes(call: Call) -> ProbePlan:
     platform, site = call.platform, call.actor.name
     call.note(site=site)
     plan: ProbePlan = await platform.ask(PlanProbes(actor=call.actor, site=site))
-    return msgspec.structs.replace(plan, probes=_with_passes(platform, site, plan))
+    return msgspec.structs.replace(plan, probes=await _with_passes(platform, site, plan))
 
 
-def _with_passes(platform: Platform, site: str, plan: ProbePlan) -> tuple[Probe, ...]:
-    """The same probes; all that go through one door share a pass."""
+async def _with_passes(platform: Platform, site: str, plan: ProbePlan) -> tuple[Probe, ...]:
+    """The same probes; all that go through one door share a pass. At doors of peers those for which it gives one."""
     doors: dict[str, list[Probe]] = {}
     for probe in plan.probes:
         if probe.public:
             doors.setdefault(probe.target, []).append(probe)
-    keys, holder = platform.view.keys, platform.view.sites[site].public
-    passes = {}
+    view = platform.view
+    until_ms = plan.at_ms + min(PASS_MOST_MS, plan.again_ms + GRACE_MS)
+    passes: dict[str, str] = {}
+    far: dict[str, list[Wish]] = {}
     for door, probes in doors.items():
-        is_rated = any(each.method is Method.RATE for each in probes)  # an echo first: it proves whose door it is
-        given = Pass(
-            id=secrets.token_urlsafe(16),
-            door=door,
-            holder=site,
-            public=holder,
-            rights=(Right.ECHO, Right.RATE) if is_rated else (Right.ECHO,),
-            from_ms=plan.at_ms,
-            until_ms=plan.at_ms + min(PASS_MOST_MS, plan.again_ms + GRACE_MS),
-            most_bytes=sum(each.most_bytes for each in probes),
-        )
-        passes[door] = issued(given, keys.key, keys.kid)
-    return tuple(msgspec.structs.replace(each, door_pass=passes.get(each.target, "")) for each in plan.probes)
+        is_rated = any(each.method is Method.RATE for each in probes)
+        wish = Wish(door=door, most_bytes=sum(each.most_bytes for each in probes), is_rated=is_rated)
+        via = view.way_to(door)
+        if via:
+            far.setdefault(via, []).append(wish)
+        else:
+            passes[door] = _issued(platform, site, view.sites[site].public, wish, plan.at_ms, until_ms)
+    asked = (
+        far_passes(platform, peer, PassesBody(holder=site, public=view.sites[site].public, wishes=tuple(some)))
+        for peer, wishes in far.items()
+        if (some := wishes[:MOST_WISHES])
+    )
+    for found in await asyncio.gather(*asked):
+        passes |= found
+    return tuple(
+        msgspec.structs.replace(each, door_pass=passes.get(each.target, ""))
+        for each in plan.probes
+        if not each.public or each.target in passes
+    )
+
+
+def _issued(platform: Platform, holder: str, public: str, wish: Wish, from_ms: int, until_ms: int) -> str:
+    """A pass of ours; with the right to upload one to echo too: an echo comes first and proves whose door it is."""
+    given = Pass(
+        id=secrets.token_urlsafe(16),
+        door=wish.door,
+        holder=holder,
+        public=public,
+        rights=(Right.ECHO, Right.RATE) if wish.is_rated else (Right.ECHO,),
+        from_ms=from_ms,
+        until_ms=until_ms,
+        most_bytes=wish.most_bytes,
+    )
+    return issued(given, platform.keys.key, platform.keys.kid)
+
+
+async def far_passes(platform: Platform, peer: str, body: PassesBody) -> dict[str, str]:
+    """What a peer gives of what is asked, by door; nothing where it does not answer."""
+    branch = platform.federation.branches.get(peer) if platform.federation is not None else None
+    duty = next((each for each in (branch.duties if branch else ()) if isinstance(each, ReadingsDuty)), None)
+    return await duty.passes(body) if duty is not None else {}
 
 
 @operation("POST", "/v1/site/readings", tag="site side", errors=("conflict", "forbidden"), example=ENVELOPE_EXAMPLE)
@@ -128,6 +167,31 @@ async def read_peer_readings(call: Call, body: PeerReadingsBody) -> PeerReadings
     peer = await active_peer(call, reads=True)
     said: PeerReadings = await call.platform.ask(ReadSaid(peer=peer.id, body=body))
     return said
+
+
+@operation(
+    "POST",
+    "/v1/peer/passes",
+    tag="peers",
+    errors=("forbidden",),
+    example={"holder": "cn.b.lab/site/main", "public": "AAAA", "wishes": []},
+)
+async def give_peer_passes(call: Call, body: PassesBody) -> PassesView:
+    """Passes for a site of the peer through doors of sites here that the peer is shown, to measure the way.
+
+    A door is left out where its measuring is used up for now: all of it stays below 1 % of any link here.
+    """
+    platform, peer = call.platform, await active_peer(call, uses=True)
+    granted: tuple[Wish, ...] = await platform.ask(AllowProbes(peer=peer.id, body=body))
+    now_ms = platform.clock.now_ms()
+    passes = [
+        GivenPass(
+            door=wish.door,
+            door_pass=_issued(platform, body.holder, body.public, wish, now_ms, now_ms + GUEST_MS),
+        )
+        for wish in granted
+    ]
+    return PassesView(passes=tuple(passes))
 
 
 # -- everybody --------------------------------------------------------------------------------------------------------

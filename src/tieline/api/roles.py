@@ -104,6 +104,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "read_standing": (Role.PEER,),
     "read_peer_state": (Role.PEER,),
     "read_peer_readings": (Role.PEER,),
+    "give_peer_passes": (Role.PEER,),
     "take_peer_orders": (Role.PEER,),
     "take_peer_ask": (Role.PEER,),
     "read_peer_reports": (Role.PEER,),

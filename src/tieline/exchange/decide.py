@@ -13,6 +13,7 @@ from tieline.exchange.calendar import change_tariff, read_calendar
 from tieline.exchange.cats import read_cats
 from tieline.exchange.circles import ReadGround, read_ground
 from tieline.exchange.circuits import cancel_circuit, order_circuit, resize_circuit
+from tieline.exchange.crossing import AllowProbes, allow_probes
 from tieline.exchange.hosting import read_reports, take_answer, take_offer, take_roll, take_stop
 from tieline.exchange.jobs import stop_job, submit_jobs
 from tieline.exchange.measuring import change_points, plan_probes, read_readings, read_way, take_readings
@@ -104,6 +105,7 @@ USE_CASES: dict[type, Callable[[View, Any, int, Ids], ask.Decision]] = {
     ask.TakeReadings: take_readings,
     ReadSaid: read_said,
     TakeSaid: take_said,
+    AllowProbes: allow_probes,
     ask.PlanProbes: plan_probes,
     ask.ChangePoints: change_points,
     ask.ReadReadings: read_readings,

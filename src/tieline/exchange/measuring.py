@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tieline.exchange.commands import ChangePoints, Decision, PlanProbes, ReadReadings, ReadWay, TakeReadings
 from tieline.exchange.permission import allow, no_such
@@ -28,11 +28,11 @@ from tieline.model.reading import Reading
 from tieline.model.reason import Reason
 from tieline.model.topology import Place, Topology
 from tieline.network.physics import DETOUR, Frame, distance_m, fibre_us, light_us
-from tieline.network.probing import SPAN_MS, Side, links_of, planned
+from tieline.network.probing import SOON_MS, SPAN_MS, Side, links_of, planned
 from tieline.ports import Ids
 
 MOST_POINTS = 1_000
-MOST_RELAYED = 64  # sites without doors that one site chooses from in a span
+MOST_CHOSEN = 64  # sites without doors, and as many of peers, that one site chooses from in a span
 UNDONE = ("peer_address", "probe_inner", "probe_senseless")
 MOST_COUNT = 10**9
 SKEW_MS = 300_000  # how far the time of a signed batch may be off
@@ -86,6 +86,7 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
             others.append(name)
     relayed = [Side(name, "", view.sites[name].public, is_relayed=True) for name in _some(others, site.id, now_ms)]
     points = [Side(point.name, point.address) for point in view.network.points.values() if point.address]
+    doors += _far_doors(view, site.id, now_ms)
     plan = planned(
         site.id,
         [*doors, *relayed, *sorted(points)],
@@ -93,18 +94,36 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
         readings.ended_ms,
         readings.near,
         readings.ledger,
-        _declared(view).links,
+        declared(view).links,
         now_ms,
     )
     return Decision((), plan)
 
 
+def _far_doors(view: View, site: str, now_ms: int) -> list[Side]:
+    """Doors of sites that a peer admits itself, so that it can give passes; they are asked for once it is planned."""
+    readings, turn = view.readings, now_ms // SOON_MS
+    if readings.far_doors[0] != turn:  # there may be many sites, and many that ask
+        readings.far_doors = turn, {side.name: side for side in _doors_behind(view)}
+    doors = readings.far_doors[1]
+    return [doors[name] for name in _some(list(doors), site, now_ms) if view.way_to(name)]
+
+
+def _doors_behind(view: View) -> Iterator[Side]:
+    for name in sorted(view.remote_sites):
+        said, spec = view.said.get(name), view.supply.site_specs.get(name)
+        if said is None or spec is None or len(said.path) > 1 or said.is_silent or not spec.public:
+            continue
+        if url := door_url(spec.door):
+            yield Side(name, url, spec.public)
+
+
 def _some(names: list[str], site: str, now_ms: int) -> list[str]:
-    """Of many sites without doors those that ``site`` may choose from now; others in the next span."""
-    if len(names) <= MOST_RELAYED:
+    """Of many those that ``site`` may choose from now; others in the next span."""
+    if len(names) <= MOST_CHOSEN:
         return names
-    begin = (bisect(names, site) + now_ms // SPAN_MS * MOST_RELAYED) % len(names)
-    return (names[begin:] + names[:begin])[:MOST_RELAYED]
+    begin = (bisect(names, site) + now_ms // SPAN_MS * MOST_CHOSEN) % len(names)
+    return (names[begin:] + names[:begin])[:MOST_CHOSEN]
 
 
 def _measuring(view: View, name: str) -> Site:
@@ -123,7 +142,7 @@ def frame_of(view: View, site: str, now_ms: int, *, is_far: bool = False) -> Fra
     points = view.network.points
     targets: ChainMap[str, object] = ChainMap(view.sites, view.supply.site_specs, points)  # type: ignore[arg-type]
     addresses = {name: point.address for name, point in points.items()}
-    return Frame(site, now_ms, targets, places_of(view), _declared(view).access_bps, addresses, is_far)
+    return Frame(site, now_ms, targets, places_of(view), declared(view).access_bps, addresses, is_far)
 
 
 def places_of(view: View) -> dict[str, Place]:
@@ -134,14 +153,14 @@ def places_of(view: View) -> dict[str, Place]:
         for name, spec in view.supply.site_specs.items()
         if spec.latitude_udeg is not None and spec.longitude_udeg is not None
     }
-    places |= _declared(view).places
+    places |= declared(view).places
     for point in network.points.values():
         if point.latitude_udeg is not None and point.longitude_udeg is not None:
             places[point.name] = Place(latitude_udeg=point.latitude_udeg, longitude_udeg=point.longitude_udeg)
     return places
 
 
-def _declared(view: View) -> Declared:
+def declared(view: View) -> Declared:
     """What the topology says of sites, as it carries now."""
     network, readings = view.network, view.readings
     if readings.declared.version != network.version:

@@ -20,7 +20,7 @@ from tieline.model.reason import Reason
 from tieline.model.topology import Place
 from tieline.network.coordinates import Coordinates
 from tieline.network.physics import OLD_MS, Frame, refuted
-from tieline.network.probing import Ledger, Links
+from tieline.network.probing import Ledger, Links, Side
 
 FRESH_MS: Final = 3_600_000  # how long a round trip or a loss counts as known
 FRESH_RATE_MS: Final = 86_400_000
@@ -71,6 +71,7 @@ class Readings:
         self.statements = Statements()
         self.via: dict[str, str] = {}  # source -> the peer over which its readings came; ours are not there
         self._said: dict[str, dict[tuple[str, Method], int]] = {}  # source -> way -> serial of the statement of it
+        self.far_doors: tuple[int, dict[str, Side]] = (-1, {})  # of peers' sites, as they were looked for last
         self._far: dict[str, int] = {}  # peer -> readings that are held of sites behind it
         self._looked_ms = 0
         self._has_news = False

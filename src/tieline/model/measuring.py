@@ -4,6 +4,7 @@
 
     site's side   GET /v1/site/probes (ProbePlan)   POST /v1/site/readings (a signed ReadingBatch)
     peer's side   POST /v1/peer/readings (PeerReadings: batches as sites signed them)
+                  POST /v1/peer/passes (PassesView: for a site of the peer, through doors here)
     everybody     GET /v1/readings   GET /v1/ways?source&target   GET, POST /v1/points   GET /v1/cats?point
 """
 
@@ -115,3 +116,32 @@ class PeerReadings(msgspec.Struct, frozen=True, kw_only=True):
     statements: Annotated[
         tuple[Annotated[str, msgspec.Meta(max_length=131_072)], ...], msgspec.Meta(max_length=256)
     ] = ()
+
+
+class Wish(Body, frozen=True, kw_only=True):
+    """What a site of the peer wants to measure at one door."""
+
+    door: Annotated[str, msgspec.Meta(max_length=200)]  # identifier of the door's site
+    most_bytes: Annotated[int, msgspec.Meta(ge=1, le=4_000_000)]  # of all probes at it, both directions
+    is_rated: bool = False  # a short upload too
+
+
+class PassesBody(Body, frozen=True, kw_only=True):
+    """Passes that the peer wants for one of its sites."""
+
+    holder: Annotated[str, msgspec.Meta(max_length=200)]
+    public: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9_-]*\Z")]
+    wishes: Annotated[tuple[Wish, ...], msgspec.Meta(max_length=16)]
+
+
+class GivenPass(View, frozen=True, kw_only=True):
+    """A pass through one door."""
+
+    door: Annotated[str, msgspec.Meta(max_length=200)]
+    door_pass: Annotated[str, msgspec.Meta(max_length=7_000)]
+
+
+class PassesView(View, frozen=True, kw_only=True):
+    """A pass for each door that the site may measure now; the others are left out."""
+
+    passes: Annotated[tuple[GivenPass, ...], msgspec.Meta(max_length=16)]

@@ -17,6 +17,9 @@ other in turn. What was never measured comes first, there those that seem near b
 in terms of how often it should be measured, the near ones more often. One of two sites with doors measures at a time,
 each in its turn, so that either can refute the other.
 
+A site of another exchange measures a door here under a pass of ours: it is charged to the door, to the core and to the
+part of the core that is for such (`PEERS`), before the pass is given; and its own exchange charges it there.
+
 Two sites without doors measure each other through the relay of the exchange: an upper bound, which says that there is a
 way at all. Every byte of it goes over the core twice and is charged so, and all sites together have few such probes in
 a span, since each is work for the exchange.
@@ -54,9 +57,11 @@ MTU_BYTES: Final = 200_000
 RATE_BYTES: Final = 2_000_000
 RELAY_BYTES: Final = 16_000  # five echoes through the relay, and opening the door there
 RELAYED_MOST: Final = 32  # probes through the relay, of all sites in a span
+PEERS_SHARE: Final = 4  # one part in so many of the core is for sites of other exchanges
 COUNTS: Final = {Method.MTU: 20, Method.RELAY: 5}
 HEAVY: Final = (Method.RATE, Method.MTU)
 CORE: Final = ""
+PEERS: Final = "/peers"  # what sites of other exchanges measure here
 RELAY: Final = "/relay"  # no name of a site or point
 NEVER: Final = {  # as if so overdue
     Method.UDP: 1_000.0,
@@ -88,9 +93,11 @@ class Links(NamedTuple):
     core_bps: int = CORE_BPS
 
     def budget_bytes(self, name: str) -> int:
-        """Most that is handed out in a span over the links of a name; `CORE`: in all; `RELAY`: through the relay."""
+        """Most that is handed out in a span over the links of a name; `CORE`: in all; `RELAY`: by the relay."""
         if name == RELAY:
             return RELAYED_MOST * 2 * RELAY_BYTES
+        if name == PEERS:
+            return self.budget_bytes(CORE) // PEERS_SHARE
         rate_bps = self.access_bps.get(name, ACCESS_BPS) if name else self.core_bps
         return rate_bps * SHARE_PPM * SPAN_MS // (8 * 1_000 * 1_000_000)
 

@@ -193,7 +193,7 @@ def test_a_plan_names_doors_and_points_within_the_share_and_is_given_once_in_a_s
 
 
 def test_of_many_sites_without_doors_each_chooses_from_a_few_others_every_span(world, monkeypatch):
-    monkeypatch.setattr(measuring, "MOST_RELAYED", 2)
+    monkeypatch.setattr(measuring, "MOST_CHOSEN", 2)
     sites = [world.a, world.b, *(world.join(f"lab{at}", "x") for at in (2, 3, 4))]
     for _ in range(6):
         world.clock.advance(SPAN_MS)

@@ -9,17 +9,19 @@ from tieline.drivers.peers.readings import checkable, checked
 from tieline.exchange import readings as held
 from tieline.exchange import statements as kept
 from tieline.exchange.circles import ReadGround
-from tieline.exchange.commands import ChangePeer, ChangePoints, ReadReadings, ReadWay, TakeReadings, Tick
+from tieline.exchange.commands import ChangePeer, ChangePoints, PlanProbes, ReadReadings, ReadWay, TakeReadings, Tick
+from tieline.exchange.crossing import AllowProbes
 from tieline.exchange.readings import FRESH_MS
 from tieline.exchange.said import ReadSaid, TakeSaid
 from tieline.exchange.statements import Statements
 from tieline.model.circle import Measure
 from tieline.model.error import TielineError
 from tieline.model.evidence import Evidence
-from tieline.model.measuring import PeerReadingsBody
+from tieline.model.measuring import PassesBody, PeerReadingsBody, Wish
 from tieline.model.party import SYSTEM
 from tieline.model.reading import READINGS, Method, Point, Reading, ReadingBatch
 from tieline.network.circle import circle_of
+from tieline.network.probing import PEERS, SPAN_MS, Links
 from tieline.registry import sign_statement
 
 SHANGHAI = Point(name="shanghai", address="192.0.2.1:443", latitude_udeg=31_230_000, longitude_udeg=121_470_000)
@@ -56,6 +58,11 @@ class Measured(Federation):
     def bring(self, site, *readings, **more):
         batch, statement = self.statement(site, *readings, **more)
         return self.b.do(TakeReadings(site=site, batch=batch, statement=statement))
+
+    def bring_here(self, node, site, *readings):
+        self.seq += 1
+        batch = ReadingBatch(site=site, seq=self.seq, at_ms=self.clock.now_ms(), readings=readings)
+        return node.do(TakeReadings(site=site, batch=batch))
 
     def page(self, asker=None, host=None, **body):
         said = (host or self.b).do(ReadSaid(peer=(asker or self.a).id, body=PeerReadingsBody(**body)))
@@ -196,6 +203,53 @@ def test_readings_go_on_over_a_peer_in_between_as_they_were_signed():
     assert a.view.readings.via == {world.one: world.a.id}
     world.a.knows(world.b, may_use=True)
     assert world.page(world.b, world.a).statements == (), "who leads there is not told of it"
+
+
+def test_a_site_measures_doors_of_a_peer_that_gives_it_passes_within_what_both_sides_allow(world):
+    a, b, one = world.a, world.b, world.one
+    mine = a.join("lab9", "mine")
+    door = {"tier": "edge", "public": b.site_key("one").public, "door": "http://192.0.2.9:7443"}
+    b.register("lab", "site/one", door, rev=2, prev=b.view.catalogue.head(one).sha256)
+    assert all(probe.target != one for probe in a.do(PlanProbes(site=mine)).probes), "it is not known here yet"
+    a.copy_records(b)
+    a.look(b)
+    world.clock.advance(SPAN_MS)
+    plan = a.do(PlanProbes(site=mine))
+    at_one = [probe for probe in plan.probes if probe.target == one]
+    assert {probe.method for probe in at_one} == {Method.UDP, Method.TCP, Method.RATE}
+    assert {(probe.address, probe.public) for probe in at_one} == {(door["door"], door["public"])}
+
+    key = a.site_key("mine").public
+
+    def asked(holder=mine, public=key, peer=a, **wish):
+        values = {"door": one, "most_bytes": sum(probe.most_bytes for probe in at_one), "is_rated": True, **wish}
+        body = PassesBody(holder=holder, public=public, wishes=(Wish(**values),))
+        return b.do(AllowProbes(peer=peer.id, body=body))
+
+    assert [wish.door for wish in asked()] == [one]
+    assert asked(door=world.two) == () == asked(door=mine), "there is no door, or it is not of this exchange"
+    assert asked(is_rated=False) == (), "more than what it is for takes"
+    for wrong in ({"holder": one}, {"holder": "cn.c.x/site/y"}):
+        with pytest.raises(TielineError) as caught:
+            asked(**wrong)
+        assert caught.value.code == "forbidden"
+    b.knows(a, may_use=True)
+    b.copy_records(a)
+    with pytest.raises(TielineError):
+        asked(public=b.keys.key.public)  # the record says otherwise
+    assert asked() == (), "the door was charged with what may be moved, and a second such upload is too much"
+    total = sum(probe.most_bytes for probe in at_one)
+    while asked(most_bytes=200_000, is_rated=False):
+        total += 200_000
+    used = b.view.readings.ledger.used_bytes
+    assert used[PEERS] == used[one] == total <= Links().budget_bytes(one) < total + 200_000
+    world.clock.advance(SPAN_MS)
+    assert asked()
+    b.register("lab", "pool/one", {"site": one, "core_count": 1, "access": "private"}, rev=2,
+               prev=b.view.catalogue.head("cn.b.lab/pool/one").sha256)  # fmt: skip
+    assert asked() == (), "a site that the peer is not shown"
+    world.bring_here(a, mine, world.reading(mine, one, 800, method=Method.UDP))
+    assert a.view.distances.rtt_us(mine, one) == 800
 
 
 def test_what_is_held_of_a_peer_is_bounded_and_goes_with_it_or_once_it_is_old(world, monkeypatch):

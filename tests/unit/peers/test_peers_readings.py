@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+import use_world
 from use_world import LIMITS, MAKERS, used
 
 from peer_world import until
@@ -15,10 +16,12 @@ from tieline.drivers.peers.readings import ReadingsDuty
 from tieline.drivers.peers.tally import Tally
 from tieline.exchange import statements as kept
 from tieline.exchange.commands import ChangePoints
+from tieline.model.door import Pass, Right
 from tieline.model.error import TielineError
-from tieline.model.measuring import PeerReadings
+from tieline.model.measuring import GivenPass, PassesBody, PassesView, PeerReadings, Wish
 from tieline.model.party import Actor, Role
 from tieline.model.reading import Method, Point
+from tieline.registry.passes import issued
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exchange"))
 from test_exchange_said import Measured
@@ -138,27 +141,73 @@ def test_a_duty_waits_where_it_may_not_ask_and_is_begun_again_only_for_what_is_w
         asyncio.run(duty.run())
 
 
+def test_passes_are_those_that_were_asked_for_and_a_peer_that_gives_none_is_left_alone_for_a_while(world, duty):
+    now_ms = world.clock.now_ms()
+    wish = Wish(door=world.one, most_bytes=8_000)
+    body = PassesBody(holder="cn.a.lab/site/mine", public="AAAA", wishes=(wish,))
+    asked = []
+
+    def given(holder=body.holder, door=world.one, public="AAAA", shown=None):
+        said = Pass(
+            id="a" * 16, door=door, holder=holder, public=public, rights=(Right.ECHO,), from_ms=now_ms,
+            until_ms=now_ms + 1_000,
+        )  # fmt: skip
+        return GivenPass(door=shown or door, door_pass=issued(said, world.b.keys.key, world.b.keys.kid))
+
+    async def call(method, path, shape, **fields):
+        asked.append(fields["body"])
+        if len(asked) == 1:
+            wrong = (
+                given(door=world.two), given(door=world.two, shown=world.one), given(holder="cn.c.x/site/y"),
+                given(public="BBBB"), GivenPass(door=world.one, door_pass="nonsense"),
+            )  # fmt: skip
+            return PassesView(passes=(*wrong, given()))
+        raise TielineError("timeout", "nothing")
+
+    duty.client.call = call
+
+    async def story():
+        return [await duty.passes(body) for _ in range(4)]
+
+    found = asyncio.run(story())
+    assert [list(each) for each in found] == [[world.one], [], [], []]
+    assert duty.client.tally.rejected == {"peer_garbled": 5}
+    assert len(asked) == 2, "a site does not wait for it again and again"
+
+
 @pytest.mark.slow
-def test_what_a_real_site_behind_a_peer_measured_is_found_by_here(exchange, tieline, tmp_path, monkeypatch):
+def test_sites_of_two_exchanges_measure_points_and_each_other_and_are_found_by_it(
+    exchange, tieline, tmp_path, monkeypatch
+):
     monkeypatch.setattr(taking, "ROUND_S", 0.2)
+    monkeypatch.setattr(use_world, "SITE", use_world.SITE + "door: {listen: 127.0.0.1:0}\n")
     a = exchange("cn.a", makers=(*MAKERS, ReadingsDuty), limits=LIMITS)
     b = exchange("cn.b", makers=MAKERS, limits=LIMITS)
     point = Point(name="harbour", address=b.url.removeprefix("http://"), region="cn-east")
     for each in (a, b):
         each.do(ChangePoints(actor=Actor(name="olga", roles=(Role.OPERATOR,)), put=(point,)))
-    site = used(a, b, tmp_path / "site")
+    sites = [used(a, b, tmp_path / "far")]
+    far = sites[0].id
+    logs = lambda: "".join(each.read_text() for each in tmp_path.glob("*/site.log"))  # noqa: E731
     try:
-        known = lambda: a.view.readings.newest(site.id, "harbour", Method.TCP)  # noqa: E731
-        until(lambda: known() is not None and known().count, why=lambda: (tmp_path / "site" / "site.log").read_text())
-        assert known() == b.view.readings.newest(site.id, "harbour", Method.TCP)
+        known = lambda: a.view.readings.newest(far, "harbour", Method.TCP)  # noqa: E731
+        until(lambda: known() is not None and known().count, why=logs)
+        assert known() == b.view.readings.newest(far, "harbour", Method.TCP)
         found = a.http.post("/v1/find", json={"query": "rtt(harbour) < 1s", "kind": "site"}).json()
-        assert [offer["id"] for offer in found["offers"]] == [site.id]
-        (shown,) = a.http.get("/v1/readings", params={"source": site.id}).json()["readings"]
+        assert [offer["id"] for offer in found["offers"]] == [far]
+        (shown,) = a.http.get("/v1/readings", params={"source": far}).json()["readings"]
         assert shown["via"] == b.id
-        said = tieline(a, "circle", "--of", "harbour", "--within", "1s")
-        assert f"{b.id}" in said
+        assert b.id in tieline(a, "circle", "--of", "harbour", "--within", "1s")
         assert b.id in tieline(a, "reading", "ls")
-        refused = a.http.post("/v1/peer/readings", json={})
-        assert refused.status_code == 403, "only a peer is told"
+        assert a.http.post("/v1/peer/readings", json={}).status_code == 403, "only a peer is told"
+
+        until(lambda: a.view.supply.site_specs[far].door, why=logs)
+        sites.append(use_world.Site(a, tmp_path / "near", owner="shop", name="near"))
+        near = sites[1].id
+        there = lambda: a.view.readings.newest(near, far, Method.UDP)  # noqa: E731
+        until(lambda: there() is not None and there().count, 240, why=logs)
+        way = a.http.get("/v1/ways", params={"source": near, "target": far}).json()
+        assert way["rtt_us"] >= there().min_us
     finally:
-        site.stop()
+        for each in sites:
+            each.stop()

@@ -6,6 +6,8 @@
       signature by the key of the site's own record  --> TakeSaid (the rules of `exchange.said`)
       any other                                      --> counted against the peer
 
+    POST /v1/peer/passes    when a site of ours is about to measure doors there (`passes`)
+
 Bounded: pages of 1 MiB, `MOST_PAGES` in a round; the rest comes in the next.
 """
 
@@ -21,15 +23,18 @@ from tieline.drivers.peers.federation import Host
 from tieline.exchange.said import Said, SaidTaken, TakeSaid
 from tieline.exchange.view import View
 from tieline.model.error import TielineError
-from tieline.model.measuring import PeerReadings, PeerReadingsBody
+from tieline.model.measuring import GivenPass, PassesBody, PassesView, PeerReadings, PeerReadingsBody
 from tieline.model.peer import Peer
 from tieline.model.reading import READINGS, ReadingBatch
 from tieline.registry import open_statement, stated
+from tieline.registry.passes import pass_said
 
 if TYPE_CHECKING:
     from tieline.registry.follow import Standing
 
 ROUND_S = 10.0
+PASSES_S = 3.0  # a site waits for it
+PASSLESS_S = 60.0
 OLDER_S = 600.0  # a peer that knows no such question may be upgraded
 ASK_S = 15.0
 MOST_PAGES = 64  # in a round
@@ -45,6 +50,7 @@ class ReadingsDuty:
         self.session = ""
         self.after = 0
         self.known: dict[str, None] = {}  # sites of which everything was asked
+        self._passless_until_s = 0.0  # a peer that does not give passes is not asked for a while
 
     def tell(self, peer: Peer) -> None:
         """Grants, filters or fault changed."""
@@ -70,6 +76,25 @@ class ReadingsDuty:
                 elif error.code != "forbidden" and not error.transient:
                     raise
             await asyncio.sleep(wait_s)
+
+    async def passes(self, body: PassesBody) -> dict[str, str]:
+        """Passes that the peer gives for a site of ours, by door. What it gives for something else is left out."""
+        loop = asyncio.get_running_loop()
+        if self.peer.fault is not None or loop.time() < self._passless_until_s:
+            return {}
+        try:
+            page = await self.client.call("POST", "/v1/peer/passes", PassesView, body=body, key=None, total_s=PASSES_S)
+        except TielineError:
+            self._passless_until_s = loop.time() + PASSLESS_S
+            return {}
+        asked = {wish.door: None for wish in body.wishes}
+        found: dict[str, str] = {}
+        for given in page.passes:
+            if given.door in asked and _is_for(given, body):
+                found[given.door] = given.door_pass
+            else:
+                self.client.tally.reject("peer_garbled")
+        return found
 
     async def look(self) -> None:
         """One round."""
@@ -109,6 +134,15 @@ class ReadingsDuty:
             taken: SaidTaken = await self.host.ask(TakeSaid(peer=self.peer.id, said=tuple(said)))
             for reason in taken.refused:
                 self.client.tally.reject(reason.code)
+
+
+def _is_for(given: GivenPass, body: PassesBody) -> bool:
+    """Whether a pass is what was asked for; whether it is to be believed is the door's question."""
+    try:
+        said = pass_said(given.door_pass)
+    except TielineError:
+        return False
+    return (said.door, said.holder, said.public) == (given.door, body.holder, body.public)
 
 
 def checkable(view: View, peer: str) -> tuple[str, ...]:
