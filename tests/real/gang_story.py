@@ -80,8 +80,13 @@ class Inside:
         return str(made)
 
     async def relayed(self) -> dict[str, int]:
-        """Bytes at the relay, by who they are counted for."""
-        page = await self.admin.http.call("GET", "/v1/relay", RelayPage)
+        """Bytes at the relay, by who they are counted for, once no stream is open that may still count."""
+
+        async def seen() -> Any:
+            page = await self.admin.http.call("GET", "/v1/relay", RelayPage)
+            return page if not page.streams else None
+
+        page = await until(seen, "the relay to be at rest")
         return {each.party: each.bytes for each in page.parties}
 
     async def facts(self, name: str) -> dict[str, Any]:
