@@ -481,7 +481,8 @@ def test_a_held_file_of_another_size_is_not_taken_for_the_dataset(tmp_path: Path
 @pytest.mark.skipif(not found().works, reason="bubblewrap does not work here")
 def test_in_a_sandbox_data_is_read_only_and_nothing_else_of_the_site_is_seen(tmp_path: Path):
     lake = tmp_path / "lake"
-    lake.mkdir(mode=0o755)
+    lake.mkdir()
+    lake.chmod(0o777)  # what the file system would allow, the mount does not
     (lake / "a").write_text("alga")
     os.chmod(tmp_path, 0o755)  # noqa: PTH101 - a task of user 65534 comes through
 
@@ -496,6 +497,7 @@ def test_in_a_sandbox_data_is_read_only_and_nothing_else_of_the_site_is_seen(tmp
         data = (DataUse(id=DATA, path="in/digits"), DataUse(id=f"{DATA}2", path="lake"))
         exchange.order(reading(script=script, data=data, is_trusted=False))
         assert (await exchange.ended()).state == "succeeded"
+        assert [path.name for path in lake.iterdir()] == ["a"]
         log = exchange.logs["j-1.1", 0].decode()
         assert log.endswith(f"{DIGEST}  -\nalga{'kept' + chr(10)}kept\nkept\nkept\n0\n"), log
         with contextlib.suppress(FileNotFoundError):
