@@ -46,7 +46,8 @@ def check_meets(view: View, actor: Actor, site: str, name: str) -> None:
     run = view.runs.get(name)
     if run is None or run.site != site or not run.members or not actor.has(Role.SITE):
         raise no_such("run", name)
-    runs = [view.runs[each] for each in view.gangs[run.job].runs]
+    gang = view.gangs.get(run.job)
+    runs = [view.runs[each] for each in gang.runs] if gang is not None else []
     own = [each for each in runs if each.site == actor.name and each.epoch == run.epoch]
     if not own:
         raise no_such("run", name)

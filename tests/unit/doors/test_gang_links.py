@@ -459,3 +459,9 @@ def test_the_kernel_says_whose_connection_it_is() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as caller:
         assert caller_user(caller.getsockname(), server.getsockname()) == os.geteuid()
         assert caller_user(("127.0.0.9", 1), server.getsockname()) == -1
+    with socket.create_server(("127.20.0.1", 0)) as server, socket.socket(socket.AF_INET6) as caller:
+        host, port = server.getsockname()
+        caller.connect((f"::ffff:{host}", port))
+        there, peer = server.accept()
+        with there:
+            assert caller_user(peer, there.getsockname()) == os.geteuid()

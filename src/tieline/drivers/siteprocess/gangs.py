@@ -57,6 +57,7 @@ HERE = "gang-here"  # type of the statement that a process on the same machine m
 HERE_S = 5.0
 LOOK_S = 0.1
 ESTABLISHED = "01"
+MAPPED = "0" * 16 + f"{int.from_bytes(bytes((0, 0, 255, 255)), sys.byteorder):08X}"  # ::ffff:0:0/96 there
 NOBODY = 65_534  # whom a sandbox's processes are, where the site runs as root
 
 
@@ -292,7 +293,7 @@ class Gang:
         self._count += 1
         try:
             link = None
-            if self._count <= CONNECTIONS and self._is_ours(writer):
+            if self._count <= CONNECTIONS and await self._is_ours(writer):
                 link = await self._link(each.site)
             else:
                 self.refused += 1
@@ -306,11 +307,12 @@ class Gang:
             if not writer.transport.is_closing():
                 cut(writer)
 
-    def _is_ours(self, writer: asyncio.StreamWriter) -> bool:
+    async def _is_ours(self, writer: asyncio.StreamWriter) -> bool:
         """Whether the caller may be of this gang: of the users that its runs have here, as the kernel says."""
         if "container" in self.runs.values():
             return True  # an image's own users, as its runtime maps them
-        user = caller_user(writer.get_extra_info("peername"), writer.get_extra_info("sockname"))
+        ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        user = await asyncio.to_thread(caller_user, *ends)
         return user in (os.geteuid(), NOBODY, -1)
 
     async def _link(self, other: str) -> Link | None:
@@ -489,18 +491,20 @@ async def _served(sock: socket.socket, answer: Callable[..., Awaitable[None]]) -
 
 
 def caller_user(peer: tuple[str, int], own: tuple[str, int]) -> int:
-    """The user of the socket at the other end of a connection over loopback, as /proc/net/tcp says; -1: it cannot be
-    told, because it was closed meanwhile (older kernels then say 0)."""
-    wanted = f"{_hex(peer)} {_hex(own)}"
-    with contextlib.suppress(OSError), open("/proc/net/tcp") as lines:
-        for line in lines:
-            if wanted in line:
-                fields = line.split()
-                return int(fields[7]) if fields[3] == ESTABLISHED or fields[7] != "0" else -1
+    """The user of the socket at the other end of a connection over loopback, as /proc/net says; -1: it cannot be told,
+    because it was closed meanwhile (older kernels then say 0)."""
+    here, there = _hex(own), _hex(peer)
+    mapped = f"{MAPPED}{there} {MAPPED}{here}"  # an IPv6 socket that calls an IPv4 address
+    for table, wanted in (("tcp", f"{there} {here}"), ("tcp6", mapped)):
+        with contextlib.suppress(OSError), open(f"/proc/net/{table}") as lines:
+            for line in lines:
+                if wanted in line:
+                    fields = line.split()
+                    return int(fields[7]) if fields[3] == ESTABLISHED or fields[7] != "0" else -1
     return -1
 
 
 def _hex(where: tuple[str, int]) -> str:
-    """As /proc/net/tcp writes an address: in the byte order of the machine."""
+    """As /proc/net writes an address: in the byte order of the machine."""
     number = int.from_bytes(socket.inet_aton(where[0]), sys.byteorder)
     return f"{number:08X}:{where[1]:04X}"
