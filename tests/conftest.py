@@ -1,5 +1,6 @@
 """What every test rests on."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 
 HERE = Path(__file__).parent
 
-# how long an example takes says nothing on a machine that does other things besides
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
+# How long an example takes says nothing on a machine that does other things besides. Where a change waits for the
+# answer the examples are the same every time; else they are others, and a failure prints what repeats it.
+hypothesis.settings.register_profile("patient", deadline=None, derandomize=False, print_blob=True)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.load_profile("same" if os.environ.get("CI") else "patient")
 
 
 def pytest_configure():
