@@ -21,7 +21,8 @@ from nacl.bindings import crypto_secretbox
 from tieline.drivers.doors.door import Door, chunks_of
 from tieline.drivers.doors.link import CHANNELS, HEAD, PIECE_BYTES, WINDOW_BYTES, Kind, Link
 from tieline.drivers.doors.visitor import Visitor
-from tieline.drivers.siteprocess.gangs import Gangs, caller_user
+from tieline.drivers.siteprocess.caller import caller_user
+from tieline.drivers.siteprocess.gangs import Gangs
 from tieline.model.door import Right
 from tieline.model.error import TielineError
 from tieline.model.passing import PassBody, PassView

@@ -15,58 +15,23 @@ socket that only this network name space has, and proves it with its site's key.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
-import os
-import resource
-import socket
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
-import msgspec
 
 from tieline.drivers.http import HttpClient
-from tieline.drivers.http.backoff import Backoff
-from tieline.model.door import Right
+from tieline.drivers.siteprocess.gang import Gang
+from tieline.drivers.siteprocess.presence import Presence, is_here
 from tieline.model.error import TielineError
-from tieline.model.passing import PassBody, PassView
 from tieline.ports import Clock
-from tieline.registry import Key, sign_statement, stated
+from tieline.registry import Key
 from tieline.site import Held
-from tieline.site.meeting import Listener, address_of, checked_part, listeners, member_of, others, ports_of
+from tieline.site.meeting import address_of, checked_part
 
 if TYPE_CHECKING:
-    from tieline.drivers.doors.link import Link, Stream
-    from tieline.drivers.probes.addresses import Addresses
-    from tieline.model.protocol import Part
+    from tieline.drivers.doors.link import Stream
 
 log = logging.getLogger("tieline.site")
-CONNECTIONS = 512  # of one gang, that nodes here began
-DESCRIPTORS = 16_384  # of a process with gangs: many systems begin at 1,024
-WAIT_S = 30.0  # a connection waits so long for a link, and then for the node at the other end
-TURN_S = 10.0  # whose turn it is not to dial waits so long
-TRIES, RELAY_TRY = 4, 3  # of so many tries the last goes by the relay, where the others have a door to go by
-LINKS = 4  # of one gang to one site: who was cut off and did not notice comes again
-SPARE_MS = 60_000  # a pass that ends within this is asked for again
-PASS_MS = 600_000
-HERE = "gang-here"  # type of the statement that a process on the same machine makes
-HERE_S = 5.0
-LOOK_S = 0.1
-ESTABLISHED = "01"
-MAPPED = "0" * 16 + f"{int.from_bytes(bytes((0, 0, 255, 255)), sys.byteorder):08X}"  # ::ffff:0:0/96 there
-NOBODY = 65_534  # whom a sandbox's processes are, where the site runs as root
-
-
-class Here(msgspec.Struct, frozen=True, kw_only=True):
-    """That a site's process is in this network name space."""
-
-    run: str
-    nonce: str
-    ground: str
 
 
 class Gangs:
@@ -98,37 +63,18 @@ class Gangs:
         self.is_local = is_local
         self.address = address
         self.gangs: dict[tuple[str, int], Gang] = {}  # by job and epoch
-        self._told: dict[str, asyncio.Task[None]] = {}  # runs of which this process says that it is here
+        self.presence = Presence(key, self.kid)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     def has(self, run: str) -> bool:
         """Whether anything is kept here of a run."""
-        return run in self._told or any(run in gang.runs for gang in self.gangs.values())
+        return run in self.presence or any(run in gang.runs for gang in self.gangs.values())
 
     def announce(self, held: Held) -> None:
         """Say on this machine that the run is here; before the exchange hears that it was accepted."""
-        if held.offer.part is None or held.run in self._told:
-            return
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.bind(_mark(held.run))
-            sock.listen()
-        except OSError as error:
-            sock.close()
-            log.warning("another process says that it has the run", extra={"run": held.run, "why": str(error)})
-            return
-        sock.setblocking(False)
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(HERE_S):
-                    said = Here(run=held.run, nonce=(await reader.readexactly(16)).hex(), ground=ground())
-                    writer.write(sign_statement(said, self.key, self.kid, HERE) + b"\n")
-                    await writer.drain()
-            writer.close()
-
-        self._told[held.run] = asyncio.create_task(_served(sock, answer))
+        if held.offer.part is not None:
+            self.presence.announce(held.run)
 
     async def open(self, held: Held) -> None:
         """Before its nodes start: listen for those elsewhere. Raises TielineError where an address cannot be had."""
@@ -160,9 +106,7 @@ class Gangs:
 
     async def close_run(self, run: str) -> None:
         """The run is over here."""
-        told = self._told.pop(run, None)
-        if told is not None:
-            told.cancel()
+        self.presence.leave(run)
         for name, gang in list(self.gangs.items()):
             if gang.runs.pop(run, None) is not None and not gang.runs:
                 del self.gangs[name]
@@ -170,10 +114,7 @@ class Gangs:
 
     async def close(self) -> None:
         """The process ends; nodes go on, and are met again by the next one."""
-        for told in self._told.values():
-            told.cancel()
-        await asyncio.gather(*self._told.values(), return_exceptions=True)
-        self._told.clear()
+        await self.presence.close()
         gangs = list(self.gangs.values())
         self.gangs.clear()
         await asyncio.gather(*(gang.close() for gang in gangs))
@@ -203,308 +144,4 @@ class Gangs:
 
     async def is_here(self, run: str, public: str) -> bool:
         """Whether the process of the site with that key, which has ``run``, is on this machine."""
-        nonce = os.urandom(16)
-        try:
-            async with asyncio.timeout(HERE_S):
-                reader, writer = await asyncio.open_unix_connection(_mark(run))
-                try:
-                    writer.write(nonce)
-                    said = stated((await reader.readline()).strip(), public, HERE, Here)
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError, ValueError, TielineError):
-            return False
-        return (said.run, said.nonce, said.ground) == (run, nonce.hex(), ground())
-
-
-class Gang:
-    """One gang, as far as it concerns this site."""
-
-    def __init__(self, site: Gangs, part: Part) -> None:
-        self.site = site
-        self.part = part
-        self.others = others(part, site.site)
-        self.runs: dict[str, str] = {}  # that live here, and how they are kept apart
-        self.links: dict[str, list[Link]] = {other: [] for other in self.others}
-        self.met: dict[str, asyncio.Event] = {other: asyncio.Event() for other in self.others}
-        self.refused = 0
-        self._passes: dict[str, tuple[str, PassView]] = {}  # and the run that each leads to
-        self._servers: list[asyncio.Server] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._keepers: list[asyncio.Task[None]] = []
-        self._count = 0
-        self._opening = asyncio.Lock()
-        self._is_open = False
-
-    async def open(self, *, is_adopted: bool) -> None:
-        """Listen, and begin to look for the others. Raises TielineError `conflict` where an address is taken."""
-        async with self._opening:
-            if self._is_open:
-                return
-            self._is_open = True
-            make_room()
-            apart = [other for other in self.others if not await self._is_here(other)]
-            for each in listeners(self.part, self.site.site):
-                if each.site in apart:
-                    await self._listen(each, is_adopted=is_adopted)
-            self._keepers = [asyncio.create_task(self._keep(other)) for other in apart]
-
-    async def close(self) -> None:
-        """Listen no more, and end every connection."""
-        for server in self._servers:
-            server.close()
-        tasks = [*self._keepers, *self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for link in [link for links in self.links.values() for link in links]:
-            await link.close()
-
-    def alive(self, other: str) -> list[Link]:
-        """The links to another site, the newest last."""
-        return [link for link in self.links[other] if not link.is_over]
-
-    def runs_at(self, other: str) -> list[str]:
-        """The runs of the gang at another site; each stands for all that are there."""
-        return [each.run for each in self.part.members if each.site == other]
-
-    # -- connections of nodes here ------------------------------------------------------------------------------------
-
-    async def _listen(self, each: Listener, *, is_adopted: bool) -> None:
-        where = self.site.address(self.part.number, each.rank)
-
-        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._accepted(each, reader, writer)
-
-        try:
-            self._servers.append(await asyncio.start_server(accepted, where, each.port, backlog=CONNECTIONS))
-        except OSError as error:
-            said = f"node {each.rank} of `{each.site}` cannot be met at {where} port {each.port}: {error.strerror}"
-            if not is_adopted:
-                raise TielineError("conflict", said) from None
-            log.warning("a node is not met", extra={"site": each.site, "why": said})
-
-    async def _accepted(self, each: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from tieline.drivers.doors.link import cut
-
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._count += 1
-        try:
-            link = None
-            if self._count <= CONNECTIONS and await self._is_ours(writer):
-                link = await self._link(each.site)
-            else:
-                self.refused += 1
-            if link is None:
-                cut(writer)
-            else:
-                await link.carry(reader, writer, each.rank, each.port)
-        finally:
-            self._count -= 1
-            self._tasks.discard(task)
-            if not writer.transport.is_closing():
-                cut(writer)
-
-    async def _is_ours(self, writer: asyncio.StreamWriter) -> bool:
-        """Whether the caller may be of this gang: of the users that its runs have here, as the kernel says."""
-        if "container" in self.runs.values():
-            return True  # an image's own users, as its runtime maps them
-        ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
-        user = await asyncio.to_thread(caller_user, *ends)
-        return user in (os.geteuid(), NOBODY, -1)
-
-    async def _link(self, other: str) -> Link | None:
-        """A link that lives; None where there is none in time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_S):
-                while not (alive := self.alive(other)):
-                    self.met[other].clear()
-                    await self.met[other].wait()
-                return alive[-1]
-        return None
-
-    # -- connections of nodes elsewhere -------------------------------------------------------------------------------
-
-    async def connect(self, rank: int, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Reach a node that stands here, as soon as it listens. Raises OSError for what is not to be reached."""
-        member = member_of(self.part, rank)
-        if member is None or member.run not in self.runs or port not in ports_of(self.part, rank):
-            self.refused += 1
-            raise ConnectionRefusedError(f"port {port} of node {rank} is not for others")
-        where = self.site.address(self.part.number, rank)
-        until = asyncio.get_running_loop().time() + WAIT_S
-        while True:
-            try:
-                return await asyncio.open_connection(where, port)
-            except ConnectionRefusedError:
-                if asyncio.get_running_loop().time() > until or member.run not in self.runs:
-                    raise
-            await asyncio.sleep(LOOK_S)
-
-    # -- links --------------------------------------------------------------------------------------------------------
-
-    async def joined(self, other: str, stream: Stream, key: bytes, *, is_caller: bool) -> None:
-        """Use a stream to another site until it ends."""
-        from tieline.drivers.doors.link import Link
-
-        link = Link(stream, key, is_caller=is_caller, connect=self.connect)
-        links = self.links[other]
-        while len(links) >= LINKS:
-            await links.pop(0).close()
-        links.append(link)
-        self.met[other].set()
-        log.info("gang linked", extra={"run": next(iter(self.runs), ""), "site": other})
-        try:
-            await link.run()
-        finally:
-            if link in links:
-                links.remove(link)
-            log.info("gang parted", extra={"site": other, "size_bytes": link.moved_bytes})
-
-    async def _keep(self, other: str) -> None:
-        """Keep a link to another site, whoever of the two can dial."""
-        backoff, tries = Backoff(first_s=0.2, most_s=10.0), 0
-        while True:
-            alive = self.alive(other)
-            if alive:
-                backoff.reset()
-                tries = 0
-                await alive[-1].ended.wait()
-                continue
-            try:
-                run, view = await self._pass(other, tries)
-                if self._is_turn(other, view.url, tries):
-                    await self._dial(other, run, view, by_relay=not view.url or tries % TRIES == RELAY_TRY)
-                    continue
-                await self._awaited(other)
-            except (TielineError, OSError) as error:
-                self._passes.pop(other, None)
-                if isinstance(error, TielineError) and error.code == "address_refused":
-                    tries += (RELAY_TRY - 1 - tries) % TRIES
-                if not tries & (tries + 1):
-                    log.warning("a gang waits for a site", extra={"site": other, "why": str(error)})
-            if not self.alive(other):
-                tries += 1
-                await asyncio.sleep(backoff.next_s())
-
-    def _is_turn(self, other: str, url: str, tries: int) -> bool:
-        """Whether to dial, or to wait for the other: a door is used from whichever side it can be, by one of both."""
-        if tries:
-            return True
-        is_first = self.part.members[self.part.member].rank < next(
-            each.rank for each in self.part.members if each.site == other
-        )
-        mine, its = bool(self.site.door_url()), bool(url)
-        return is_first if mine == its else its
-
-    async def _awaited(self, other: str) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TURN_S):
-                self.met[other].clear()
-                if not self.alive(other):
-                    await self.met[other].wait()
-
-    async def _dial(self, other: str, run: str, view: PassView, *, by_relay: bool) -> None:
-        from tieline.drivers.doors.through import relayed_door
-        from tieline.drivers.doors.visitor import Visitor
-        from tieline.drivers.probes.addresses import Addresses, CheckedClient
-
-        site = self.site
-        async with contextlib.AsyncExitStack() as stack:
-            client: HttpClient
-            if by_relay:
-                client = await stack.enter_async_context(relayed_door(site.client, other, view.door_pass))
-            else:
-                addresses = Addresses(site.inner, is_local=site.is_local)
-                check_literal(view.url, addresses)
-                client = CheckedClient(view.url, addresses)
-            visitor = Visitor(view.url, view.door_pass, view.public, site.key, site.kid, site.clock, client)
-            stack.push_async_callback(visitor.close)
-            stream, key = await stack.enter_async_context(visitor.linked(run))
-            await self.joined(other, stream, key, is_caller=True)
-
-    async def _pass(self, other: str, tries: int = 0) -> tuple[str, PassView]:
-        """A run at another site and a pass to it, asked for again before it ends; one of several may be over."""
-        run, view = self._passes.get(other, ("", None))
-        if view is None or view.until_ms - self.site.clock.now_ms() < SPARE_MS:
-            runs = self.runs_at(other)
-            run = runs[tries % len(runs)]
-            path = f"/v1/sites/{other.replace('/', '~')}/passes"
-            body = PassBody(public=self.site.key.public, rights=(Right.PORT,), run=run, ttl_ms=PASS_MS, most_bytes=0)
-            view = await self.site.client.call("POST", path, PassView, body=body, key=None)
-            self._passes[other] = run, view
-        return run, view
-
-    async def _is_here(self, other: str) -> bool:
-        """Whether another site is on this machine; nobody is asked where nobody says so."""
-        marked = [run for run in self.runs_at(other) if _is_marked(run)]
-        if not marked:
-            return False
-        try:
-            _, view = await self._pass(other)
-        except TielineError as error:
-            log.warning("a gang waits for a site", extra={"site": other, "why": error.message})
-            return False
-        return await self.site.is_here(marked[0], view.public)
-
-
-def make_room() -> None:
-    """Let this process have as many descriptors as gangs may take, where the system allows it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def check_literal(url: str, addresses: Addresses) -> None:
-    """Look at an address that a URL states; names are looked at when they are resolved. Raises `address_refused`."""
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        addresses.check(host, ipaddress.ip_address(host.partition("%")[0]))
-
-
-def ground() -> str:
-    """This network name space, of this machine, as it was started."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.stat('/proc/self/ns/net').st_ino}"  # noqa: PTH116 - a link to nowhere
-
-
-def _mark(run: str) -> str:
-    """An abstract address (unix(7)): there is no file, and each network name space has its own."""
-    return f"\0tieline-gang/{run[:80]}"
-
-
-def _is_marked(run: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as there:
-        there.setblocking(False)
-        return not there.connect_ex(_mark(run))
-
-
-async def _served(sock: socket.socket, answer: Callable[..., Awaitable[None]]) -> None:
-    server = await asyncio.start_unix_server(answer, sock=sock)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        server.close()
-
-
-def caller_user(peer: tuple[str, int], own: tuple[str, int]) -> int:
-    """The user of the socket at the other end of a connection over loopback, as /proc/net says; -1: it cannot be told,
-    because it was closed meanwhile (older kernels then say 0)."""
-    here, there = _hex(own), _hex(peer)
-    mapped = f"{MAPPED}{there} {MAPPED}{here}"  # an IPv6 socket that calls an IPv4 address
-    for table, wanted in (("tcp", f"{there} {here}"), ("tcp6", mapped)):
-        with contextlib.suppress(OSError), open(f"/proc/net/{table}") as lines:
-            for line in lines:
-                if wanted in line:
-                    fields = line.split()
-                    return int(fields[7]) if fields[3] == ESTABLISHED or fields[7] != "0" else -1
-    return -1
-
-
-def _hex(where: tuple[str, int]) -> str:
-    """As /proc/net writes an address: in the byte order of the machine."""
-    number = int.from_bytes(socket.inet_aton(where[0]), sys.byteorder)
-    return f"{number:08X}:{where[1]:04X}"
+        return await is_here(run, public)
