@@ -221,7 +221,7 @@ def _placed(view: View, turns: Turns, choosing: Choosing, now_ms: int, ids: Ids,
             turns.take()
             continue
         if demand.span is not None:
-            if spanning.is_spent:
+            if not turns.may_search():
                 turns.pass_over()
                 spanning.pass_over(row)
                 continue
@@ -250,14 +250,15 @@ def _shared(
             allowed = sharing.allowed(row.project, demand)
             answer: Placement | Refusal | None = None
             booked: list[Events] | None = None
-            is_spent = spanning.is_spent
+            is_passed = False
             if allowed is not None:
                 answer = choosing.place(allowed) if sharing.is_kept(row) else choosing.offer(allowed)
             if isinstance(answer, Placement):
                 transfers, offered = _booked(view, row, answer, now_ms, ids, choosing, sharing.left(row.project))
                 booked = [*transfers, offered]
-            elif allowed is not None and allowed.span is not None and not is_spent:
-                booked = spanning.booked(row, allowed, sharing.left(row.project))
+            elif allowed is not None and allowed.span is not None:
+                is_passed = not turns.may_search()
+                booked = None if is_passed else spanning.booked(row, allowed, sharing.left(row.project))
             for event in booked or ():
                 if isinstance(event, RunOffered):
                     sharing.take(row, event.run)
@@ -266,7 +267,7 @@ def _shared(
             events.extend(booked)
             turns.take()
             continue
-        if allowed is not None and allowed.span is not None and is_spent:
+        if is_passed:
             turns.pass_over()
             spanning.pass_over(row)
             continue

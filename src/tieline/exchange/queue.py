@@ -12,8 +12,10 @@
 
 What refuses the first job of a line refuses all of it, so a million refused jobs cost a pass what their shapes cost. A
 line that was refused is looked at again when `Supply.version` grew, or for a job that came since. A pass that is cut
-short is gone on with by the next, whatever changed meanwhile, so that those at the end have their turn too. Jobs that
-leave are struck out where they stand; what is struck out is cleared away once it is the larger part.
+short is gone on with by the next, whatever changed meanwhile, so that those at the end have their turn too. What takes
+long to decide is passed over once a pass has done enough of it; those lines come again in the next passes, in the order
+in which they were passed over, and nobody else waits for them. Jobs that leave are struck out where they stand; what is
+struck out is cleared away once it is the larger part.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from tieline.model.job import JobState
 NOWHERE, LATER, IN_LINE, FRESH = range(4)  # JobRow.place
 SLACK = 64  # entries that are struck out and may stay
 MOST_STRAY = 4_096  # entries that lead to no line any more and may stay
+MOST_SEARCHED = 4  # gangs over several pools that one pass looks for
 MOST_STEPS = 2**62  # of a pass that its caller bounds
 
 Timed = tuple[int, JobRow]
@@ -135,6 +138,7 @@ class Queue:
         self._due: Heap[Timed] = Heap(_timed)  # deadlines
         self._ready: list[Entry] = []
         self._looked: list[Line] = []
+        self._passed: dict[Key, Line] = {}  # that wait for a search; the first that was passed over first
         self._version = -1
         self._is_cut = False  # the last pass ended before everybody had been looked at
         self._count = 0
@@ -163,7 +167,8 @@ class Queue:
         row = self._rows.get(name)
         if row is None or row.state is not JobState.QUEUED or row.place not in (IN_LINE, FRESH):
             return False
-        return row.place == FRESH or not self._lines[self._key(row)].is_refused
+        key = self._key(row)
+        return key not in self._passed and (row.place == FRESH or not self._lines[key].is_refused)
 
     def overdue(self, now_ms: int, most: int) -> list[JobRow]:
         """Jobs whose deadline is over, at most so many; they stay until they end."""
@@ -220,6 +225,7 @@ class Queue:
         self._lines.clear()
         self._ready.clear()
         self._looked.clear()
+        self._passed.clear()
         self._is_worded = is_worded
         for row in sorted(row for row in rows if not row.is_over):
             self._join(row)
@@ -249,6 +255,7 @@ class Queue:
         line.count -= 1
         if not line.count:
             del self._lines[line.key]
+            self._passed.pop(line.key, None)
             line.jobs.items.clear()
             line.fresh.items.clear()
             return
@@ -279,11 +286,25 @@ class Queue:
                 first = line.jobs.first()
                 if first is not None:
                     self._enter(first, line, share.turn_ms(first))
+        due = self._due_now(share)
         if not self._ready:
             self._is_cut = False
             return None
         self._is_cut = True  # until nobody is left
-        return Turns(self, share, most)
+        return Turns(self, share, most, due)
+
+    def _due_now(self, share: Share) -> dict[Key, None]:
+        """The lines that were passed over first, as many as a pass searches for: they come in this one."""
+        due: dict[Key, None] = {}
+        for key in list(self._passed):
+            if len(due) == MOST_SEARCHED:
+                break
+            line = self._passed.pop(key)
+            first = line.open.first() if line.count else None
+            if first is not None:
+                due[key] = None
+                self._enter(first, line, share.turn_ms(first))
+        return due
 
 
 class Turns:
@@ -292,14 +313,15 @@ class Turns:
     ``most`` bounds the steps: a job that is passed over for its project costs one, as one that is answered does.
     """
 
-    def __init__(self, queue: Queue, share: Share, most: int = MOST_STEPS) -> None:
+    def __init__(self, queue: Queue, share: Share, most: int = MOST_STEPS, due: dict[Key, None] | None = None) -> None:
         self._queue = queue
+        self._due = due or {}
+        self._spare = MOST_SEARCHED - len(self._due)
         self._share = share
         self._steps = most
         self._line: Line | None = None
         self._row: JobRow | None = None
         self._taken: list[tuple[Line, JobRow]] = []
-        self._passed: list[tuple[Line, JobRow]] = []
 
     def next(self) -> JobRow | None:
         """Whose turn it is; None when nobody is left, or no step. Say what became of it before asking for the next."""
@@ -350,22 +372,29 @@ class Turns:
             self._queue._looked.append(line)
         self._line = self._row = None
 
+    def may_search(self) -> bool:
+        """Whether the one whose turn it is may be searched for, once; a pass searches for few, older ones first."""
+        assert self._line is not None
+        key = self._line.key
+        if key in self._due:
+            del self._due[key]
+        elif self._spare > 0:
+            self._spare -= 1
+        else:
+            return False
+        self._queue._passed.pop(key, None)
+        return True
+
     def pass_over(self) -> None:
-        """The one whose turn it was is not decided in this pass, and comes again in the next."""
-        line, row = self._line, self._row
-        assert line is not None
-        assert row is not None
-        self._passed.append((line, row))
+        """The one whose turn it was is not decided in this pass, and comes again in one of the next."""
+        assert self._line is not None
+        self._queue._passed.setdefault(self._line.key, self._line)
         self._line = self._row = None
 
     def close(self) -> None:
         """End the pass. What was taken leaves the queue by the events that follow, and not here."""
         if self._line is not None and self._row is not None:
             self._queue._enter(self._row, self._line, self._row.turn_ms)
-        for line, row in self._passed:
-            self._queue._enter(row, line, row.turn_ms)
-        self._queue._is_cut |= bool(self._passed)
-        self._passed.clear()
         for line, row in self._taken:
             if row.is_over or not line.count:
                 continue

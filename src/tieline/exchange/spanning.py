@@ -48,8 +48,7 @@ if TYPE_CHECKING:
 
 replace = msgspec.structs.replace
 
-MOST_GANGS: Final = 4  # that one pass looks for; the others come in the next
-LOOKS: Final = 400  # at sets of sites, for one of them
+LOOKS: Final = 400  # at sets of sites, for one gang
 MENDING: Final = "network_mending"
 
 
@@ -82,19 +81,12 @@ class Spanning:
 
     def __init__(self, view: View, choosing: Choosing, now_ms: int, ids: Ids) -> None:
         self._view, self._choosing, self._now_ms, self._ids = view, choosing, now_ms, ids
-        self._left = MOST_GANGS
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether no other gang is looked for in this pass."""
-        return self._left <= 0
 
     def booked(self, row: JobRow, demand: Demand, left: Left = NO_BOUND) -> list[Events] | None:
         """The events that book a gang for a job which no single pool has room for; None: there is none now.
 
         ``left`` is what its project may still use up this month. What is booked is held until the pass ends.
         """
-        self._left -= 1
         view, now_ms = self._view, self._now_ms
         found = find(view, self._choosing, demand, now_ms, left)
         if isinstance(found, NoGang):

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tieline.exchange.commands import ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
+from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
 from tieline.exchange.decide import decide
 from tieline.exchange.placing import MOST_SPANS, schedule
-from tieline.exchange.spanning import MOST_GANGS
+from tieline.exchange.queue import MOST_SEARCHED
 from tieline.model.circuit import Circuit
 from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, RecordStored, RunOffered, TariffChanged, TopologyChanged
-from tieline.model.job import Job, JobState, Run
+from tieline.model.job import Job, JobState, Run, RunState
 from tieline.model.project import Member, Quota
 from tieline.model.protocol import PROTOCOL_GANGS, Accepted, Refused
 from tieline.model.reason import Reason
@@ -201,16 +201,54 @@ def test_a_rate_that_fits_by_pairs_and_not_at_once_waits_with_its_reason(wide: W
 
 
 def test_two_gangs_of_one_pass_share_neither_cards_nor_links(wide: World) -> None:
-    for name in SITES:
-        wide.register(name, f"pool/{name}2", {"site": site(name), "sandbox": "bubblewrap", **POOL})
-    jobs = [submitted(wide, spanning(6, f"g{number}", span=Span(rate_bps=6 * GBIT))) for number in range(2)]
-    held = [frozenset(run.site for run in runs(wide, job)) for job in jobs]
-    assert all(len(each) > 1 for each in held)
-    calendar = wide.view.network.calendar_at(wide.clock.now_ms())
+    for name, price in zip(SITES, (1, 2, 3), strict=True):
+        more = {"price_micro_cny_per_accelerator_hour": price * CNY, **POOL}
+        wide.register(name, f"pool/{name}2", {"site": site(name), "sandbox": "bubblewrap", **more})
+    now_ms, jobs = wide.clock.now_ms(), []
+    for number in range(2):
+        command = SubmitJobs(actor=ALICE, tasks=(spanning(9, f"g{number}", span=Span(rate_bps=6 * GBIT)),))
+        decision = decide(wide.view, command, now_ms, wide.ids)
+        wide.take(decision.events, now_ms)
+        jobs += decision.reply
+    wide.take(schedule(wide.view, now_ms, wide.ids, 1_000), now_ms)
+    assert [len({run.site for run in runs(wide, job)}) for job in jobs] == [2, 2]
+    calendar = wide.view.network.calendar_at(now_ms)
     assert calendar is not None
     assert calendar.is_kept()
     routes = [each.route.links for each in circuits(wide) if each.route is not None]
-    assert sorted(routes) == sorted(set(routes)), "no link carries 12 of its 10 Gbit/s"
+    assert len(routes) == len(set(routes)) == 2, "no link carries 12 of its 10 Gbit/s"
+
+
+def test_a_way_that_is_gone_books_nothing_and_one_that_goes_later_leaves_the_gang_running(wide: World) -> None:
+    def cut(*down: str, up: tuple[str, ...] = ()) -> None:
+        wide.do(ChangeLinks(actor=ADMIN, down=down, up=up))
+
+    wanted = spanning(12, span=Span(rate_bps=6 * GBIT))
+    assert planned(wide, wanted).gang is not None
+    cut("ab", "ac")
+    job = submitted(wide, wanted)
+    assert (runs(wide, job), circuits(wide), why(wide, job)) == ([], [], ["gang_apart"])
+    cut(up=("ab", "ac"))
+    members = runs(wide, job)
+    assert (len(members), len(circuits(wide))) == (3, 3)
+    for run in members:
+        wide.accept(run)
+    cut("ab")
+    wide.do(Tick())
+    assert [run.state for run in runs(wide, job)] == [RunState.ACCEPTED] * 3
+    lost = [each for each in circuits(wide) if each.route is None]
+    assert [{each.order.a, each.order.b} for each in lost] == [{site("a"), site("b")}]
+    cut(up=("ab",))
+    wide.pass_ms(10_000, *map(site, SITES))
+    assert all(each.route is not None for each in circuits(wide))
+
+
+def test_data_that_is_bound_to_some_sites_binds_the_gang(wide: World) -> None:
+    bound = {"sites": [site("a"), site("c")], "size_bytes": GB, "residency": "site"}
+    wide.register("a", "dataset/d", bound)
+    job = submitted(wide, spanning(data=(DataUse(id=f"{PREFIX}.a/dataset/d", path="d"),)))
+    assert [run.site for run in runs(wide, job)] == [site("a"), site("c")]
+    assert not wide.view.network.transfers
 
 
 def test_a_pass_whose_events_are_dropped_leaves_nothing(wide: World) -> None:
@@ -371,7 +409,7 @@ def test_only_so_many_are_looked_for_in_a_pass_and_the_others_come_in_the_next(w
     first = submitted(wide, spanning(12, "first"))
     assert len(runs(wide, first)) == 3
     looked.clear()
-    names = [f"g{number}" for number in range(2 * MOST_GANGS + 1)]
+    names = [f"g{number}" for number in range(2 * MOST_SEARCHED + 1)]
     now_ms = wide.clock.now_ms()
     for number, name in enumerate(names):
         asked = spanning(5 + number % 7, name, priority=number // 7)
@@ -381,7 +419,7 @@ def test_only_so_many_are_looked_for_in_a_pass_and_the_others_come_in_the_next(w
         looked.clear()
         wide.take(schedule(wide.view, now_ms, wide.ids, 1_000), now_ms)
         seen.append(len(looked))
-    assert seen == [MOST_GANGS, MOST_GANGS, 1, 0, 0]
+    assert seen == [MOST_SEARCHED, MOST_SEARCHED, 1, 0, 0]
 
 
 @pytest.mark.parametrize("has_projects", [False, True])
@@ -417,6 +455,30 @@ def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_th
     assert sum(run.nodes for run in runs(wide, gang)) == 9
     assert not wide.view.held_back
     assert len(runs(wide, small)) == 1
+
+
+def test_many_gangs_that_wait_keep_nobody_else_from_another_look(wide: World) -> None:
+    everywhere = tuple(map(site, SITES))
+    full = [runs(wide, submitted(wide, task(f"full{at}", cores=4)))[0] for at in range(3)]
+    for run in full:
+        wide.start(run)
+    gangs = [submitted(wide, spanning(5 + at % 8, f"g{at}", priority=at)) for at in range(5 * MOST_SEARCHED)]
+    small = submitted(wide, task("small", priority=-5))
+    wide.beat(everywhere[0])
+    assert not any(runs(wide, job) for job in (*gangs, small))
+    wide.end(full[0])  # one pass: room for one node, and for no gang
+    assert len(runs(wide, small)) == 1
+    wide.do(StopJob(actor=ALICE, job=gangs[7].id))
+    for run in full[1:]:
+        wide.end(run)
+    left = [job for job in gangs if job.id in wide.view.jobs]
+    for _ in range(5 * MOST_SEARCHED):
+        wide.do(Tick())
+        for run in [run for run in runs_of_all(wide) if run.state is RunState.OFFERED]:
+            wide.report(run.site, Accepted(run=run.id, epoch=run.epoch))
+        for run in runs_of_all(wide):
+            wide.end(run)
+    assert not any(job.id in wide.view.jobs for job in left), "each had its turn"
 
 
 def test_nothing_is_kept_for_a_gang_that_lacks_money_or_bandwidth_and_not_room(wide: World) -> None:
