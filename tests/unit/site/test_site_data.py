@@ -16,16 +16,33 @@ from typing import Any, cast
 import msgspec
 import pytest
 from aiohttp import web
-from scripted_exchange import OWNER_FILE, PREFIX, SITE, Exchange, go, home_at, offer, running, serving, site, tar_of
+from scripted_exchange import (
+    OWNER,
+    OWNER_FILE,
+    PREFIX,
+    SITE,
+    Exchange,
+    go,
+    home_at,
+    offer,
+    running,
+    serving,
+    site,
+    tar_of,
+)
 
+from tieline.drivers.doors.door import chunks_of
 from tieline.drivers.engines.sandbox import found
+from tieline.drivers.siteprocess.datasets import Dataset
+from tieline.drivers.siteprocess.places import places_of
 from tieline.model.protocol import Ended
 from tieline.model.record import DelegatedKey, Delegation, Record
-from tieline.model.spec import DatasetSpec
+from tieline.model.spec import DataPlace, DatasetSpec
 from tieline.model.task import DataUse, Mount, Resources
 from tieline.model.taskfile import parse_tasks
 from tieline.model.transfer import Segment, Transfer, TransferOrder
 from tieline.registry import Key, sign
+from tieline.site.configuration import DoorConfig
 
 DATA = f"{PREFIX}.lab8/dataset/digits"
 FAR = f"{PREFIX}.lab8/site/sz1"
@@ -86,21 +103,18 @@ class Published(Exchange):
     def chain(self, name: str) -> web.Response:
         if name not in self.specs:
             return self.error("not_found")
-        now = int(time.time())
-        keys = (DelegatedKey(kid=f"{PREFIX}.lab8#join", public=PUBLISHER.public, nb=now - 60, exp=now + 10**6),)
-        given = Delegation(prefix=f"{PREFIX}.lab8", keys=keys, kinds=("dataset",), max_records=9)
-        owner = Record(
-            id=f"{PREFIX}/owner/lab8",
-            kind="owner",
-            rev=1,
-            nb=now - 60,
-            exp=now + 10**6,
-            spec=msgspec.to_builtins(given),
-        )
-        record = Record(id=name, kind="dataset", rev=1, nb=now - 60, exp=now + 10**6, spec=self.specs[name])
+        now, prefix = int(time.time()), name.partition("/")[0]
+        is_own = prefix == OWNER
+        owner_key = cast(Key, self.owner_key) if is_own else PUBLISHER
+        keys = (DelegatedKey(kid=f"{prefix}#join", public=owner_key.public, nb=now - 60, exp=now + 10**6),)
+        given = Delegation(prefix=prefix, keys=keys, kinds=("dataset",), max_records=9)
+        times = {"rev": 1, "nb": now - 60, "exp": now + 10**6}
+        called = f"{PREFIX}/owner/{prefix.rpartition('.')[2]}"
+        owner = Record(id=called, kind="owner", spec=msgspec.to_builtins(given), **times)
+        record = Record(id=name, kind="dataset", spec=self.specs[name], **times)
         envelopes = [
             sign(owner, self.key, f"{PREFIX}#exchange").decode(),
-            sign(record, self.signer, f"{PREFIX}.lab8#join").decode(),
+            sign(record, owner_key if is_own else self.signer, f"{prefix}#join").decode(),
         ]
         return self.json({"root": PREFIX, "root_public": self.key.public, "envelopes": envelopes})
 
@@ -445,6 +459,34 @@ def test_what_the_owner_holds_is_seen_without_a_copy(tmp_path: Path):
         assert not list((tmp_path / "home" / "cache").iterdir())
 
     told(story, tmp_path / "home", more=f"data: {{held: [{{id: {DATA}, path: {lake}}}]}}\n")
+
+
+def test_a_door_gives_what_is_held_of_the_owners_own_datasets_under_its_hash(tmp_path: Path):
+    (tmp_path / "digits").write_bytes(BYTES)
+    own = f"{OWNER}/dataset/digits"
+
+    async def story(exchange: Published, process) -> None:
+        exchange.publish(places=[])
+        chunks = chunks_of(process.home.folder, DoorConfig())
+        link = tmp_path / "home/held" / DIGEST
+        assert not await process.holding.look(), "there is no record yet"
+        assert chunks.path(DIGEST) is None
+        exchange.publish(own, places=[])
+        assert await process.holding.look()
+        assert (str(link.readlink()), chunks.path(DIGEST)) == (str(tmp_path / "digits"), link)
+        (tmp_path / "digits").write_bytes(BYTES + b"x")
+        assert not await process.holding.look(), "it is another file now"
+        assert chunks.path(DIGEST) is None
+
+    held = ", ".join(f"{{id: {name}, path: {tmp_path}/digits}}" for name in (own, DATA))
+    told(story, tmp_path / "home", more=f"data: {{held: [{held}]}}\n")
+
+
+def test_the_place_beside_which_a_transfer_is_booked_is_read_first():
+    places = [DataPlace(url=f"https://{name}", site=name) for name in ("", "b", "a")]
+    dataset = Dataset(DATA, "x", DatasetSpec(size_bytes=1, sha256=DIGEST, places=tuple(places)))
+    assert [place.site for place in places_of(dataset, "a")] == ["a", "", "b"]
+    assert places_of(dataset, "")[0].site == ""
 
 
 def test_a_file_that_a_record_names_is_shown_only_where_every_task_may_see_it(tmp_path: Path):

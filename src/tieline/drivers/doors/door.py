@@ -393,8 +393,8 @@ def _address_of(transport: asyncio.Transport) -> str:
 
 
 def chunks_of(folder: Path, config: DoorConfig) -> Chunks:
-    """The chunks of the site in ``folder``: what was put, and the blobs that it holds anyway."""
-    return Chunks(folder / "chunks", config.chunk_bytes, (folder / "cache",))
+    """The chunks of the site in ``folder``: what was put, and the blobs and datasets that it holds anyway."""
+    return Chunks(folder / "chunks", config.chunk_bytes, (folder / "cache", folder / "held"))
 
 
 def bound(host: str, port: int) -> tuple[socket.socket, socket.socket]:

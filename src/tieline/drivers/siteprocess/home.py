@@ -8,7 +8,8 @@
     records.json     newest revision of every record that was signed here
     readings.json    what the probes read
     runs/RUN/        run.json (the journal's entry), node-0/ node-1/ ... (the engine's folders)
-    cache/           blobs that tasks brought along, by sha256
+    cache/           blobs that tasks brought along, by sha256, and datasets that were fetched
+    held/            links to the owner's own datasets, by sha256, for the door
     session, draining, left, lock
                      the open session's bearer (0600), the owner's markers, and who runs the site
 """

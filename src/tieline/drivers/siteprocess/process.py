@@ -21,6 +21,7 @@ from tieline.drivers.siteprocess.cache import Cache
 from tieline.drivers.siteprocess.doorkeeper import Doorkeeper
 from tieline.drivers.siteprocess.equipment import ability_of, engines_for, machine_seen
 from tieline.drivers.siteprocess.gangs import Gangs
+from tieline.drivers.siteprocess.holding import Holding
 from tieline.drivers.siteprocess.home import Home
 from tieline.drivers.siteprocess.journal import Journal
 from tieline.drivers.siteprocess.line import Line
@@ -151,9 +152,11 @@ class SiteProcess:
             self.client, identity.site, identity.owner, self.key, self.clock, lambda: self.keeper.url,
             config.probe_inner, is_local=is_loopback(identity.url),
         )  # fmt: skip
+        rules = Rules(self.client, identity, self.key, self.clock, config.data, config.readable)
+        self.holding = Holding(home.folder, rules, is_open)
         self.ground = Ground(
             folder=str(home.runs), engines=dict(engines), client=self.client, is_open=is_open, cache=self.cache,
-            rules=Rules(self.client, identity, self.key, self.clock, config.data, config.readable),
+            rules=rules,
             tails=self.tails, gangs=self.gangs, limits=config.limits, readable=config.readable,
             sealing=home.seed("sealing"), pool_of=lambda name: self.state.pools.get(name), feel=self.feel,
             failed=self._failed,
@@ -176,7 +179,8 @@ class SiteProcess:
             self._obey(instruction)
         works = [
             self.line.run(), self.outbox.run(), self.beats.run(), self.tails.run(), self.publisher.run(),
-            self._work_off(), self._tick(), *(self.publisher.follow(front) for front in self.config.fronts),
+            self._work_off(), self._tick(), self.holding.run(),
+            *(self.publisher.follow(front) for front in self.config.fronts),
         ]  # fmt: skip
         if self.is_measuring and self.config.may_probe:
             works.append(self.probing.run())
