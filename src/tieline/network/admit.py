@@ -191,28 +191,36 @@ def aside(calendar: Calendar, now_ms: int) -> Layout | None:
         return None  # what has begun stays
     if len(calendar.transfers) <= FEW_LIVE:
         return relaid(calendar, now_ms, ())
+    ahead = left[:, whole:]
     way, place = mask_of(rows), {arc: number for number, arc in enumerate(rows.tolist())}
-    held = []
-    for name, each in calendar.transfers.items():
-        here = 0
-        for piece, mask in zip(each.pieces, each.masks, strict=True):
-            if mask & way:
-                at, low, rates = _on(piece, place, grid, whole)
-                here += int(rates[(left[at, low : low + len(rates)] < 0).any(axis=0)].sum())
-        if here:
-            held.append((-here, name))
-    moving: list[str] = []
-    for _, name in sorted(held)[:MOST_ASIDE]:
-        if not (left[:, whole:] < 0).any():
-            break
-        moving.append(name)
+    moving: dict[str, None] = {}
+    while (lacking := int(ahead.min())) < 0:
+        row, column = (int(at) for at in np.unravel_index(int(ahead.argmin()), ahead.shape))
+        there = _rates_at(calendar, int(rows[row]), grid.first + whole + column, moving)
+        most = sum(rate for rate, _ in sorted(there, reverse=True)[: MOST_ASIDE - len(moving)])
+        if not there or most < -lacking:
+            return None
+        name = max(there)[1]
+        moving[name] = None
         for piece, mask in zip(calendar.transfers[name].pieces, calendar.transfers[name].masks, strict=True):
             if mask & way:
                 at, low, rates = _on(piece, place, grid, whole)
                 left[at, low : low + len(rates)] += rates
-    if (left[:, whole:] < 0).any():
-        return None
-    return _among(calendar, now_ms, moving, (), ()) if moving else Layout({}, {})
+    return _among(calendar, now_ms, tuple(moving), (), ()) if moving else Layout({}, {})
+
+
+def _rates_at(calendar: Calendar, arc: int, slot: int, but: dict[str, None]) -> list[tuple[int, str]]:
+    """Who holds how much of an arc in a slot."""
+    bit, found = 1 << arc, []
+    for name, each in calendar.transfers.items():
+        if each.way & bit and name not in but:
+            pieces = (piece for piece, mask in zip(each.pieces, each.masks, strict=True) if mask & bit)
+            rate = sum(
+                int(piece.rates[slot - piece.low]) for piece in pieces if 0 <= slot - piece.low < len(piece.rates)
+            )
+            if rate:
+                found.append((rate, name))
+    return found
 
 
 def _on(piece: Piece, place: dict[int, int], grid: Grid, whole: int) -> tuple[list[int], int, Longs]:

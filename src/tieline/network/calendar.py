@@ -40,7 +40,8 @@ from tieline.network.slots import (
 from tieline.network.ways import Ways
 
 NO_BOUND: Final = 2**62
-MOST_SPANS: Final = 4  # of columns that are kept: mostly "from now on" and "from the next slot on"
+MOST_SPANS: Final = 8  # of columns that are kept: mostly "from now on" and "from the next slot on"
+FEW_COLUMNS: Final = 64  # are looked at anew
 
 
 class Laid(NamedTuple):
@@ -97,6 +98,7 @@ class Calendar:
         self._least: dict[tuple[str, int, int], Longs] = {}  # what each arc has in all columns of some spans
         self._stale: dict[int, None] = {}  # arcs of which that is not so any more
         self._changes = 0
+        self._mtu_bytes: tuple[Wires, Longs] | None = None
         self._waiting: tuple[tuple[int, int], Waiting] | None = None  # at which change and time it was so
         self._undo: list[Callable[[], object]] | None = None
         self._owns_capacity = True
@@ -156,6 +158,13 @@ class Calendar:
                     transfers[name] = None
         return Waiting(tuple(sorted(circuits)), tuple(sorted(transfers)))
 
+    def mtu_bytes(self) -> Longs:
+        """What each arc carries unfragmented."""
+        if self._mtu_bytes is None or self._mtu_bytes[0] is not self.wires:
+            of_links = np.array([link.mtu_bytes for link in self.wires.topology.links], dtype=np.int64)
+            self._mtu_bytes = self.wires, np.repeat(of_links, 2)
+        return self._mtu_bytes[1]
+
     def over(self) -> Ints:
         """Arcs that are booked beyond what there is, from now on."""
         first = self._first()
@@ -169,8 +178,8 @@ class Calendar:
         if not len(columns):
             return np.full(len(array), NO_BOUND, dtype=np.int64)
         low, high = int(columns[0]), int(columns[-1]) + 1
-        if high - low > len(columns):
-            found: Longs = array[:, columns].min(axis=1)
+        if high - low > len(columns) or high - low <= FEW_COLUMNS:
+            found: Longs = array[at(slice(None), columns)].min(axis=1)
             return found
         if len(self._stale) > len(array) // 4 or len(self._least) > MOST_SPANS:
             self._least.clear()

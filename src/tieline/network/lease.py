@@ -26,7 +26,8 @@ from tieline.network.ways import Path, in_order, shortest
 
 CANDIDATES: Final = 32  # first routes that are tried for a pair
 FEW_CANDIDATES: Final = 4  # to say how much there is
-TRIES: Final = 4  # routes from which transfers are asked to go
+FINEST: Final = 64  # how exactly that is said, as a part of it, where no formula gives it
+TRIES: Final = 2  # routes from which transfers are asked to go
 ENCAPSULATION_BYTES: Final = 96  # an outer IPv6 header and three segments (RFC 8754): 40 + 8 + 48
 MOST_WINDOWS: Final = 2_048
 
@@ -125,13 +126,13 @@ def impossible(calendar: Calendar, order: CircuitOrder, now_ms: int) -> tuple[Re
     if again is not None and calendar.grid.slots * calendar.grid.slot_ms // (again.period_s * 1_000) > MOST_WINDOWS:
         return (Reason(code="circuit_windows_many", values={"most": MOST_WINDOWS}),)
     weight = np.where(graph.is_up, graph.delay_us + 1e-3, np.inf)
-    path = shortest(graph, weight, node[order.a], node[order.b])
+    path = calendar.ways.shortest(weight, node[order.a], node[order.b])
     if path is None:
         return (Reason(code="network_no_path", values={"source": order.a, "target": order.b}),)
     least_us = int(graph.delay_us[path].sum())
     if order.latency_us and least_us > order.latency_us:
         return (Reason(code="circuit_physical", values={"least_us": least_us, "asked_us": order.latency_us}),)
-    if (_mtu(calendar)[path] >= needed_mtu(order)).all():
+    if (calendar.mtu_bytes()[path] >= needed_mtu(order)).all():
         return ()
     return _mtu_wrong(calendar, order, weight)
 
@@ -139,7 +140,7 @@ def impossible(calendar: Calendar, order: CircuitOrder, now_ms: int) -> tuple[Re
 def _mtu_wrong(calendar: Calendar, order: CircuitOrder, weight: Floats) -> tuple[Reason, ...]:
     """Whether packets of the order's size, with what a circuit adds, fit anywhere at all."""
     node = calendar.wires.node
-    holds = np.where(_mtu(calendar) >= needed_mtu(order), weight, np.inf)
+    holds = np.where(calendar.mtu_bytes() >= needed_mtu(order), weight, np.inf)
     if shortest(calendar.wires.graph, holds, node[order.a], node[order.b]) is not None:
         return ()
     values: dict[str, Value] = {"needed_bytes": needed_mtu(order), "asked_bytes": order.mtu_bytes}
@@ -149,10 +150,6 @@ def _mtu_wrong(calendar: Calendar, order: CircuitOrder, weight: Floats) -> tuple
 def needed_mtu(order: CircuitOrder) -> int:
     """What every link of a route has to carry unfragmented."""
     return order.mtu_bytes + (ENCAPSULATION_BYTES if order.line is Line.IP else 0)
-
-
-def _mtu(calendar: Calendar) -> Longs:
-    return np.repeat(np.array([link.mtu_bytes for link in calendar.wires.topology.links], dtype=np.int64), 2)
 
 
 def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int) -> Leased | Refused:
@@ -221,16 +218,16 @@ def pair_of(
     weight = np.where(_is_open(calendar, order, room), graph.delay_us + 1e-3, np.inf)
     most_us = order.latency_us or np.inf
     if order.diversity is Diversity.NONE:
-        path = shortest(graph, weight, source, target)
+        path = calendar.ways.shortest(weight, source, target)
         return None if path is None or graph.delay_us[path].sum() > most_us else (path, None)
-    first = shortest(graph, weight, source, target)
+    first = calendar.ways.shortest(weight, source, target)
     if first is None or graph.delay_us[first].sum() > most_us:
         return None
     for path in _candidates(graph, weight, first, most):
         if graph.delay_us[path].sum() > most_us:
             break
         clear = np.where(_touching(calendar, path, order.diversity), np.inf, weight)
-        spare = shortest(graph, clear, source, target)
+        spare = calendar.ways.shortest(clear, source, target)
         if spare is not None and graph.delay_us[spare].sum() <= most_us:
             return path, spare
     return None
@@ -260,7 +257,7 @@ def spare_of(calendar: Calendar, circuit: Circuit, room: Longs) -> Path | None:
         return None
     weight = np.where(_is_open(calendar, order, room), wires.graph.delay_us + 1e-3, np.inf)
     clear = np.where(_touching(calendar, np.array(way, dtype=np.int32), order.diversity), np.inf, weight)
-    spare = shortest(wires.graph, clear, wires.node[order.a], wires.node[order.b])
+    spare = calendar.ways.shortest(clear, wires.node[order.a], wires.node[order.b])
     is_late = spare is not None and order.latency_us and wires.graph.delay_us[spare].sum() > order.latency_us
     return None if is_late else spare
 
@@ -269,7 +266,7 @@ def _is_open(calendar: Calendar, order: CircuitOrder, room: Longs) -> Any:
     """Arcs that carry the order: both directions of a link, or none."""
     has_room = room >= order.rate_bps
     has_room &= has_room.reshape(-1, 2)[:, ::-1].reshape(-1)
-    return has_room & calendar.wires.graph.is_up & (_mtu(calendar) >= needed_mtu(order))
+    return has_room & calendar.wires.graph.is_up & (calendar.mtu_bytes() >= needed_mtu(order))
 
 
 def _touching(calendar: Calendar, path: Path, diversity: Diversity) -> Any:
@@ -314,6 +311,9 @@ def route_of(calendar: Calendar, path: Path) -> Route:
 
 def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
     """What stands in the way: no spare route in the empty network, the latency, or the room."""
+    if order.diversity is Diversity.NONE and not order.latency_us:
+        most = _widest(calendar, order, calendar.least("free", columns))
+        return Refused((Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps}),))
     empty = calendar.wires.graph.capacity_bps.astype(np.int64)
     plain = msgspec.structs.replace(order, diversity=Diversity.NONE)
     if pair_of(calendar, order, empty) is None:
@@ -331,7 +331,7 @@ def _widest(calendar: Calendar, order: CircuitOrder, room: Longs) -> int:
     if order.diversity is Diversity.NONE and not order.latency_us:
         return min(_bottleneck(calendar, order, room), order.rate_bps)
     low, high = 0, order.rate_bps
-    while low + max(1, high // 1_000) < high:
+    while low + max(1, high // FINEST) < high:
         middle = (low + high + 1) // 2
         asked = msgspec.structs.replace(order, rate_bps=middle)
         low, high = (middle, high) if pair_of(calendar, asked, room, FEW_CANDIDATES) is not None else (low, middle)

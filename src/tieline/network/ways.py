@@ -41,6 +41,12 @@ class Ways:
             known = self._known[source, target] = self._found(source, target)
         return known
 
+    def shortest(self, weight: Floats, source: int, target: int) -> Path | None:
+        """As `shortest`, over weights of which none is finite where the graph carries nothing."""
+        if self._net is None:
+            self._net = _Net(self.graph, self._weight)
+        return self._net.shortest(weight, source, target)
+
     def over(self, graph: Graph) -> Ways:
         """The same over another state of the graph. A path that is still there is still among the few, as long as no
         arc came, or became quicker; else all are looked for again."""
@@ -55,12 +61,10 @@ class Ways:
         return other
 
     def _found(self, source: int, target: int) -> tuple[Path, ...]:
-        if self._net is None:
-            self._net = _Net(self.graph, self._weight)
         weight = self._weight.copy()
         found: dict[tuple[int, ...], Path] = {}
         for _ in range(TRIES):
-            path = self._net.shortest(weight, source, target)
+            path = self.shortest(weight, source, target)
             if path is None:
                 break
             found.setdefault(tuple(path.tolist()), path)
