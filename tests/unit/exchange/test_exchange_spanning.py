@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tieline.exchange.bookings import OrderCircuit
 from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
 from tieline.exchange.decide import decide
 from tieline.exchange.placing import MOST_SPANS, schedule
 from tieline.exchange.queue import MOST_SEARCHED
-from tieline.model.circuit import Circuit
+from tieline.model.circuit import Circuit, CircuitOrder
 from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, RecordStored, RunOffered, TariffChanged, TopologyChanged
 from tieline.model.job import Job, JobState, Run, RunState
@@ -570,18 +571,29 @@ def worlds(draw) -> Iterator[tuple[list[int], list[Link]]]:
 
 @given(
     made=worlds(),
-    asked=st.lists(st.tuples(st.integers(2, 12), st.integers(0, 4), st.integers(2, 4)), min_size=1, max_size=4),
+    asked=st.lists(
+        st.tuples(st.integers(2, 12), st.integers(0, 4), st.integers(2, 4), st.sampled_from((0, 60, 7_200))),
+        min_size=1,
+        max_size=4,
+    ),
+    others=st.lists(st.tuples(st.sampled_from(PAIRS), st.integers(1, 6), st.sampled_from((0, 1, 3))), max_size=3),
 )
 @settings(deadline=None, max_examples=40)
-def test_what_is_booked_fits_cards_and_links_and_is_whole(made, asked) -> None:
+def test_what_is_booked_fits_cards_and_links_and_is_whole(made, asked, others) -> None:
     cores, links = made
     names = tuple("abcd"[: len(cores)])
     world = World()
     for name, count in zip(names, cores, strict=True):
         join(world, name, core_count=count)
     told(world, network(*links, sites=names))
-    for number, (nodes, rate, sites) in enumerate(asked):
-        wish = spanning(nodes, f"g{number}", span=Span(sites=sites, rate_bps=rate * GBIT))
+    for (one, other), rate, hours in others:
+        from_ms = world.clock.now_ms() + hours * 3_600_000
+        order = CircuitOrder(a=site(one), b=site(other), rate_bps=rate * GBIT, from_ms=from_ms)
+        with suppress(TielineError):
+            world.do(OrderCircuit(actor=ALICE, order=order))
+    for number, (nodes, rate, sites, duration_s) in enumerate(asked):
+        span = Span(sites=sites, rate_bps=rate * GBIT)
+        wish = spanning(nodes, f"g{number}", span=span, max_duration_s=duration_s)
         plan = planned(world, wish)
         job = tried(world, wish)
         members = runs(world, job) if job is not None else []
