@@ -24,7 +24,7 @@ EXAMPLE = {"public": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "rights": ["
     "/v1/sites/{site}/passes",
     tag="sites",
     status=201,
-    errors=("not_found", "forbidden", "record_refused"),
+    errors=("not_found", "forbidden", "conflict", "record_refused"),
     example=EXAMPLE,
 )
 async def ask_pass(call: Call, site: str, body: PassBody) -> PassView:
