@@ -397,10 +397,12 @@ def test_there_is_no_other_way_out():
     assert found <= {
         "drivers/peers/client.py",  # guarded
         "drivers/http/issuer.py",  # guarded
+        "drivers/probes/addresses.py",  # guarded: what a site measures, and nothing inside its owner's network
         "drivers/http/client.py",  # of clients and sites, to the exchange that they pinned
         "cli/oneshot.py",  # the same
         "api/following/forwarding.py",  # to the process that holds the lock of our own database
         "drivers/probes/tcp.py",  # of sites, to doors whose address was looked at
+        "drivers/siteprocess/gang.py",  # to a node of a gang on this machine
         "drivers/doors/through.py",  # to a socket of this machine
         "drivers/mover/web.py",  # of whoever moves bytes, to the addresses that he names
     }
