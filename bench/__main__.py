@@ -39,6 +39,7 @@ NAMES = (
     "network_gain",
     "gang_10k",
     "calendar_admission",
+    "calendar_cut",
     "coordinates",
     "circle_accuracy",
     "provision",
