@@ -1,7 +1,7 @@
 """Possible: shapes of tasks for which a pool exists that could run them, so that equal tasks are not looked at again.
 
 Only a yes is kept, and only until a record of a pool changes. Tasks whose answer rests on more than records of pools
-(readings, datasets, the time) have no shape here.
+(readings, datasets, the network, the time) have no shape here.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def plain_shape(task: Task, demand: Demand, has_policies: bool) -> int:
 
     ``has_policies``: whether any owner's policy may read names and labels.
     """
-    if task.data or task.deadline_s or any(need.where is not None for need in demand.needs):
+    if task.data or task.deadline_s or task.span is not None or any(need.where is not None for need in demand.needs):
         return 0
     caller = demand.caller
     asked = (
-        caller.name, caller.owner, task.type, task.nodes, task.span, task.resources, task.network, task.is_trusted,
+        caller.name, caller.owner, task.type, task.nodes, task.resources, task.network, task.is_trusted,
         task.owners, task.max_duration_s, task.grace_s, task.budget_micro_cny, bool(task.secrets), bool(task.token),
         task.priority,
         (task.name, sorted(task.labels.items())) if has_policies else (),

@@ -9,6 +9,7 @@ from tieline.exchange import jobs
 from tieline.exchange.possible import MOST_SHAPES, Possible
 from tieline.model.error import TielineError
 from tieline.model.event import RecordStored
+from tieline.model.task import Span
 
 SMALL = {"core_count": 4, "memory_bytes": 8 * 10**9}
 
@@ -61,6 +62,13 @@ def test_what_rests_on_the_time_is_looked_at_each_time(world: World, looks: list
     world.join("lab7", "gz1", **SMALL)
     for name in ("a", "b"):
         world.submit(task(name, deadline_s=60))
+    assert looks == ["a", "b"]
+
+
+def test_what_rests_on_the_network_is_looked_at_each_time(world: World, looks: list[str]) -> None:
+    world.join("lab7", "gz1", **SMALL)
+    for name in ("a", "b"):
+        world.submit(task(name, nodes=2, span=Span(rtt_us=1_000)))
     assert looks == ["a", "b"]
 
 
