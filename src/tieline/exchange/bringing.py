@@ -62,6 +62,8 @@ def brought(
             break
         calendar = network.calendar_at(now_ms)
         assert calendar is not None
+        if calendar.waiting().total:
+            break  # who was booked before a failure gets his room first
         found = arrival(calendar, trip.source, candidate.site, trip.size_bytes, now_ms=now_ms)
         if found is None or not found.segments:
             continue

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from exchange_world import ADMIN, ALICE, PREFIX, World, task
 
+from tieline.exchange import transfers
 from tieline.exchange.bookings import CancelTransfer, OrderTransfer
 from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick
 from tieline.exchange.decide import decide
@@ -77,6 +78,19 @@ def test_the_run_goes_where_the_data_is_there_first_and_its_transfer_is_booked_w
     kinds = [type(event) for event in wide.events]
     assert kinds.index(TransferChanged) < kinds.index(RunOffered)
     assert offer_of(wide.view, run, wide.clock.now_ms()).transfers == (transfer,)
+
+
+def test_nothing_is_brought_while_bookings_wait_to_be_mended(wide: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "MOST_AT_ONCE", 0)
+    order = TransferOrder(source=NEAR, target=FAR, size_bytes=GB)
+    wide.do(OrderTransfer(actor=ALICE, order=order))
+    wide.do(ChangeLinks(actor=ADMIN, down=("slow",)))
+    assert wide.view.network.waiting
+    assert placed(wide).site == NEAR
+    assert [each.order for each in live(wide)] == [order], "who was booked before gets his room first"
+    wide.do(Tick())
+    placed(wide)
+    assert len(live(wide)) == 2
 
 
 def test_the_plan_shows_the_way_its_rate_and_its_price(wide: World) -> None:
