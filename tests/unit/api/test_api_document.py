@@ -71,6 +71,7 @@ def test_a_change_takes_an_idempotency_key_where_it_is_not_repeatable_by_itself(
     repeatable |= {"open_shell", "ask_pass", "open_stream", "take_readings", "read_circle", "read_coverage"}
     repeatable |= {"request_peering", "read_log_buckets", "fetch_log_records"}
     repeatable |= {"take_peer_orders", "take_peer_ask", "take_peer_answers", "read_peer_logs"}
+    repeatable |= {"read_peer_readings", "give_peer_passes"}
     for operation in OPERATIONS:
         if operation.method in ("POST", "DELETE"):
             assert operation.is_change != (operation.id in repeatable), operation.id
