@@ -75,12 +75,14 @@ def up(file: Path, name: str, as_json: bool) -> None:
             _await_ready(folder, started)
         else:
             note(words.say("lab_stands", name=name))
-    seen = _ask(folder, lambda laboratory: laboratory.show())
+    seen: Seen = _ask(folder, lambda laboratory: laboratory.show())
     if as_json:
         show_json(seen)
         return
     count = {"nodes": len(addressing.numbers), "sites": len(addressing.sites), "links": len(topology.links)}
     note(words.say("lab_ready", name=name, **count))
+    if seen.fibre == "pair":
+        note(words.say("lab_pairs"))
     hint("tieline lab show")
 
 

@@ -17,6 +17,7 @@ LAB_WORDS: dict[str, tuple[str, str]] = {
     "opt_lab_name": ("name of the laboratory; that of the topology otherwise", "实验网络名称；默认取拓扑名称"),
     "opt_lab_which": ("which laboratory, where there are several", "指定实验网络（存在多个时）"),
     "opt_lab_once": ("bring everything to the state of the exchange once, then end", "与平台同步一次后结束"),
+    "lab_pairs": ("this user may not open /dev/net/tun: links are pairs of ports, their delay as ever, their rate about the same", "无权打开 /dev/net/tun：链路改用成对端口承载，时延照常，速率相近"),
     "lab_ready": ("{name}: {nodes} routers, {sites} sites, {links} links", "{name}：{nodes} 台路由器，{sites} 个算力节点，{links} 条链路"),
     "lab_ended": ("{name} has ended", "{name} 已结束"),
     "lab_stands": ("{name} is kept already", "{name} 已在运行"),

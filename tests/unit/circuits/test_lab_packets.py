@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import struct
 import threading
 import time
 
@@ -66,7 +67,7 @@ def test_what_waits_on_all_links_together_is_bounded(monkeypatch):
 
 def test_packets_come_no_sooner_than_the_delay_and_none_while_the_light_is_cut(monkeypatch):
     lit: list[int] = []
-    monkeypatch.setattr(fibre.fcntl, "ioctl", lambda _port, _what, given: lit.append(given[0]))
+    monkeypatch.setattr(fibre, "shine", lambda _port, is_lit: lit.append(int(is_lit)))
     a, router_a = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     b, router_b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     control, keeper = socket.socketpair()
@@ -94,3 +95,28 @@ def test_packets_come_no_sooner_than_the_delay_and_none_while_the_light_is_cut(m
         assert not carrying.is_alive()
         for each in (a, b, router_a, router_b, control):
             each.close()
+
+
+def test_the_light_of_a_tap_is_its_carrier_and_that_of_a_pair_its_other_end(monkeypatch):
+    told = []
+    flags = struct.pack("16sH14x", b"a0", 0x1003)  # up, and more that stays as it is
+
+    def ioctl(port, what, given):
+        told.append((port, what, bytes(given)))
+        return flags
+
+    monkeypatch.setattr(fibre.fcntl, "ioctl", ioctl)
+    reading, writing = os.pipe()
+    a, b = socket.socketpair()
+    monkeypatch.setattr(fibre.socket.socket, "getsockname", lambda _self: ("a0", 3))
+    fibre.shine(reading, is_lit=False)
+    fibre.shine(a.fileno(), is_lit=False)
+    assert told[0] == (reading, fibre.TUNSETCARRIER, struct.pack("i", 0))
+    assert [each[:2] for each in told[1:]] == [(a.fileno(), fibre.SIOCGIFFLAGS), (a.fileno(), fibre.SIOCSIFFLAGS)]
+    assert struct.unpack("16sH14x", told[-1][2]) == (b"a0".ljust(16, b"\0"), 0x1002)
+    fibre.shine(a.fileno(), is_lit=True)
+    assert struct.unpack("16sH14x", told[-1][2])[1] == 0x1003
+    for each in (reading, writing):
+        os.close(each)
+    a.close()
+    b.close()

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from tieline.drivers.circuits.kernel.addressing import MANAGER, Addressing, pref
 from tieline.drivers.circuits.kernel.fabric import Behind, Fabric, Port
 from tieline.drivers.circuits.kernel.namespaces import here, inside, made
 from tieline.drivers.circuits.kernel.router import Router, closed
-from tieline.drivers.lab.fibre import tap
+from tieline.drivers.lab.fibre import has_taps, paired, tap
 from tieline.drivers.lab.igp import next_hops
 from tieline.model.topology import Topology
 
@@ -44,6 +45,7 @@ class Laboratory:
     sites: dict[str, int]  # site -> its network
     manager: int  # the network of the laboratory's own, from which every site is reached beside all links
     networks: list[int]
+    fibre: str = "tun"  # or `pair`, where this process may make no TAP
     routes: dict[str, dict[str, tuple[str, int, str]]] = field(default_factory=dict)
 
     def converge(self, down: Collection[str] = ()) -> int:
@@ -99,9 +101,14 @@ def built(topology: Topology) -> Laboratory:
     routers = {node.name: Router(node.name, network()) for node in topology.nodes}
     anchors = {node: _anchored(router) for node, router in routers.items()}
     taps, ports = {}, {}
-    for link in topology.links:
+    cables = None if has_taps() else _cables()
+    for number, link in enumerate(topology.links):
         name = addressing.port(link)
-        a, b = (tap(routers[node].network, name) for node in (link.a, link.b))
+        if cables is None:
+            a, b = (tap(routers[node].network, name) for node in (link.a, link.b))
+        else:
+            ends = ((link.a, f"a{number}"), (link.b, f"b{number}"))
+            a, b = (paired(routers[node], cables, name, end, link.mtu_bytes) for node, end in ends)
         taps[link.name] = (a, b, link.delay_us)
         back = link.capacity_bps if link.capacity_back_bps is None else link.capacity_back_bps
         for node, other, rate in ((link.a, link.b, link.capacity_bps), (link.b, link.a, back)):
@@ -111,6 +118,9 @@ def built(topology: Topology) -> Laboratory:
             ports[node, link.name] = Port(
                 node=node, link=link.name, index=index, via=addressing.port_address(link, other), rate_bps=rate
             )
+    if cables is not None:  # its ports are held by the fibre alone
+        cables.close()
+        os.close(cables.network)
     home = here()
     networks.append(home)
     manager = Router("manager", home)
@@ -141,8 +151,18 @@ def built(topology: Topology) -> Laboratory:
     )
     sites = {site: behind[node].host.network for node, site in addressing.sites.items()}
     laboratory = Laboratory(fabric=fabric, taps=taps, sites=sites, manager=home, networks=networks)
+    laboratory.fibre = "tun" if cables is None else "pair"
     laboratory.converge()
     return laboratory
+
+
+def _cables() -> Router:
+    """The network of the fibre's own ends. Nothing in it speaks by itself."""
+    network = made()
+    with inside(network):
+        for name in ("all", "default"):
+            Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+    return Router("fibre", network)
 
 
 def _anchored(router: Router) -> int:

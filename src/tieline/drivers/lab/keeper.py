@@ -143,6 +143,7 @@ class Keeper:
             sites={site: fabric.behind[node].host.network for node, site in fabric.addressing.sites.items()},
             nodes={node: router.network for node, router in fabric.routers.items()},
             manager=self.laboratory.manager,
+            fibre=self.laboratory.fibre,
         )  # fmt: skip
 
     def _ends(self, number: int, circuit: Circuit) -> tuple[str, ...]:

@@ -67,3 +67,4 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     sites: dict[str, int]
     nodes: dict[str, int]
     manager: int
+    fibre: str = "tun"  # how packets are carried: by TAPs, or by a `pair` of ports each, where no TAP may be made
