@@ -193,8 +193,12 @@ class SimExchange:
         """The process dies in the clear; what its view held must be what the disk tells."""
         if not self.is_up or self.disk.is_full:
             return
-        before = picture(self.view)
+        self.hold_restart()
         self.crash(down_ms)
+
+    def hold_restart(self) -> None:
+        """What a view holds is what another one would be filled with, where all of it was kept."""
+        before = picture(self.view)
         view = self._fresh_view()
         load(view, self.disk.tables(), self.clock.now_ms())
         for part, told in picture(view).items():

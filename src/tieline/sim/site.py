@@ -360,7 +360,8 @@ class SimSite:
         if self.outbox.get((type(report).__name__, name)) is report:
             del self.outbox[type(report).__name__, name]
         self.feel(seen.Answered(report=report, outcome=outcome))
-        if isinstance(report, Accepted) and outcome.is_ok and self._lies("late refusal"):
+        is_taken = outcome.is_ok or outcome.what == "wait"
+        if isinstance(report, Accepted) and is_taken and self._lies("late refusal"):
             self.world.faults["refused after it accepted"] += 1
             self._put(Refused(run=report.run, epoch=report.epoch, reason=Reason(code="site_draining")))
 

@@ -229,12 +229,11 @@ def _spanning(story: Story, pick: Random, faults: tuple[str, ...]) -> list[Happe
             has_outputs=pick.random() < 0.5,
             spans=True,
             rate_bps=pick.choice((0, 10**9)),
+            steps=pick.choice((1, 1, 1, 2)),
         )
         found.append(Happening(at_ms=pick.randrange(1_000, story.horizon_ms), what="submit", node=user, shape=shape))
-    for _ in range(pick.randint(0, 2) if "link cut" in faults else 0):
-        cut = _happening("link cut", story, pick)
-        found.append(msgspec.structs.replace(cut, node=exchange))
-    return found
+    cuts = [_happening("link cut", story, pick) for _ in range(pick.randint(0, 2) if "link cut" in faults else 0)]
+    return found + [msgspec.structs.replace(cut, node=exchange) for cut in cuts]
 
 
 def _happening(what: str, story: Story, pick: Random) -> Happening:

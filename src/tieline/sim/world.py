@@ -263,6 +263,8 @@ class World:
             self.explained(exchange, job)
         self._waits.setdefault(name, Waits()).look(exchange, hold, self.timeline.now_ms)
         self._stops.setdefault(name, Stops()).look(exchange, hold, self.timeline.now_ms)
+        if any(gang.is_over for gang in view.gangs.values()) and not exchange.disk.is_full:
+            exchange.hold_restart()  # it is seldom that one crashes just then
 
     def explained(self, exchange: SimExchange, job: str) -> None:
         """Whoever asks why a job is where it is hears a reason."""
