@@ -318,6 +318,44 @@ def test_an_address_that_this_owner_did_not_allow_is_not_called(tmp_path: Path, 
     told(story, tmp_path, more="")
 
 
+HOSTILE = [
+    "http://" + "a" * 70 + ".example/x",
+    "http://" + "a." * 200 + "example/x",
+    "http://[::1/x",
+    "http://127.0.0.1:99999/x",
+    "http://%00.example/x",
+    "http://:80/",
+    "http://.../x",
+    "s3://lake/" + "k" * 1_500,
+    "door:x",
+    "door:cn.demo.lab8/site/sz1",
+]
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_an_address_that_is_none_ends_the_run_and_not_the_site(tmp_path: Path, url: str):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": url}])
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == "data_not_fetched"
+        exchange.order(offer("j-2.1", "true"))
+        assert (await exchange.ended("j-2.1")).state == "succeeded"
+
+    told(story, tmp_path, more="data: {buckets: [lake]}\n")
+
+
+def test_a_path_with_a_nul_is_no_file(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": "file:///%00", "site": SITE}])
+        exchange.order(reading(script="true"))
+        assert (await exchange.ended()).state == "succeeded"
+        assert "names no place" in exchange.logs["j-1.1", 0].decode()
+
+    told(story, tmp_path, more="readable: [/]\n")
+
+
 def test_a_redirect_does_not_lead_to_what_is_not_allowed(tmp_path: Path):
     async def story(exchange: Published, _process) -> None:
         exchange.publish()
@@ -471,6 +509,10 @@ def test_a_door_gives_what_is_held_of_the_owners_own_datasets_under_its_hash(tmp
         link = tmp_path / "home/held" / DIGEST
         assert not await process.holding.look(), "there is no record yet"
         assert chunks.path(DIGEST) is None
+        exchange.publish(own, places=[])
+        exchange.specs[own]["sha256"] = "../../way-out"
+        assert await process.holding.look()
+        assert not (tmp_path / "way-out").is_symlink()
         exchange.publish(own, places=[])
         assert await process.holding.look()
         assert (str(link.readlink()), chunks.path(DIGEST)) == (str(tmp_path / "digits"), link)

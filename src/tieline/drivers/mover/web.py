@@ -101,10 +101,11 @@ class Web:
             async with self.session(lane).request(method, url, **options) as answer:
                 if url.startswith("https:") and answer.url.scheme != "https":
                     raise TielineError("check_failed", f"{what}: redirected to an address without TLS")
+                self._refused = None  # another of its addresses was no matter
                 if answer.status >= 300:
                     raise refused(answer.status, await _start_of(answer), what)
                 yield answer
-        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects):
+        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects, UnicodeError):  # the last: a name that is none
             raise TielineError("invalid_request", f"{what}: this address leads nowhere") from None
         except TimeoutError:
             raise TielineError("timeout", f"{what}: no answer in time") from None

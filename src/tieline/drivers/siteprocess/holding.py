@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from pathlib import Path
 
 from tieline.drivers.siteprocess.datasets import dataset_of
@@ -17,6 +18,7 @@ from tieline.model.error import TielineError
 
 log = logging.getLogger("tieline.site")
 FOLDER = "held"
+DIGEST = re.compile(r"[0-9a-f]{64}")
 LOOK_S = 300.0  # records get new revisions
 SOON_S = 10.0  # after a look at which something could not be read
 
@@ -58,7 +60,7 @@ class Holding:
                 log.warning("a held dataset is not given at the door", extra={"data": name, "why": error.message})
                 is_whole = False
                 continue
-            if dataset.spec.sha256 and Path(path).is_file():  # noqa: ASYNC240 - one look
+            if DIGEST.fullmatch(dataset.spec.sha256) and Path(path).is_file():  # noqa: ASYNC240 - one look
                 found[dataset.spec.sha256] = path
         await asyncio.to_thread(self._link, found)
         return is_whole

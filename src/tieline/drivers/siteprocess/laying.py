@@ -255,6 +255,8 @@ class _Fetching:
             for place in places:
                 try:
                     await self._from(place, target)
+                except ValueError as error:  # an address that no library here takes
+                    failures[place.url] = TielineError("invalid_request", f"`{place.url[:200]}`: {error}"[:400])
                 except TielineError as error:
                     if target().path.exists():  # it is whole, and nobody could be told
                         return

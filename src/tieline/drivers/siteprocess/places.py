@@ -76,7 +76,10 @@ def _file_of(place: DataPlace, rules: Rules) -> str:
     """The file of a place at this site, where every task may see it."""
     if not place.url.startswith("file:") or place.site != rules.identity.site:
         return ""
-    real = os.path.realpath(urllib.parse.unquote(place.url.removeprefix("file://")))
+    path = urllib.parse.unquote(place.url.removeprefix("file://"))
+    if "\0" in path:
+        return ""
+    real = os.path.realpath(path)
     folders = [os.path.realpath(folder) for folder in rules.readable]
     return real if any(real == folder or real.startswith(folder.rstrip("/") + "/") for folder in folders) else ""
 
