@@ -44,7 +44,7 @@ def allow_probes(view: View, command: AllowProbes, now_ms: int, ids: Ids) -> Dec
         most_bytes = 2 * ECHO_BYTES + MTU_BYTES + (RATE_BYTES if wish.is_rated else 0)
         if wish.door in granted or wish.most_bytes > most_bytes or not _is_open(view, peer, wish.door):
             continue
-        if readings.ledger.take(links, (CORE, PEERS, wish.door), wish.most_bytes):
+        if readings.ledger.take(links, (CORE, PEERS, PEERS + peer.id, wish.door), wish.most_bytes):
             granted[wish.door] = wish
     return Decision((), tuple(granted.values()))
 

@@ -56,7 +56,9 @@ def take_readings(view: View, command: TakeReadings, now_ms: int, ids: Ids) -> D
     frame = frame_of(view, site.id, now_ms)
     kept, wrong = view.readings.take(site.id, site.session, batch.seq, batch.readings, frame, command.statement)
     view.readings.undone[site.id] = tuple(
-        Reason(code=each.code, count=min(MOST_COUNT, each.count)) for each in batch.undone if each.code in UNDONE
+        Reason(code=each.code, count=min(MOST_COUNT, each.count))
+        for each in batch.undone
+        if each.code in UNDONE and each.count > 0
     )
     counts = view.readings.counts.get(site.id, {})
     refuted = tuple(

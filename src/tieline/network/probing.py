@@ -61,7 +61,7 @@ PEERS_SHARE: Final = 4  # one part in so many of the core is for sites of other 
 COUNTS: Final = {Method.MTU: 20, Method.RELAY: 5}
 HEAVY: Final = (Method.RATE, Method.MTU)
 CORE: Final = ""
-PEERS: Final = "/peers"  # what sites of other exchanges measure here
+PEERS: Final = "/peers"  # what sites of other exchanges measure here; with a peer's name behind it: of that one, half
 RELAY: Final = "/relay"  # no name of a site or point
 NEVER: Final = {  # as if so overdue
     Method.UDP: 1_000.0,
@@ -96,8 +96,8 @@ class Links(NamedTuple):
         """Most that is handed out in a span over the links of a name; `CORE`: in all; `RELAY`: by the relay."""
         if name == RELAY:
             return RELAYED_MOST * 2 * RELAY_BYTES
-        if name == PEERS:
-            return self.budget_bytes(CORE) // PEERS_SHARE
+        if name.startswith(PEERS):
+            return self.budget_bytes(CORE) // (PEERS_SHARE if name == PEERS else 2 * PEERS_SHARE)
         rate_bps = self.access_bps.get(name, ACCESS_BPS) if name else self.core_bps
         return rate_bps * SHARE_PPM * SPAN_MS // (8 * 1_000 * 1_000_000)
 

@@ -142,6 +142,7 @@ def test_points_are_an_operators_and_outlast_a_restart(world, sites, owen):
 def test_probes_that_an_owner_does_not_allow_are_counted_and_shown_and_made_up_words_are_not(world, sites):
     gz, _ = sites
     undone = [{"code": "probe_inner", "count": 7}, {"code": "made_up", "count": 9, "values": {"a": "b"}}]
+    undone.append({"code": "probe_senseless", "count": -5})
     assert brought(gz, undone=[Reason(**each) for each in undone]).status_code == 200
     page = world.as_("ann", Role.USER).get("/v1/readings").json()
     assert page["undone"] == [{"site": gz.id, "reasons": [{"code": "probe_inner", "count": 7}]}]

@@ -243,6 +243,7 @@ def test_a_site_measures_doors_of_a_peer_that_gives_it_passes_within_what_both_s
         total += 200_000
     used = b.view.readings.ledger.used_bytes
     assert used[PEERS] == used[one] == total <= Links().budget_bytes(one) < total + 200_000
+    assert used[PEERS + a.id] == total, "one peer leaves something to the others"
     world.clock.advance(SPAN_MS)
     assert asked()
     b.register("lab", "pool/one", {"site": one, "core_count": 1, "access": "private"}, rev=2,

@@ -14,6 +14,7 @@ from tieline.network.probing import (
     CORE_BPS,
     ECHO_BYTES,
     NEAR_MS,
+    PEERS,
     RELAYED_MOST,
     SPAN_MS,
     Ledger,
@@ -96,6 +97,17 @@ def test_every_pair_is_measured_by_both_ends_and_what_is_near_more_often():
     assert min(near) > max(far)
     assert often[first, world.sites[1], Method.UDP] <= 90 * SPAN_MS / NEAR_MS + 1
     assert {method for _, _, method in world.seen} == {Method.UDP, Method.TCP, Method.RATE, Method.MTU}
+
+
+def test_peers_have_a_part_of_the_core_and_one_of_them_half_of_that():
+    links, ledger = Links(), Ledger()
+    ledger.turn(SPAN_MS)
+    taken = {
+        peer: sum(ledger.take(links, (CORE, PEERS, PEERS + peer), 100_000) for _ in range(1_000))
+        for peer in ("cn.a/exchange/main", "cn.b/exchange/main", "cn.c/exchange/main")
+    }
+    most = links.budget_bytes(CORE) // 100_000
+    assert list(taken.values()) == [most // 8, most // 8, most // 4 - 2 * (most // 8)]
 
 
 def test_sites_without_doors_measure_each_other_through_the_relay_few_at_a_time_and_doors_never():
