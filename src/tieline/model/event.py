@@ -6,9 +6,6 @@ State tables are projections of these, written in the same transaction.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
-from hashlib import sha256
-
 import msgspec
 
 from tieline.model.circuit import Circuit, Receipt
@@ -19,7 +16,7 @@ from tieline.model.plan import Quote
 from tieline.model.project import Project
 from tieline.model.reading import Point
 from tieline.model.reason import Reason
-from tieline.model.record import Envelope
+from tieline.model.recordline import said_of
 from tieline.model.tariff import Tariff
 from tieline.model.topology import Topology
 from tieline.model.transfer import Transfer
@@ -385,48 +382,12 @@ class RecordsTaken(Event, frozen=True, kw_only=True, tag="records_taken"):
     @property
     def records(self) -> tuple[RecordStored, ...]:
         """What was kept, record by record. Read anew each time: some microseconds for each."""
-        return tuple([_stored(line) for line in self.page.splitlines()])
+        return tuple([RecordStored(**said_of(line)) for line in self.page.splitlines()])
 
     @property
     def subject(self) -> str:
         """The prefix whose log it is."""
         return self.cursor.prefix
-
-
-class _Head(msgspec.Struct):
-    """What a log says of a record beside its envelope."""
-
-    id: str
-    kind: str
-    rev: int
-    exp: int
-    status: str = "active"
-
-
-class _Signer(msgspec.Struct):
-    kid: str
-
-
-_envelope = msgspec.json.Decoder(Envelope).decode
-_head = msgspec.json.Decoder(_Head).decode
-_signer = msgspec.json.Decoder(_Signer).decode
-
-
-def _stored(envelope: str) -> RecordStored:
-    """The fact that one line of a page stands for; it was verified before it was written."""
-    parts = _envelope(envelope)
-    payload = urlsafe_b64decode(parts.payload + "==")
-    head = _head(payload)
-    return RecordStored(
-        id=head.id,
-        kind=head.kind,
-        rev=head.rev,
-        sha256=sha256(payload).hexdigest(),
-        exp=head.exp,
-        status=head.status,
-        kid=_signer(urlsafe_b64decode(parts.protected + "==")).kid,
-        envelope=envelope,
-    )
 
 
 class ReportsTaken(Event, frozen=True, kw_only=True, tag="reports_taken"):

@@ -13,7 +13,20 @@ import msgspec
 
 from tieline.drivers.stores import writer as writing
 from tieline.drivers.stores.inbox import deliver
-from tieline.exchange import gangs, jobs, line, offering, preempting, projection, runs, sites, supply, ticking, view
+from tieline.exchange import (
+    effects,
+    gangs,
+    jobs,
+    line,
+    offering,
+    preempting,
+    projection,
+    runs,
+    sites,
+    supply,
+    ticking,
+    view,
+)
 from tieline.exchange.supply import amount_of
 from tieline.market import usage_of
 from tieline.model.error import TielineError
@@ -155,9 +168,9 @@ def _forget_steps(patch: Patch) -> None:
         seen.dependents.pop(event.job, None)
         before(seen, event, now_ms)
 
-    kind = next(each for each in view.APPLY if each.__name__ == "JobEnded")
-    before = view.APPLY[kind]
-    patch.put(view, "APPLY", {**view.APPLY, kind: ended})
+    kind = next(each for each in effects.APPLY if each.__name__ == "JobEnded")
+    before = effects.APPLY[kind]
+    patch.put(view, "APPLY", {**effects.APPLY, kind: ended})
 
 
 def _keep_offers(patch: Patch) -> None:
