@@ -562,7 +562,7 @@ def test_a_held_file_of_another_size_is_not_taken_for_the_dataset(tmp_path: Path
     told(story, tmp_path / "home", more=f"data: {{held: [{{id: {DATA}, path: {tmp_path}/digits}}]}}\n")
 
 
-@pytest.mark.skipif(not found().works, reason="bubblewrap does not work here")
+@pytest.mark.skipif(not found().works, reason=f"no sandbox works here: {'; '.join(found().why_not.values())}")
 def test_in_a_sandbox_data_is_read_only_and_nothing_else_of_the_site_is_seen(tmp_path: Path):
     lake = tmp_path / "lake"
     lake.mkdir()
