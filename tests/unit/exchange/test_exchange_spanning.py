@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tieline.exchange.bookings import OrderCircuit
+from tieline.exchange.bookings import OrderCircuit, TakeReceipt
 from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
 from tieline.exchange.decide import decide
 from tieline.exchange.placing import MOST_SPANS, schedule
 from tieline.exchange.queue import MOST_SEARCHED
-from tieline.model.circuit import Circuit, CircuitOrder
+from tieline.model.circuit import Circuit, CircuitOrder, Receipt
 from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, RecordStored, RunOffered, TariffChanged, TopologyChanged
 from tieline.model.job import Job, JobState, Run, RunState
@@ -26,7 +26,7 @@ from tieline.model.protocol import PROTOCOL_GANGS, Accepted, Refused
 from tieline.model.reason import Reason
 from tieline.model.spec import PoolSpec, SiteSpec
 from tieline.model.tariff import Hours, Tariff
-from tieline.model.task import DataUse, Resources, Span, Task
+from tieline.model.task import DataUse, Resources, Retry, Span, Task
 from tieline.model.topology import Link, Node, Topology
 from tieline.network.calendar import Calendar, Waiting
 from tieline.place import Amount, SiteFlags, pool_row
@@ -382,6 +382,36 @@ def test_the_parts_of_a_budget_never_come_to_more_than_it(budget, rate_gbps, dur
         rates = sum(run.unit_count * run.price_micro_cny_per_unit_hour for run in members)
         rates += sum(each.price_micro_cny_per_hour * factor // 1_000 for each in circuits(world))
         assert budget - held - ways <= rates * 12 / 3_600 + 10, "and nearly all of it is used"
+
+
+def test_what_circuits_cost_is_spent_of_the_budget_when_the_gang_is_placed_again(wide: World) -> None:
+    told(wide, triangle(), Tariff(circuit_micro_cny_per_gbps_hour=60 * CNY))
+    job = submitted(wide, spanning(6, budget_micro_cny=20 * CNY, retry=Retry(limit=1)))
+    (circuit,) = circuits(wide)
+    assert circuit.route is not None
+    begun_ms, first = wide.clock.now_ms(), runs(wide, job)
+    for run in first:
+        wide.accept(run)
+    wide.pass_ms(60_000, *map(site, SITES))
+    seen = Receipt(
+        subject=circuit.id,
+        seq=1,
+        begun_ms=begun_ms,
+        ended_ms=wide.clock.now_ms(),
+        path=circuit.route.links,
+        is_path_proven=True,
+        goodput_bps=GBIT,
+        computed_bps=GBIT,
+    )
+    wide.do(TakeReceipt(actor=ADMIN, receipt=seen))
+    assert wide.view.jobs[job.id].charged_micro_cny == CNY, "a minute of 60 an hour"
+    wide.end(first[0], state="failed", code=1)
+    wide.pass_ms(2_000, *map(site, SITES))
+    wide.end(first[1], state="stopped", code=143)
+    wide.pass_ms(8_000, *map(site, SITES))
+    again = runs(wide, job)
+    assert [run.epoch for run in again] == [2, 2]
+    assert sum(run.held_micro_cny for run in again) < sum(run.held_micro_cny for run in first)
 
 
 def test_quotas_hold_for_the_whole_gang_and_its_money_is_pledged(wide: World) -> None:
