@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from exchange_world import ALICE, World
+from exchange_world import ADMIN, ALICE, World
 
 from tieline.exchange.bookings import (
+    BookNight,
     ChangeTariff,
     OrderCircuit,
     OrderTransfer,
@@ -19,7 +20,7 @@ from tieline.exchange.bookings import (
     shown,
 )
 from tieline.exchange.calendar import WAITS_MS
-from tieline.exchange.commands import ChangeLinks, ChangeTopology, Tick
+from tieline.exchange.commands import ChangeLinks, ChangeProject, ChangeTopology, Tick
 from tieline.exchange.decide import decide
 from tieline.exchange.projection import load, rows
 from tieline.exchange.transfers import MOST_AT_ONCE
@@ -29,6 +30,7 @@ from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, LinksChanged, ReceiptStored, TransferChanged
 from tieline.model.limits import Limits
 from tieline.model.party import Actor, Role
+from tieline.model.project import Member, Quota
 from tieline.model.tariff import Tariff
 from tieline.model.topology import Link, Node, Topology, Window
 from tieline.model.transfer import TransferOrder, TransferState
@@ -306,8 +308,21 @@ def test_users_and_projects_have_so_many_bookings_at_once(net: World) -> None:
         CircuitChanged(circuit=msgspec.structs.replace(held, state=CircuitState.CANCELLED), why=""), net.clock.now_ms()
     )
     transfer(net, GB, 2, actor=ALICE)
-    net.view.limits = Limits(user_bookings=1_000, project_bookings=1)
-    assert net.view.network.bookings_of["alice"] == 3
+    net.view.limits = Limits(project_bookings=2)
+    net.do(ChangeProject(actor=ADMIN, project="vision", what="create", quota=Quota()))
+    for actor in (ALICE, bob):
+        net.do(ChangeProject(actor=ADMIN, project="vision", what="members", put=(Member(name=actor.name),)))
+        due_ms = net.clock.now_ms() + HOUR_MS
+        order = TransferOrder(source="a", target="b", size_bytes=GB, deadline_ms=due_ms)
+        net.do(OrderTransfer(actor=actor, order=order, project="vision"))
+    orders = (order,) * 2
+    for act in (
+        lambda: net.do(OrderTransfer(actor=bob, order=order, project="vision")),
+        lambda: net.do(BookNight(actor=bob, orders=orders, planned={}, project="vision")),
+    ):
+        error = refusal(act)
+        assert error.reasons[0].code == "booking_project"
+        assert (error.reasons[0].values["live"], error.reasons[0].values["most"]) == (2, 2)
 
 
 def test_what_never_finds_room_ends_after_a_week(net: World) -> None:

@@ -71,6 +71,16 @@ def test_a_pair_keeps_clear_of_a_shared_duct() -> None:
     assert code_of(ask(small(line(MBIT)), "c", circuit(diversity=Diversity.LINK))) == "circuit_no_spare"
 
 
+def test_of_links_side_by_side_any_may_be_the_one_that_keeps_clear() -> None:
+    """The quickest way from n0 shares a duct with every spare one; the slower link beside it does not."""
+    ducts = {0: ("x",), 3: ("x",)}
+    links = (("n0", "n2", MBIT, 1), ("n0", "n2", MBIT, 5), ("n2", "n1", MBIT, 1), ("n0", "n1", MBIT, 50))
+    made = ask(small(network(*links, groups=ducts)), "a", circuit(diversity=Diversity.GROUP))
+    assert isinstance(made, Leased)
+    assert made.circuit.spare is not None
+    assert (made.circuit.route.links, made.circuit.spare.links) == (("l1", "l2"), ("l3",))
+
+
 def test_refusals_state_the_bound() -> None:
     calendar = small(RING)
     late = ask(calendar, "a", circuit(latency_us=900))
