@@ -93,12 +93,12 @@ class Joining:
 
     def _made(self, span: Span) -> Joint | None:
         """The same question of the same calendar has the same joint, whoever asks."""
-        from tieline.network.joint import MOST_ROUTES, idle
-        from tieline.network.joint import joint as joint_of
-
         network, mtu_bytes = self._view.network, mtu_of(span)
         if network.topology is None:
             return None
+        from tieline.network.joint import MOST_ROUTES, idle
+        from tieline.network.joint import joint as joint_of
+
         calendar = None if self._is_idle else network.calendar_at(self._now_ms)
         key: tuple[int, ...] = (network.version, mtu_bytes)
         if calendar is not None:
