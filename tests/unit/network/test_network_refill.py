@@ -61,7 +61,7 @@ def test_what_a_cut_path_held_further_on_goes_to_who_lacks_something():
 def test_who_lost_something_goes_before_who_lacked_it_always(is_known):
     # Who lacks, c to d, is nearer to what is left.
     paths = [(0, (8,), 10), (1, (6,), 0)] + [(0, (4, 6), 0)] * is_known
-    made = after(flows_of(square(), [(0, 3, 10), (2, 3, 10)], paths), 4, 0)
+    made = after(flows_of(square(), [(0, 3, 10), (2, 3, 30)], paths), 4, 0)
     assert made.carried_bps().tolist() == [10, 0]
 
 
@@ -140,8 +140,15 @@ def test_paths_of_one_share_have_no_more_than_it_together(monkeypatch, chunk):
     graph = graph_of("ab", [(0, 1, 10.0, 1.0)] * 5)
     flows = flows_of(graph, [(0, 1, 99), (0, 1, 8)], [(at % 2, (2 * at,), 0) for at in range(5)])
     rate, left = np.zeros(5), graph.capacity_bps.copy()
-    share = np.array([0, 1, 0, 2, 1])
+    share = np.array([0, 1, 1, 0, 2])  # the third path comes when nothing of its share is left
     lacks = taken(flows.columns, rate, left, np.array([99.0, 8.0]), np.arange(5), (share, np.array([13.0, 6.0, 9.0])))
-    assert rate.tolist() == [10, 6, 3, 2, 0]
-    assert lacks.tolist() == [86, 0]
-    assert (graph.capacity_bps - left)[::2].tolist() == [10, 6, 3, 2, 0]
+    assert rate.tolist() == [10, 6, 0, 2, 9]
+    assert lacks.tolist() == [80, 0]
+    assert (graph.capacity_bps - left)[::2].tolist() == [10, 6, 0, 2, 9]
+
+
+def test_what_one_way_does_not_hold_goes_over_the_next():
+    # Nothing was lost: more is asked than was carried, and links are free. Three ways, the shortest is not enough.
+    graph = graph_of("abcd", [(0, 3, 4.0, 1.0), (0, 1, 5.0, 1.0), (1, 3, 5.0, 1.0), (0, 2, 3.0, 9.0), (2, 3, 3.0, 9.0)])
+    made = after(flows_of(graph, [(0, 3, 12)], [(0, (0,), 0)]))
+    assert (over(made, 0), over(made, 2, 4), over(made, 6, 8)) == (4, 5, 3)
