@@ -76,6 +76,8 @@ def take_said(view: View, command: TakeSaid, now_ms: int, ids: Ids) -> Decision:
     kept = wrong = 0
     refused: list[Reason] = []
     for said in command.said:
+        if _is_early(view, said):
+            continue
         why = _refusal(view, peer.id, said, now_ms)
         if why is not None:
             refused.append(why)
@@ -90,12 +92,20 @@ def take_said(view: View, command: TakeSaid, now_ms: int, ids: Ids) -> Decision:
     return Decision((), SaidTaken(kept, wrong, tuple(refused)))
 
 
+def _is_early(view: View, said: Said) -> bool:
+    """Whether a batch is of a site of which nothing is known here yet. Its peer is asked for it again once there is."""
+    site = said.batch.site
+    spec = view.supply.site_specs.get(site)
+    is_somewhere = site in view.sites or site in view.remote_sites
+    return spec is None or not spec.public or not said.public or not is_somewhere
+
+
 def _refusal(view: View, peer: str, said: Said, now_ms: int) -> Reason | None:
     """Why a batch counts for nothing here; None: it is looked at."""
-    site, spec = said.batch.site, view.supply.site_specs.get(said.batch.site)
+    site, spec = said.batch.site, view.supply.site_specs[said.batch.site]
     if site not in view.ways.get(peer, {}) or not view.way_to(site):
         return Reason(code="reading_not_behind", values={"exchange": peer, "site": site})
-    if spec is None or not spec.public or spec.public != said.public:
+    if spec.public != said.public:
         return Reason(code="reading_unsigned", values={"site": site})
     if said.batch.at_ms > now_ms + SKEW_MS:
         return Reason(code="reading_ahead", values={"ahead_us": (said.batch.at_ms - now_ms) * 1000})

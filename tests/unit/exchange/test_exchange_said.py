@@ -140,6 +140,11 @@ def test_a_peer_speaks_of_no_site_that_it_does_not_lead_to(world):
     _, said = world.statement(ours, world.reading(ours, "shanghai", 5), key=key)
     assert codes(world.told([said])) == ["reading_not_behind"]
     assert world.a.view.distances.rtt_us("shanghai", ours) is None
+    unknown = "cn.b.lab9/site/late"
+    _, early = world.statement(unknown, world.reading(unknown, "shanghai", 5), key=world.b.site_key("late"))
+    taken = world.told([early])
+    assert (taken.kept, taken.refused) == (0, ()), "nothing is known of it yet, which is nobody's fault"
+    assert world.a.view.distances.rtt_us("shanghai", unknown) is None
     stranger = world.add("c")
     world.a.knows(stranger)
     _, said = world.statement(world.one, world.reading(world.one, "shanghai", 5))
