@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,11 @@ async def said(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data:
     return back
 
 
+async def until(holds: Callable[[], object]) -> None:
+    while not holds():  # noqa: ASYNC110 - tasks of many parts make it true
+        await asyncio.sleep(0.02)
+
+
 def go(story: Any) -> None:
     asyncio.run(asyncio.wait_for(story(), WAIT_S))
 
@@ -244,6 +249,100 @@ def test_a_node_that_comes_late_is_waited_for_and_one_that_breaks_is_seen_to(tmp
                 with pytest.raises(ConnectionResetError):
                     await reader.read()
             writer.close()
+
+    go(story)
+
+
+def test_what_a_node_said_last_arrives_though_its_run_is_over(tmp_path: Path) -> None:
+    async def story() -> None:
+        port = free_port()
+        two = Two((port,))
+        async with two.open(tmp_path):
+            await two.start()
+            content, begin = os.urandom(9_000_000), asyncio.Event()
+            heard: list[bytes] = []
+
+            async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await begin.wait()
+                heard.append(await reader.read())
+                writer.close()
+
+            async with await asyncio.start_server(slow, two.where(1, 1), port):
+                _, writer = await two.reach(0, 1, port)
+                writer.write(content)
+                writer.close()
+                over = asyncio.create_task(two.gangs[0].close_run(two.held(0).run))
+                await asyncio.sleep(0.2)
+                assert not over.done()
+                with pytest.raises(ConnectionRefusedError):  # nothing new begins
+                    await two.reach(0, 1, port)
+                begin.set()
+                await over
+                await until(lambda: heard)
+                assert heard == [content]
+                await writer.wait_closed()
+
+    go(story)
+
+
+def test_the_end_of_a_site_process_waits_for_no_node_elsewhere(tmp_path: Path) -> None:
+    async def story() -> None:
+        port = free_port()
+        two = Two((port,))
+        async with two.open(tmp_path):
+            await two.start()
+            never = asyncio.Event()
+
+            async def deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await never.wait()
+                writer.transport.abort()
+
+            async with await asyncio.start_server(deaf, two.where(1, 1), port):
+                _, writer = await two.reach(0, 1, port)
+                writer.write(bytes(30_000_000))
+                over = asyncio.create_task(two.gangs[0].close_run(two.held(0).run))
+                await asyncio.sleep(0.3)
+                assert not over.done()
+                async with asyncio.timeout(20):  # less than it would linger
+                    await two.gangs[0].close()
+                    await over
+                writer.transport.abort()
+                never.set()
+
+    go(story)
+
+
+def test_a_link_that_breaks_gives_nodes_what_is_all_and_resets_the_rest(tmp_path: Path) -> None:
+    async def story() -> None:
+        port = free_port()
+        two = Two((port,))
+        async with two.open(tmp_path):
+            await two.start()
+            begin, heard = asyncio.Event(), []
+
+            async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await begin.wait()
+                try:
+                    heard.append(len(await reader.read()))
+                except ConnectionResetError:
+                    heard.append(-1)
+                writer.close()
+
+            async with await asyncio.start_server(slow, two.where(1, 1), port, limit=1_000):
+                ends = [await two.reach(0, 1, port) for _ in range(2)]
+                for _, writer in ends:
+                    writer.write(bytes(100_000))
+                ends[0][1].write_eof()
+                gang = two.gangs[1].gangs[f"cn.demo/job/{JOB}", 1]
+                (link,) = gang.links[NAMES[0]]
+                await until(lambda: any(each.has_ended for each in link.channels.values()))
+                await two.gangs[0].close()  # that site's process ends
+                assert link.is_over
+                begin.set()
+                await until(lambda: len(heard) == 2)
+                assert sorted(heard) == [-1, 100_000]
+                for _, writer in ends:
+                    writer.transport.abort()
 
     go(story)
 

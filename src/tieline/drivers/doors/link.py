@@ -43,6 +43,7 @@ MESSAGE_BYTES = FRAME_BYTES + 16  # the tag of a sealed box
 WINDOW_BYTES = 131_072  # of a new connection
 WINDOW_MOST_BYTES = 4 * 2**20  # of one whose reader keeps up
 SPARE_BYTES = 64 * 2**20  # that windows of one link may grow by, together
+SETTLE_S = 0.02
 CHANNELS = 512  # of one link, that one end began
 Connect = Callable[[int, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
@@ -61,8 +62,20 @@ class Channel:
     """One connection: what may be sent, and what came and is not written yet."""
 
     __slots__ = (
-        "coming", "credit", "has_ended", "has_said_end", "is_over", "moved", "news", "number", "owed", "room", "taken",
-        "window", "writer",
+        "coming",
+        "credit",
+        "has_ended",
+        "has_said_end",
+        "is_over",
+        "is_parted",
+        "moved",
+        "news",
+        "number",
+        "owed",
+        "room",
+        "taken",
+        "window",
+        "writer",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -76,6 +89,7 @@ class Channel:
         self.has_ended = False  # the other side sends no more
         self.has_said_end = False  # nor do we
         self.is_over = False  # reset, or the link is gone
+        self.is_parted = False  # the link is gone, and all that the other side had to say is here
         self.moved = 0
         self.taken = 0  # by the node, and not granted again yet
         self.writer: asyncio.StreamWriter | None = None  # of the node that stands here
@@ -88,6 +102,14 @@ class Channel:
         if self.writer is not None:
             cut(self.writer)
 
+    def part(self) -> None:
+        """The link is gone: what is here is still given to the node, where it is all that there was."""
+        if not self.has_ended:
+            self.end()
+        self.is_parted = True
+        self.room.set()
+        self.news.set()
+
 
 class Link:
     """One end. ``key`` is known to both ends alone; ``connect`` reaches a node that stands here, or raises OSError."""
@@ -99,12 +121,13 @@ class Link:
         self.channels: dict[int, Channel] = {}
         self.moved_bytes = 0  # of nodes, both ways
         self.is_over = False
+        self.is_settling = False
         self.ended = asyncio.Event()
         self._mine, self._theirs = (0, 1) if is_caller else (1, 0)
         self._next = self._mine
         self._sent = self._heard = 0
         self._spare = SPARE_BYTES
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Channel] = {}
 
     async def run(self) -> None:
         """Hear what the other end says until it goes or says what nobody says; then everything here has ended."""
@@ -121,18 +144,30 @@ class Link:
             await self.close()
 
     async def close(self) -> None:
-        """End every connection."""
+        """Use it no more. Connections break, but for those of which all is here: these end once their nodes have it."""
         self.is_over = True
         self.ended.set()
-        for channel in self.channels.values():
-            channel.end()
-        current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
+        for channel in list(self.channels.values()):
+            channel.part()
+        tasks = [task for task, channel in self._tasks.items() if channel.writer is None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(ConnectionError):
             await self.stream.close()
+
+    def cut(self) -> None:
+        """Break what `close` left."""
+        for channel in list(self.channels.values()):
+            channel.end()
+
+    async def settle(self, most_s: float) -> None:
+        """Wait until all that nodes here had to say is on its way; they have ended. Nothing new begins meanwhile."""
+        self.is_settling = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                while not self.is_over and not all(each.has_said_end for each in self.channels.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(SETTLE_S)  # at the end of a gang alone
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rank: int, port: int) -> None:
         """Carry a connection that was accepted here to a node that stands there, until both directions are over."""
@@ -190,10 +225,10 @@ class Link:
             raise ValueError(f"connection {number} is not theirs to begin")
         channel = Channel(number)
         self.channels[number] = channel
-        is_full = sum(each % 2 == self._theirs for each in self.channels) > CHANNELS
+        is_full = self.is_settling or sum(each % 2 == self._theirs for each in self.channels) > CHANNELS
         task = asyncio.create_task(self._refuse(channel) if is_full else self._serve(channel, rank, port))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = channel
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     async def _refuse(self, channel: Channel) -> None:
         self.channels.pop(channel.number, None)
@@ -225,7 +260,9 @@ class Link:
         finally:
             self.channels.pop(channel.number, None)
             self._spare += channel.window - WINDOW_BYTES
-            if is_broken:
+            if channel.is_parted and not channel.is_over:
+                writer.close()
+            elif is_broken:
                 cut(writer)
                 if not channel.is_over:
                     with contextlib.suppress(OSError):
@@ -236,20 +273,29 @@ class Link:
     async def _out(self, channel: Channel, reader: asyncio.StreamReader) -> None:
         """What the node here says."""
         while True:
-            while not channel.credit and not channel.is_over:
+            while not channel.credit and not channel.is_over and not channel.is_parted:
                 channel.room.clear()
                 await channel.room.wait()
             if channel.is_over:
                 _over()
+            if channel.is_parted:  # nobody hears what it says; what came is still being given to it
+                await asyncio.Event().wait()
             data = await reader.read(min(PIECE_BYTES, channel.credit))
-            if not data:
-                channel.has_said_end = True
-                channel.news.set()
-                await self._send(Kind.END, channel)
-                return
-            channel.credit -= len(data)
-            self.moved_bytes += len(data)
-            await self._send(Kind.DATA, channel, data)
+            if channel.is_parted:
+                continue
+            try:
+                if not data:
+                    await self._send(Kind.END, channel)
+                    channel.has_said_end = True
+                    channel.news.set()
+                    return
+                channel.credit -= len(data)
+                self.moved_bytes += len(data)
+                await self._send(Kind.DATA, channel, data)
+            except OSError:
+                await self.ended.wait()  # then it is known whether what came is all
+                if not channel.is_parted:
+                    raise
 
     async def _in(self, channel: Channel, writer: asyncio.StreamWriter) -> None:
         """What the node there says."""
@@ -270,7 +316,7 @@ class Link:
             await self._grant(channel, len(data))
         writer.write_eof()
         while not channel.has_said_end:  # what else may come is that it broke
-            if channel.is_over:
+            if channel.is_over or channel.is_parted:
                 _over()
             channel.news.clear()
             await channel.news.wait()
@@ -279,7 +325,7 @@ class Link:
         """Give back what was taken, a quarter of the window at a time; more once the other end has filled it twice and
         this one kept up."""
         channel.taken += taken
-        if channel.has_ended or channel.taken * 4 < channel.window:
+        if channel.has_ended or channel.is_parted or channel.taken * 4 < channel.window:
             return
         more = 0
         if channel.moved >= 2 * channel.window and not channel.coming and channel.window < WINDOW_MOST_BYTES:
@@ -289,7 +335,8 @@ class Link:
             channel.moved = 0
         given, channel.taken = channel.taken, 0
         channel.owed -= given
-        await self._send(Kind.GRANT, channel, COUNT.pack(given + more))
+        with contextlib.suppress(OSError):  # the link is gone: what came is still given to the node where it is all
+            await self._send(Kind.GRANT, channel, COUNT.pack(given + more))
 
 
 def _over() -> NoReturn:

@@ -36,6 +36,7 @@ LINKS = 4  # of one gang to one site: who was cut off and did not notice comes a
 SPARE_MS = 60_000  # a pass that ends within this is asked for again
 PASS_MS = 600_000
 LOOK_S = 0.1
+LINGER_S = 30.0  # nodes have ended, and what they said last goes out
 NOBODY = 65_534  # whom a sandbox's processes are, where the site runs as root
 
 
@@ -51,6 +52,7 @@ class Gang:
         self.met: dict[str, asyncio.Event] = {other: asyncio.Event() for other in self.others}
         self.refused = 0
         self._passes: dict[str, tuple[str, PassView]] = {}  # and the run that each leads to
+        self._parted: list[Link] = []  # of which something is still being given to nodes here
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
@@ -71,16 +73,24 @@ class Gang:
                     await self._listen(each, is_adopted=is_adopted)
             self._keepers = [asyncio.create_task(self._keep(other)) for other in apart]
 
-    async def close(self) -> None:
-        """Listen no more, and end every connection."""
+    async def close(self, linger_s: float = LINGER_S) -> None:
+        """Listen no more, let out what nodes that have ended said last, and end every connection."""
         for server in self._servers:
             server.close()
-        tasks = [*self._keepers, *self._tasks]
+        links = [link for links in self.links.values() for link in links]
+        if linger_s:
+            await asyncio.gather(*(link.settle(linger_s) for link in links))
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for link in links:
+            await link.close()
+        for link in [*links, *self._parted]:
+            link.cut()
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for link in [link for links in self.links.values() for link in links]:
-            await link.close()
 
     def alive(self, other: str) -> list[Link]:
         """The links to another site, the newest last."""
@@ -183,6 +193,7 @@ class Gang:
         finally:
             if link in links:
                 links.remove(link)
+            self._parted = [each for each in (*self._parted, link) if each.channels]
             log.info("gang parted", extra={"site": other, "size_bytes": link.moved_bytes})
 
     async def _keep(self, other: str) -> None:

@@ -63,6 +63,7 @@ class Gangs:
         self.is_local = is_local
         self.address = address
         self.gangs: dict[tuple[str, int], Gang] = {}  # by job and epoch
+        self._ending: list[Gang] = []  # whose nodes have ended; what they said last goes out
         self.presence = Presence(key, self.kid)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
@@ -110,14 +111,18 @@ class Gangs:
         for name, gang in list(self.gangs.items()):
             if gang.runs.pop(run, None) is not None and not gang.runs:
                 del self.gangs[name]
-                await gang.close()
+                self._ending.append(gang)
+                try:
+                    await gang.close()
+                finally:
+                    self._ending.remove(gang)
 
     async def close(self) -> None:
         """The process ends; nodes go on, and are met again by the next one."""
         await self.presence.close()
-        gangs = list(self.gangs.values())
+        gangs = [*self.gangs.values(), *self._ending]
         self.gangs.clear()
-        await asyncio.gather(*(gang.close() for gang in gangs))
+        await asyncio.gather(*(gang.close(0.0) for gang in gangs))
 
     # -- links from others: see `doors.door.Meets` --------------------------------------------------------------------
 

@@ -211,8 +211,8 @@ class SiteProcess:
             await attempt.close()
         for engine in self.ground.engines.values():
             await getattr(engine, "close", _nothing)()
-        await asyncio.gather(*self._errands, return_exceptions=True)
         await self.gangs.close()
+        await asyncio.gather(*self._errands, return_exceptions=True)
         await self.shells.close()
         await self.keeper.end()
         await self.client.close()
