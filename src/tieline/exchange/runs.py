@@ -54,6 +54,7 @@ UNKNOWN = Outcome(is_ok=False, what="unknown")
 MOST_AVOIDED = 16
 MOST_RUNS = 1_000  # of one job: every loop is bounded
 LOSSES = ("lost", "lost_behind", "branch_lost")  # not the job's doing: it need not wait
+MOST_LASTING = 8  # refusals of data that no wait mends, each by the site that was avoided longest
 SAME_ANYWHERE = ("data_wrong", "data_over_disk")  # no other site would do better
 PREEMPTED = ("preempted_for_share", "preempted_for_priority")
 BACKOFF_MS = 500
@@ -334,7 +335,8 @@ def again_or_end(
             is_preempted=True,
         )
         return [queued]
-    if reason.code in SAME_ANYWHERE:
+    is_lasting = reason.code == "data_not_fetched" and reason.values.get("lasting") == 1
+    if reason.code in SAME_ANYWHERE or (is_lasting and job.losses + 1 >= MOST_LASTING):
         return end_job(view, job, JobState.FAILED, (reason,), now_ms)
     if job.quote_pool:  # a booked quote, or a peer's offer, names one pool at one price: there is no elsewhere
         return end_job(view, job, JobState.FAILED, (reason,), now_ms)

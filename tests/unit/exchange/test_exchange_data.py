@@ -5,6 +5,7 @@ from exchange_world import ALICE, PREFIX, World, task
 from test_exchange_bringing import FAR, GB, HOME, NEAR, live, reading, wide
 
 from tieline.exchange.commands import PlanTasks, Tick
+from tieline.exchange.runs import MOST_LASTING
 from tieline.model.error import TielineError
 from tieline.model.event import JobEnded, JobQueued
 from tieline.model.protocol import Ended
@@ -27,6 +28,22 @@ def test_a_plan_says_who_fetches_the_data_and_places_are_copies(wide: World) -> 
         assert [each.site for each in plan.candidates] == [NEAR, FAR]
         (trip,) = plan.candidates[0].transfers
         assert (trip.source, trip.is_laid) == (HOME, name == "laid")
+
+
+@pytest.mark.parametrize("lasting", [0, 1])
+def test_a_refusal_that_no_wait_mends_is_heard_so_often_and_no_more(wide: World, lasting: int) -> None:
+    (job,) = wide.submit(reading())
+    reason = Reason(code="data_not_fetched", values={"data": NAME, "why": "x", "lasting": lasting})
+    for _ in range(MOST_LASTING):
+        run = wide.run_of(job)
+        wide.accept(run)
+        failed = Ended(run=run.id, epoch=run.epoch, state="failed", reason=reason, is_start_failure=True)
+        wide.report(run.site, failed)
+        for _ in range(200):
+            if job.id in wide.view.jobs.rows and not wide.view.runs:
+                wide.pass_ms(1_000, NEAR, FAR)
+    ends = [each for each in wide.events if isinstance(each, JobEnded)]
+    assert [each.job for each in ends] == [job.id] * lasting
 
 
 @pytest.mark.parametrize("is_laid", [True, False])

@@ -307,5 +307,7 @@ class _Fetching:
 
     def _refused(self, failures: dict[str, TielineError]) -> TielineError:
         why = "; ".join(error.message for error in failures.values())[:400]
-        is_wrong = all(error.code in WRONG for error in failures.values())
-        return refused("data_wrong" if is_wrong else "data_not_fetched", self.dataset.id, why=why)
+        if all(error.code in WRONG for error in failures.values()):
+            return refused("data_wrong", self.dataset.id, why=why)
+        lasting = int(not any(error.transient for error in failures.values()))
+        return refused("data_not_fetched", self.dataset.id, why=why, lasting=lasting)
