@@ -11,7 +11,7 @@ FAILS = """
 from hypothesis import given, strategies
 
 @given(strategies.integers(0, 2**60))
-def test_it(number):
+def test_that_no_number_is_large(number):
     assert not print(f"number {number}") and number < 2**30
 """
 
