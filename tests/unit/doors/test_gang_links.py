@@ -259,7 +259,7 @@ def test_what_a_node_said_last_arrives_though_its_run_is_over(tmp_path: Path) ->
         two = Two((port,))
         async with two.open(tmp_path):
             await two.start()
-            content, begin = os.urandom(9_000_000), asyncio.Event()
+            content, begin = os.urandom(30_000_000), asyncio.Event()
             heard: list[bytes] = []
 
             async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
