@@ -18,8 +18,9 @@ import numpy as np
 
 from tieline.model.reason import Reason, Value
 from tieline.model.transfer import Segment, Transfer, TransferOrder, TransferState
-from tieline.network.calendar import Calendar, mask_of
+from tieline.network.calendar import Calendar, Laid, mask_of
 from tieline.network.fill import Filled, Room, filled, undone
+from tieline.network.graph import Ints
 from tieline.network.slots import BITS_MS, Grid, Longs, Piece, cut_at, segments_of, taken
 from tieline.network.ways import Path
 
@@ -194,30 +195,51 @@ def aside(calendar: Calendar, now_ms: int) -> Layout | None:
     ahead = left[:, whole:]
     way, place = mask_of(rows), {arc: number for number, arc in enumerate(rows.tolist())}
     moving: dict[str, None] = {}
+    near = {name: each for name, each in calendar.transfers.items() if each.way & way}
+    if _too_many(near, rows, ahead, grid.first + whole):
+        return None
     while (lacking := int(ahead.min())) < 0:
         row, column = (int(at) for at in np.unravel_index(int(ahead.argmin()), ahead.shape))
-        there = _rates_at(calendar, int(rows[row]), grid.first + whole + column, moving)
+        there = _rates_at(near, int(rows[row]), grid.first + whole + column)
         most = sum(rate for rate, _ in sorted(there, reverse=True)[: MOST_ASIDE - len(moving)])
         if not there or most < -lacking:
             return None
         name = max(there)[1]
         moving[name] = None
-        for piece, mask in zip(calendar.transfers[name].pieces, calendar.transfers[name].masks, strict=True):
+        gone = near.pop(name)
+        for piece, mask in zip(gone.pieces, gone.masks, strict=True):
             if mask & way:
                 at, low, rates = _on(piece, place, grid, whole)
                 left[at, low : low + len(rates)] += rates
     return _among(calendar, now_ms, tuple(moving), (), ()) if moving else Layout({}, {})
 
 
-def _rates_at(calendar: Calendar, arc: int, slot: int, but: dict[str, None]) -> list[tuple[int, str]]:
+def _too_many(near: dict[str, Laid], rows: Ints, left: Longs, first: int) -> bool:
+    """Whether more than `MOST_ASIDE` would have to go from the arc that lacks most: then nobody is asked to."""
+    lacking = np.minimum(left, 0).sum(axis=1)
+    row = int(lacking.argmin())
+    bit, is_over, there = 1 << int(rows[row]), left[row] < 0, []
+    for each in near.values():
+        if each.way & bit:
+            here = 0
+            for piece, mask in zip(each.pieces, each.masks, strict=True):
+                if mask & bit:
+                    low = max(piece.low - first, 0)
+                    rates = piece.rates[low + first - piece.low :][: max(0, len(is_over) - low)]
+                    here += int(rates[is_over[low : low + len(rates)]].sum())
+            there.append(here)
+    return sum(sorted(there)[-MOST_ASIDE:]) < -int(lacking[row])
+
+
+def _rates_at(near: dict[str, Laid], arc: int, slot: int) -> list[tuple[int, str]]:
     """Who holds how much of an arc in a slot."""
     bit, found = 1 << arc, []
-    for name, each in calendar.transfers.items():
-        if each.way & bit and name not in but:
-            pieces = (piece for piece, mask in zip(each.pieces, each.masks, strict=True) if mask & bit)
-            rate = sum(
-                int(piece.rates[slot - piece.low]) for piece in pieces if 0 <= slot - piece.low < len(piece.rates)
-            )
+    for name, each in near.items():
+        if each.way & bit:
+            rate = 0
+            for piece, mask in zip(each.pieces, each.masks, strict=True):
+                if mask & bit and 0 <= slot - piece.low < len(piece.rates):
+                    rate += int(piece.rates[slot - piece.low])
             if rate:
                 found.append((rate, name))
     return found
