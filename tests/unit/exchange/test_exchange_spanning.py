@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 from exchange_world import ADMIN, ALICE, PREFIX, World, task
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tieline.exchange import joining
 from tieline.exchange.bookings import OrderCircuit, TakeReceipt
 from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
 from tieline.exchange.decide import decide
@@ -341,6 +343,32 @@ def test_without_a_topology_only_what_was_measured_joins_and_no_rate_is_booked(w
     job = submitted(world, spanning(6, span=Span(rtt_us=10_000)))
     assert not runs(world, job)
     assert why(world, job)[0] == "gang_apart"
+
+
+@pytest.mark.parametrize("few", [64, 1])
+def test_without_a_topology_a_round_trip_is_the_measured_one(world: World, monkeypatch, few: int) -> None:
+    trips = {("a", "b"): 9_000, ("a", "c"): 5_000}  # nobody measured from b to c
+
+    def rtt_us(one: str, other: str) -> int | None:
+        ends = sorted(name.rpartition("/")[2] for name in (one, other))
+        return trips.get((ends[0], ends[1]))
+
+    for name, price in zip(SITES, (1, 2, 3), strict=True):
+        join(world, name, price * CNY)
+    readings = {site("a"): [SimpleNamespace(target=site(b)) for b in "bc"]}
+    monkeypatch.setattr(world.view.distances, "rtt_us", rtt_us)
+    monkeypatch.setattr(world.view.readings, "of", lambda name: tuple(readings.get(name, ())))
+    monkeypatch.setattr(joining, "FEW", few)
+    plan = planned(world, spanning(6, span=Span(rtt_us=10_000)))
+    assert plan.gang is not None
+    (way,) = plan.gang.ways
+    assert ({way.a, way.b}, way.rtt_us, way.links, way.rate_bps) == ({site("a"), site("b")}, 9_000, (), 0)
+    plan = planned(world, spanning(6, span=Span(rtt_us=8_999)))
+    assert plan.gang is not None
+    assert [member.candidate.site for member in plan.gang.members] == [site("a"), site("c")]
+    three = planned(world, spanning(12, span=Span(rtt_us=10_000)))
+    assert three.gang is None
+    assert three.is_possible, "somebody may still measure it"
 
 
 @given(
