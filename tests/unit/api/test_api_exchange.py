@@ -26,7 +26,7 @@ def test_anybody_may_know_who_answers(world):
     found = world.http.get("/v1/exchange").json()
     assert found["id"] == EXCHANGE
     assert found["fingerprint"] == world.keys.key.fingerprint
-    assert found["protocols"] == [2, 1]
+    assert found["protocols"] == [3, 2]
     me = world.admin.get("/v1/me").json()
     assert (me["name"], me["roles"], me["owner"], me["groups"]) == ("admin", ["admin", "user"], "", [])
 
