@@ -193,6 +193,11 @@ async def killed(it: Inside) -> Any:
     last = await newest(it)
     process = it.tieline("run", "-y", "--env", f"PAUSE_S={STEP_S}", file)
     name = await begun(it, process, last.id if last else "")
+
+    async def kept() -> Any:
+        return (await it.ada.job(name)).job.checkpoint
+
+    await until(kept, "a checkpoint")
     runs = (await it.ada.job(name)).runs
     victim = next(each for each in runs if each.rank)
     home = it.folder / victim.site.partition("/")[0].rpartition(".")[2]
@@ -201,6 +206,7 @@ async def killed(it: Inside) -> Any:
         if match := re.search(r'"pid":(\d+)', path.read_text(errors="replace")):
             end_group(int(match[1]))
     made = {"victim": victim.site, "run": await ended(process), **await it.facts(name)}
+    made["model"] = json.loads(await it.ada.read_blob(made["view"]["job"]["outputs"][0]["sha256"]))
     return {**made, "why": await it.said("why", name)}
 
 

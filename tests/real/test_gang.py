@@ -24,7 +24,10 @@ TIELINE = (sys.executable, "-m", "tieline.cli")
 PATIENCE_S = 180
 SITES = ("east", "west", "north", "south")
 DOORS = ("east", "west")
-LIMITS = {"requests_per_s": 1_000_000, "requests_burst": 1_000_000, "lease_ms": 3_000, "beat_ms": 500, "tick_ms": 100}
+LIMITS = {
+    "requests_per_s": 1_000_000, "requests_burst": 1_000_000, "lease_ms": 8_000, "offer_ttl_ms": 20_000, "beat_ms": 500,
+    "tick_ms": 100,
+}  # fmt: skip
 ENTER = """import os, sys
 from tieline.drivers.circuits.kernel.namespaces import join
 join(int(sys.argv[1]), int(sys.argv[2]))
@@ -195,17 +198,19 @@ def test_a_gang_whose_site_dies_ends_as_a_whole_and_begins_anew_elsewhere(world)
     try:
         view = found["view"]
         assert found["run"]["code"] == 0, found["run"]
-        assert found["events"].count("gang_broken") in (1, 2), found["events"]  # a node may see it before the exchange
-        first = {run["site"]: run["state"] for run in view["runs"] if run["epoch"] == 1}
-        assert first.pop(victim) == "lost"
-        assert set(first.values()) <= {"stopped", "failed"}, first  # its nodes have nobody to talk to any more
-        second = [run for run in view["runs"] if run["epoch"] == 2]
-        assert [run["state"] for run in second] == ["succeeded", "succeeded"]
-        assert victim not in {run["site"] for run in second}
+        assert "gang_broken" in found["events"]
+        lost = next(run for run in view["runs"] if (run["site"], run["state"]) == (victim, "lost"))
+        first = [run["state"] for run in view["runs"] if run["epoch"] == lost["epoch"] and run is not lost]
+        assert set(first) <= {"stopped", "failed"}, first  # its nodes have nobody to talk to any more
+        last = [run for run in view["runs"] if run["epoch"] == view["job"]["epoch"]]
+        assert [run["state"] for run in last] == ["succeeded", "succeeded"]
+        assert victim not in {run["site"] for run in last}
         billed = {line["run"] for line in found["usage"]}
-        assert billed == {run["id"] for run in view["runs"] if run["state"] != "lost"}
-        assert view["job"]["losses"] == 1
-        assert view["job"].get("attempts", 0) == 0
+        assert {run["id"] for run in last} <= billed
+        assert lost["id"] not in billed
+        assert view["job"]["losses"] >= 1
+        assert view["job"].get("attempts", 0) == 0  # no failure of its nodes is held against it
+        assert found["model"]["from"] > 0  # every node went on from what the first had kept
     finally:
         name = victim.partition("/")[0].rpartition(".")[2]
         world.started[name].wait(60)

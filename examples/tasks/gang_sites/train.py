@@ -3,21 +3,25 @@
 The nodes stand in a ring: each listens at its address and sends to the next one. Gradients go around by ring
 all-reduce, in two rounds: in the first every node sums up one part of the vector, in the second the sums are passed on.
 Which nodes stand at which site makes no difference here: TIELINE_NODE_IPS says where each of them is reached.
+After each step the first node keeps the weights; after a loss every node goes on from there.
 Fails unless the weights come out as they went into the samples, and the same at every node.
 """
 
 import json
 import os
 import random
+import signal
 import socket
 import struct
 import time
+from pathlib import Path
 
 RANK, SIZE = int(os.environ["TIELINE_NODE_RANK"]), int(os.environ["TIELINE_NUM_NODES"])
 ADDRESSES = os.environ["TIELINE_NODE_IPS"].split()
 PORT = int(os.environ.get("RING_PORT", "29500"))
 STEPS, PAUSE_S = int(os.environ.get("STEPS", "60")), float(os.environ.get("PAUSE_S", "0"))
 PATIENCE_S = 120  # nodes of several sites start seconds apart
+KEPT = Path(os.environ.get("TIELINE_CHECKPOINT_DIR", "."), "weights.json")
 TRUTH = (3.0, -2.0, 0.5, 7.0, -1.25, 4.0, 0.0, 2.5)
 SAMPLES, RATE, CLOSE = 400, 0.5, 1e-6
 
@@ -100,12 +104,32 @@ def gradient(weights: list[float], seen: list[tuple[list[float], float]]) -> lis
     return total
 
 
+def kept() -> tuple[int, list[float]]:
+    """The step to go on with, and the weights before it."""
+    try:
+        said = json.loads(KEPT.read_text())
+    except FileNotFoundError:
+        return 0, [0.0] * len(TRUTH)
+    return said["step"], said["weights"]
+
+
+def keep(step: int, weights: list[float]) -> None:
+    """Whole or not at all: it may be copied at any moment."""
+    KEPT.parent.mkdir(exist_ok=True)
+    new = KEPT.with_suffix(".new")
+    new.write_text(json.dumps({"step": step, "weights": weights}))
+    new.replace(KEPT)
+
+
 def main() -> None:
-    ring, seen, weights = Ring(), samples(), [0.0] * len(TRUTH)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # "keep your state now": it is kept after every step
+    ring, seen, (first, weights) = Ring(), samples(), kept()
     error = 0.0
-    for step in range(STEPS):
+    for step in range(first, STEPS):
         *slope, error = ring.summed(gradient(weights, seen))
         weights = [w - RATE * 3 * g / (SAMPLES * SIZE) for w, g in zip(weights, slope, strict=True)]
+        if RANK == 0:
+            keep(step + 1, weights)
         print(f"node {RANK} of {SIZE}: step {step}, error {error:.3g}", flush=True)
         time.sleep(PAUSE_S)
     others = ring.swapped(weights) if SIZE > 1 else weights
@@ -116,7 +140,7 @@ def main() -> None:
         raise SystemExit(f"node {RANK}: a weight is {off:.3g} off")
     if RANK == 0:
         with open("model.json", "w") as file:
-            json.dump({"weights": weights, "error": error, "nodes": SIZE}, file)
+            json.dump({"weights": weights, "error": error, "nodes": SIZE, "from": first}, file)
     print(f"node {RANK} of {SIZE}: learned, every weight within {off:.1g}")
 
 
