@@ -197,7 +197,10 @@ def _turned(circuit: Circuit, now_ms: int) -> Circuit | None:
     if pause is None and circuit.state is CircuitState.PAUSED:
         why = Reason(code="circuit_resumed")
         return replace(circuit, state=CircuitState.DEGRADED, reasons=(why,), changed_ms=now_ms)
-    if pause is None or circuit.state not in (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED):
+    is_on = any(each.from_ms <= now_ms < each.until_ms for each in circuit.windows)
+    if pause is None or not is_on:
+        return None
+    if circuit.state not in (CircuitState.ORDERED, CircuitState.UP, CircuitState.DEGRADED):
         return None
     why = Reason(code="circuit_maintenance", values={"pause_us": (pause.until_ms - now_ms) * 1_000})
     return replace(circuit, state=CircuitState.PAUSED, reasons=(why,), changed_ms=now_ms)

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from exchange_world import World
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, ReceiptStored, TransferChanged
 from tieline.model.party import Actor, Role
 from tieline.model.tariff import Hours, Tariff
-from tieline.model.topology import Link, Node, Topology
+from tieline.model.topology import Link, Node, Topology, Window
 from tieline.model.transfer import TRANSFER_ENDED, TransferOrder, TransferState
 from tieline.network import heal
 from tieline.network.calendar import Calendar
@@ -188,9 +189,24 @@ def _step(random: Random) -> tuple[Any, ...]:
     return random.choice(STEPS) if random.random() < 0.2 else (what, *made[what])
 
 
+def _maintain(world: World, random: Random) -> None:
+    """Another capacity of a link, and mostly a window of maintenance; nothing else of the network is another."""
+    topology = world.view.network.topology
+    assert topology is not None
+    links, at = list(topology.links), random.randrange(len(LINKS))
+    begin_ms = world.clock.now_ms() + random.randrange(20) * 600_000
+    window = Window(from_ms=begin_ms, until_ms=begin_ms + random.randint(1, 9) * 300_000)
+    links[at] = msgspec.structs.replace(
+        links[at],
+        capacity_bps=random.choice((GB, GB // 2, 2 * GB)),
+        maintenance=(window,) if random.random() < 0.7 else (),
+    )
+    world.do(ChangeTopology(actor=OPERATOR, topology=msgspec.structs.replace(topology, links=tuple(links))))
+
+
 @pytest.mark.parametrize("seed", range(9))
 def test_a_long_story_leaves_the_calendar_that_its_bookings_make(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After seed 5 a failure is mended one booking after the other, in the ticks that follow it."""
+    """After seed 5 links are maintained, too, and a failure is mended one booking after the other, in later ticks."""
     world, random = World(), Random(seed)
     if seed > 5:
         monkeypatch.setattr(transfers, "MOST_AT_ONCE", 0)
@@ -200,6 +216,8 @@ def test_a_long_story_leaves_the_calendar_that_its_bookings_make(seed: int, monk
     world.do(ChangeTariff(actor=OPERATOR, tariff=NIGHT))
     newest_ms = 0
     for _ in range(120):
+        if seed > 5 and random.random() < 0.05:
+            _maintain(world, random)
         play(world, _step(random))
         newest_ms = max(newest_ms, world.clock.now_ms())
         _holds(world, newest_ms)
