@@ -341,6 +341,7 @@ def test_a_link_that_breaks_gives_nodes_what_is_all_and_resets_the_rest(tmp_path
                 begin.set()
                 await until(lambda: len(heard) == 2)
                 assert sorted(heard) == [-1, 100_000]
+                await until(lambda: not link.channels and not link._tasks)
                 for _, writer in ends:
                     writer.transport.abort()
 

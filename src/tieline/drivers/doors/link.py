@@ -6,7 +6,8 @@
     frame     one byte that says what (`Kind`), four of the connection's number, then the rest
     OPEN      rank and port of the node that is wanted; bytes may follow at once, as far as the first window goes
     DATA, END bytes, and no more of them from this side; the other direction goes on
-    GRANT     so many more bytes may be sent: what the reader has taken, and a larger window where it keeps up
+    GRANT     so many more bytes may be sent: what the reader has taken, and a larger window where it keeps up; 0: all
+              of this connection has come, its END too
     RESET     the connection broke, was refused, or nobody listened in time
 
 The reader never waits for a node: what is sent without a grant ends the link. So one slow node holds up nobody else,
@@ -21,9 +22,9 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import IntEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nacl.bindings import crypto_secretbox, crypto_secretbox_open
 from nacl.exceptions import CryptoError
@@ -62,20 +63,8 @@ class Channel:
     """One connection: what may be sent, and what came and is not written yet."""
 
     __slots__ = (
-        "coming",
-        "credit",
-        "has_ended",
-        "has_said_end",
-        "is_over",
-        "is_parted",
-        "moved",
-        "news",
-        "number",
-        "owed",
-        "room",
-        "taken",
-        "window",
-        "writer",
+        "coming", "credit", "has_ended", "has_said_end", "is_heard", "is_over", "is_parted", "moved", "news", "number",
+        "owed", "room", "taken", "window", "writer",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -88,6 +77,7 @@ class Channel:
         self.news = asyncio.Event()
         self.has_ended = False  # the other side sends no more
         self.has_said_end = False  # nor do we
+        self.is_heard = False  # and the other end has all of it
         self.is_over = False  # reset, or the link is gone
         self.is_parted = False  # the link is gone, and all that the other side had to say is here
         self.moved = 0
@@ -162,11 +152,11 @@ class Link:
             channel.end()
 
     async def settle(self, most_s: float) -> None:
-        """Wait until all that nodes here had to say is on its way; they have ended. Nothing new begins meanwhile."""
+        """Wait until the other end has all that nodes here, which have ended, had to say. Nothing new begins."""
         self.is_settling = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
-                while not self.is_over and not all(each.has_said_end for each in self.channels.values()):  # noqa: ASYNC110
+                while not self.is_over and not all(each.is_heard for each in self.channels.values()):  # noqa: ASYNC110
                     await asyncio.sleep(SETTLE_S)  # at the end of a gang alone
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rank: int, port: int) -> None:
@@ -213,9 +203,11 @@ class Link:
         elif kind == Kind.END:
             channel.has_ended = True
             channel.news.set()
+            self._begun(self._hear(channel), channel)
         elif kind == Kind.GRANT:
             (more,) = COUNT.unpack(rest)
             channel.credit = min(channel.credit + more, WINDOW_MOST_BYTES)
+            channel.is_heard = channel.is_heard or not more
             channel.room.set()
         else:
             channel.end()
@@ -226,9 +218,16 @@ class Link:
         channel = Channel(number)
         self.channels[number] = channel
         is_full = self.is_settling or sum(each % 2 == self._theirs for each in self.channels) > CHANNELS
-        task = asyncio.create_task(self._refuse(channel) if is_full else self._serve(channel, rank, port))
+        self._begun(self._refuse(channel) if is_full else self._serve(channel, rank, port), channel)
+
+    def _begun(self, work: Coroutine[Any, Any, None], channel: Channel) -> None:
+        task = asyncio.create_task(work)
         self._tasks[task] = channel
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    async def _hear(self, channel: Channel) -> None:
+        with contextlib.suppress(OSError):
+            await self._send(Kind.GRANT, channel, COUNT.pack(0))
 
     async def _refuse(self, channel: Channel) -> None:
         self.channels.pop(channel.number, None)
@@ -279,23 +278,35 @@ class Link:
             if channel.is_over:
                 _over()
             if channel.is_parted:  # nobody hears what it says; what came is still being given to it
-                await asyncio.Event().wait()
+                channel.has_said_end = True
+                channel.news.set()
+                return
             data = await reader.read(min(PIECE_BYTES, channel.credit))
-            if channel.is_parted:
-                continue
             try:
-                if not data:
-                    await self._send(Kind.END, channel)
-                    channel.has_said_end = True
-                    channel.news.set()
-                    return
-                channel.credit -= len(data)
-                self.moved_bytes += len(data)
-                await self._send(Kind.DATA, channel, data)
+                await self._say(channel, data)
             except OSError:
                 await self.ended.wait()  # then it is known whether what came is all
                 if not channel.is_parted:
                     raise
+            if not data and await self._is_heard(channel):
+                return
+
+    async def _say(self, channel: Channel, data: bytes) -> None:
+        channel.credit -= len(data)
+        self.moved_bytes += len(data)
+        await self._send(Kind.DATA if data else Kind.END, channel, data)
+        if not data:
+            channel.has_said_end = True
+            channel.news.set()
+
+    async def _is_heard(self, channel: Channel) -> bool:
+        """Wait until the other end has all that was said; False: the link is gone. Raises ConnectionError."""
+        while not channel.is_heard and not channel.is_parted:
+            if channel.is_over:
+                _over()
+            channel.room.clear()
+            await channel.room.wait()
+        return channel.is_heard
 
     async def _in(self, channel: Channel, writer: asyncio.StreamWriter) -> None:
         """What the node there says."""
