@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import os
+import socket
 import tarfile
 import time
 from pathlib import Path
@@ -263,6 +264,54 @@ def test_a_site_that_ended_in_the_middle_goes_on_where_it_was(tmp_path: Path):
             assert len(exchange.spans) - before == 3, "the first half was there"
 
     go(story)
+
+
+def test_a_place_that_says_nothing_keeps_nobody_from_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tieline.drivers.siteprocess.laying.ABOUT_S", 0.2)
+
+    async def story(exchange: Published, _process) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+            port = silent.getsockname()[1]
+            exchange.publish(places=[{"url": f"http://127.0.0.1:{port}/bytes"}, {"url": f"{exchange.url}/bytes"}])
+            exchange.order(reading())
+            assert (await exchange.ended()).state == "succeeded", exchange.of(Ended)
+
+    told(story, tmp_path)
+
+
+def test_a_blob_of_a_task_is_never_taken_for_a_dataset_nor_a_dataset_for_a_blob(tmp_path: Path):
+    """The cache calls both by hashes, and a task may bring any words along."""
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.order(reading())
+        assert (await exchange.ended()).state == "succeeded"
+        (kept,) = kept_in(tmp_path)
+        words = f"{DATA}\n{DIGEST}".encode()
+        for run, content in enumerate((words, kept.name.encode()), 2):
+            mount = Mount(path="mine", sha256=exchange.put(content))
+            exchange.order(offer(f"j-{run}.1", "cat mine", mounts=(mount,)))
+            assert (await exchange.ended(f"j-{run}.1")).state == "succeeded"
+            assert exchange.logs[f"j-{run}.1", 0] == content
+        assert chunks_of(tmp_path, DoorConfig()).path(hashlib.sha256(words).hexdigest()).read_bytes() == words
+        kept.unlink()
+        exchange.order(reading("j-4.1"))
+        assert (await exchange.ended("j-4.1")).state == "succeeded"
+        assert f"{DIGEST}  -" in exchange.logs["j-4.1", 0].decode()
+
+    told(story, tmp_path)
+
+
+def test_a_place_with_other_bytes_is_not_fetched_again_for_the_sake_of_one_that_is_down(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": f"{exchange.url}/bytes"}, {"url": "http://127.0.0.1:1/never"}])
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == "data_not_fetched"
+        assert len(exchange.spans) == 6, "once"
+
+    told(story, tmp_path, exchange=Published(BYTES[::-1]))
 
 
 def kept_in(folder: Path) -> list[Path]:

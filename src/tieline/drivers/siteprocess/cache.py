@@ -96,7 +96,11 @@ class Cache:
 
     def _evict(self) -> None:
         """Let go of what was used longest ago, until the rest fits."""
-        kept = [(entry.stat().st_mtime, entry.stat().st_size, entry.name) for entry in os.scandir(self.folder)]
+        kept: list[tuple[float, int, str]] = []
+        for entry in os.scandir(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # a move that just ended gave it its name
+                status = entry.stat()
+                kept.append((status.st_mtime, status.st_size, entry.name))
         total = sum(size for _, size, _ in kept)
         for _, size, name in sorted(kept):
             if total <= self.limit_bytes:

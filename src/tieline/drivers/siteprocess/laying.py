@@ -45,6 +45,7 @@ from tieline.model.transfer import Transfer
 ROUNDS = 3  # over all places, before another site is tried
 STREAMS = 8  # of all moves of one run together
 SAID_S = 10.0  # between two words about one move
+ABOUT_S = 30.0  # until a place has said how many bytes it has; then the next one is asked
 COPY_BYTES = 2**24
 NO_SHARING = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)  # between or within these file systems
 WRONG = ("check_failed", "too_large")  # other bytes than the record says
@@ -242,8 +243,9 @@ class _Fetching:
         self._say = say
         self._said_s = 0.0
         digest = f"{self.dataset.id}\n{self.dataset.spec.sha256}"
-        # By the dataset too: who knows the hash of somebody's bytes does not get them by naming it in a record.
-        self.name = hashlib.sha256(digest.encode()).hexdigest()
+        # By the dataset too: who knows the hash of somebody's bytes does not get them by naming it in a record. And no
+        # bare hash: a blob of just these words would have that name, and be taken for the dataset.
+        self.name = f"data-{hashlib.sha256(digest.encode()).hexdigest()}"
 
     async def fetch(self, target: Callable[[], FileTarget]) -> None:
         """Move the bytes. Raises TielineError: `storage_full`, or why no place has them."""
@@ -253,6 +255,8 @@ class _Fetching:
         failures: dict[str, TielineError] = {}
         for left in range(ROUNDS - 1, -1, -1):
             for place in places:
+                if place.url in failures and not failures[place.url].transient:
+                    continue  # what has other bytes is not fetched whole once more
                 try:
                     await self._from(place, target)
                 except ValueError as error:  # an address that no library here takes
@@ -274,7 +278,11 @@ class _Fetching:
         size = self.dataset.spec.size_bytes
         source = source_of(place, self.dataset, self.rules)
         try:
-            found = (await source.about()).size_bytes
+            async with asyncio.timeout(ABOUT_S):
+                found = (await source.about()).size_bytes
+        except TimeoutError:
+            await source.close()
+            raise TielineError("timeout", f"`{source.name}` said nothing of itself for {ABOUT_S:g} s") from None
         except TielineError:
             await source.close()
             raise
