@@ -104,3 +104,18 @@ def test_whole_demands_alone_take_one_step_or_two():
         found = handover(wide, [pins(Rank.DEADLINE, (rate, BY_B), (rate, BY_C))], [new], lambda _: NONE)
         assert len(steps_between(nothing, none, none, wide, found.beside).rates_bps) == count
         assert len(found.stopped) == count - 1
+
+
+def test_there_is_less_room_between_the_steps_than_in_either():
+    # Two whole demands of 3 trade ways, so either way holds both for a while: 4 are left, before and after 7.
+    found = over(
+        [pins(Rank.DEADLINE, (3, BY_B[:2]), (3, BY_C[:2]))], [pins(Rank.DEADLINE, (3, BY_C[:2]), (3, BY_B[:2]))]
+    )
+    columns = Columns(GRAPH)
+    for arcs in ((0, 2), (4, 6)):
+        columns.add_path(0, arcs)
+    for old, new in (([0.0, 7.0], [7.0, 0.0]), ([7.0, 0.0], [0.0, 7.0])):
+        done = steps_between(columns, np.array(old), np.array(new), GRAPH.capacity_bps, found.beside)
+        assert len(done.rates_bps) == 2
+        assert done.rates_bps[0].max() <= 4.0 + 1e-6
+        assert done.carried_bps == pytest.approx(7.0)

@@ -209,3 +209,11 @@ def test_nobody_loses_who_is_to_have_less():
 def test_the_lowest_point_of_one_step_is_the_smaller_end(before, after):
     graph, columns, old, new = trade(1.0)
     assert steps_between(columns, before * old, after * new, graph.capacity_bps).carried_bps == pytest.approx(4.0)
+
+
+def test_who_is_to_have_less_loses_nothing_by_having_that_at_once():
+    graph, columns, *_ = trade(1.0)
+    old, new = np.array([10.0, 0.0, 0.0, 8.0]), np.array([0.0, 2.0, 10.0, 0.0])
+    done = steps_between(columns, old, new, graph.capacity_bps)
+    assert (len(done.rates_bps), done.is_lossless) == (2, True)
+    assert done.rates_bps[0] == pytest.approx([0, 2, 0, 8], abs=1e-6)
