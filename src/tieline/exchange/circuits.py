@@ -99,6 +99,7 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
     actor, tariff = command.actor, view.network.tariff
     allow(actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="resize circuits")
     found = live_circuit(view, actor, command.circuit)
+    _check_gang(view, found)
     if found.route is None:
         raise TielineError("conflict", f"`{found.id}` is down: it has no route that could be resized")
     calendar = calendar_of(view, now_ms)
@@ -122,11 +123,23 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
 
 
 def cancel_circuit(view: View, command: CancelCircuit, now_ms: int, ids: Ids) -> Decision:
-    """Give its rate back; what was proven stays charged."""
+    """Give its rate back; what was proven stays charged. Who runs the network may take it from a gang, too."""
     allow(command.actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="cancel circuits")
     found = live_circuit(view, command.actor, command.circuit)
+    if not command.actor.has(Role.ADMIN, Role.OPERATOR):
+        _check_gang(view, found)
     ended = replace(found, state=CircuitState.CANCELLED, changed_ms=now_ms)
     return Decision((CircuitChanged(circuit=ended, why=f"cancelled by {command.actor.name}"),), ended)
+
+
+def _check_gang(view: View, circuit: Circuit) -> None:
+    """Refuse to change what a live gang was promised: all of it was booked at once, and its sites were told of it.
+
+    Raises `not_admitted` (circuit_of_gang).
+    """
+    if circuit.job and circuit.job in view.jobs.rows:
+        why = Reason(code="circuit_of_gang", values={"job": circuit.job})
+        raise refused((why,), f"tieline stop {circuit.job}")
 
 
 def _hours(tariff: Tariff) -> tuple[Hours, ...]:

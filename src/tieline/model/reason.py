@@ -320,6 +320,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "circuit_spare_lost": ("a failure took its spare path, and there is no other", "故障使备用路径失效，且无其他备用路径"),
     "circuit_on_spare": ("a failure took its path: it stands on the spare one", "主路径故障，已切换至备用路径"),
     "circuit_rerouted": ("a failure took its path: it stands on a new one", "路径故障，已切换至新路径"),
+    "circuit_of_gang": ("it joins the gang of `{job}` and ends with it: stop the job to give it back", "该专线属于作业 `{job}` 的跨站点组，随其结束：如需释放请停止该作业"),
     "circuit_down": ("a failure took its path, and none with {asked_bps} bit/s is left", "路径故障，且没有可承载 {asked_bps} bit/s 的路径"),
     "circle_itself": ("it is the place itself", "即该地点本身"),
     "circle_no_reading": ("no direct reading between the two", "两者之间没有直接测量值"),

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
+from exchange_world import ALICE
 from gang_world import PRICE, GangWorld
 
-from tieline.exchange.commands import ChangeSite, Tick
+from tieline.exchange.bookings import CancelCircuit, ResizeCircuit
+from tieline.exchange.commands import ChangeSite, StopJob, Tick
 from tieline.exchange.projection import load
 from tieline.exchange.view import View
+from tieline.model.error import TielineError
 from tieline.model.event import CircuitChanged, GangBroken, JobEnded, JobQueued, JobSubmitted, RunConfirmed, RunEnded
 from tieline.model.job import Job, JobState, Output, Run, RunState
 from tieline.model.party import Actor, Role
@@ -426,6 +429,27 @@ def test_circuits_end_with_the_gang_and_no_other(world: GangWorld, job: Job, run
     ended = [e.circuit for e in world.events if isinstance(e, CircuitChanged) and e.circuit.state.value == "ended"]
     assert {circuit.job for circuit in ended} == {job.id}
     assert list(world.view.network.joins) == [other.id]
+
+
+def test_the_circuits_of_a_live_gang_are_not_its_users_to_change(world: GangWorld, job: Job, runs: list[Run]) -> None:
+    name, other, _ = world.view.network.joins[job.id]
+    root = Actor(name="root", roles=(Role.ADMIN,))
+    count = len(world.events)
+    for command in (
+        CancelCircuit(actor=ALICE, circuit=name),
+        ResizeCircuit(actor=ALICE, circuit=name, rate_bps=1),
+        ResizeCircuit(actor=root, circuit=name, rate_bps=1),
+    ):
+        with pytest.raises(TielineError) as caught:
+            world.do(command)
+        assert (caught.value.code, caught.value.reasons[0].code) == ("not_admitted", "circuit_of_gang")
+        assert caught.value.hints == (f"tieline stop {job.id}",)
+    assert len(world.events) == count
+    world.do(CancelCircuit(actor=root, circuit=name))
+    assert next(iter(world.view.network.joins[job.id])) == other, "who runs the network may take it"
+    world.do(StopJob(actor=ALICE, job=job.id))
+    world.tick()
+    assert not world.view.network.circuits, "what is left ends with the job"
 
 
 def _itself(site: str) -> Actor:
