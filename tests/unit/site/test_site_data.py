@@ -36,7 +36,7 @@ from tieline.drivers.doors.door import chunks_of
 from tieline.drivers.engines.sandbox import found
 from tieline.drivers.siteprocess.datasets import Dataset
 from tieline.drivers.siteprocess.places import places_of
-from tieline.model.protocol import Ended
+from tieline.model.protocol import Ended, Stop
 from tieline.model.record import DelegatedKey, Delegation, Record
 from tieline.model.spec import DataPlace, DatasetSpec
 from tieline.model.task import DataUse, Mount, Resources
@@ -78,7 +78,8 @@ class Published(Exchange):
         if path.startswith("/v1/chain/"):
             return self.chain(path.rsplit("/", 1)[-1].replace("~", "/"))
         if path.startswith("/v1/transfers/"):
-            return self.json({"transfer": self.transfers[path.rsplit("/", 1)[-1]]})
+            found = self.transfers.get(path.rsplit("/", 1)[-1])
+            return self.error("not_found") if found is None else self.json({"transfer": found})
         if path == "/v1/receipts" and not self.is_taking:
             return self.error("overloaded")
         if path == "/v1/receipts":
@@ -200,6 +201,38 @@ def test_a_transfer_is_kept_to_receipted_and_not_handed_to_the_work(tmp_path: Pa
         assert log.endswith(f"none\n{DIGEST}  -\n")
         assert sum(each["moved_bytes"] for each in exchange.receipts) == len(BYTES)
         assert exchange.receipts[-1]["sha256"] == DIGEST
+
+    told(story, tmp_path)
+
+
+def test_a_booking_that_cannot_be_looked_at_keeps_no_job_from_its_data(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.order(reading(transfers=(a_transfer(10**9, 60),)))  # the exchange knows it no more
+        assert (await exchange.ended()).state == "succeeded", exchange.of(Ended)
+        assert not exchange.receipts
+
+    told(story, tmp_path)
+
+
+def test_what_one_booking_brought_is_not_charged_to_the_next_one(tmp_path: Path):
+    """A run that was stopped half way had its receipts; the next one goes on from there with a booking of its own."""
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        first = a_transfer(10**9, 60)
+        second = msgspec.structs.replace(first, id="t-2", run="j-2.1")
+        exchange.transfers = {each.id: each for each in (first, second)}
+        exchange.gate.clear()
+        exchange.order(reading(transfers=(first,)))
+        await exchange.until(lambda: chunks_in(tmp_path) == 3, 30)
+        exchange.order(Stop(run="j-1.1", epoch=1))
+        await exchange.ended()
+        exchange.gate.set()
+        exchange.order(reading("j-2.1", transfers=(second,)))
+        assert (await exchange.ended("j-2.1")).state == "succeeded"
+        seconds = [each["moved_bytes"] for each in exchange.receipts if each["subject"] == "t-2"]
+        assert sum(seconds) == len(BYTES) - 3 * 2**18
 
     told(story, tmp_path)
 

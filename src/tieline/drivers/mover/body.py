@@ -74,6 +74,7 @@ class OrderedTarget:
 
     is_ordered = True
     is_readable = False
+    own_bytes = 0
 
     def __init__(self, name: str) -> None:
         self.name = name

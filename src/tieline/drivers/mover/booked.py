@@ -36,6 +36,7 @@ class Booking:
     addresses: Sequence[str] = ()  # of this machine, one for each path in order of first use
     marks: Sequence[int] = ()
     goes_on: bool = False  # what is late goes on at the last rate; otherwise the move ends
+    known: Transfer | None = None  # as it was looked at just now
     is_whole: bool = False  # what is moved is all that was booked: the last receipt makes up for ones that were lost
     _seq: int = 0
     _sent_bytes: int = 0
@@ -47,11 +48,12 @@ class Booking:
         self, source: Source, target: Target, terms: Terms, told: Callable[[Progress], None] = lambda _: None
     ) -> Moved:
         """Move everything at the booked rates. Raises TielineError as `move`; `conflict` once it is cancelled."""
-        first = await self.look()
+        first = self.known or await self.look()
         if first.state in TRANSFER_ENDED:
             raise TielineError("conflict", f"the transfer `{first.id}` is {first.state}")
         lanes = lanes_of(first.segments, self.addresses, self.marks, goes_on=self.goes_on)
-        bounded = replace(terms, limit_bytes=min(terms.limit_bytes or first.order.size_bytes, first.order.size_bytes))
+        most = min(terms.limit_bytes or first.order.size_bytes, first.order.size_bytes)
+        bounded = replace(terms, limit_bytes=most, booking=first.id)
         self._seq, self._since_ms = first.seq, self._now_ms()
         newest: list[Progress] = []
 
@@ -74,8 +76,8 @@ class Booking:
                 with contextlib.suppress(TielineError):
                     await self._report(first, newest[0].kept_bytes, lanes)
         total = moved.moved_bytes
-        if self.is_whole:  # a try that was killed had no time to say what it brought
-            total = max(total, moved.size_bytes - first.moved_bytes)
+        if self.is_whole:  # a try that was killed had no time to say what it brought; other bookings said it themselves
+            total = max(total, target.own_bytes + total - first.moved_bytes)
         await self._report(first, total, lanes, moved)
         return moved
 

@@ -173,6 +173,7 @@ class DoorTarget:
 
     is_ordered = False
     is_readable = False
+    own_bytes = 0
 
     def __init__(
         self, site: str, ask: Asks, clock: Clock, key: Key | None = None, relay: HttpClient | None = None

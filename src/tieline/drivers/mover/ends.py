@@ -42,6 +42,7 @@ class Job(NamedTuple):
 
     key: str  # empty: a later try cannot know that the bytes are the same
     division: Division
+    booking: str = ""  # that it is moved for, noted with each chunk
 
 
 class Source(Protocol):
@@ -68,6 +69,7 @@ class Target(Protocol):
     name: str
     is_ordered: bool  # chunks are put one after the other, in order
     is_readable: bool  # chunks that were put can be read before the end
+    own_bytes: int  # of what earlier tries put, those that were moved for the same booking; known once it is open
 
     def chunk_bytes(self, size_bytes: int, wished: int) -> int:
         """The size of chunks that suits it, near to what is wished."""

@@ -85,6 +85,8 @@ class FileTarget:
         self._descriptor = -1
         self._journal: Journal | None = None
         self._division = Division(0, 1)
+        self._booking = ""
+        self.own_bytes = 0
 
     def chunk_bytes(self, size_bytes: int, wished: int) -> int:
         """As `Target`."""
@@ -104,7 +106,7 @@ class FileTarget:
         except OSError as error:
             raise failed(self.name, error) from None
         assert self._journal is not None
-        self._journal.note(index, sha256)
+        self._journal.note(index, sha256, self._booking)
 
     async def read(self, index: int) -> bytes:
         """As `Target`."""
@@ -141,7 +143,7 @@ class FileTarget:
             raise TielineError("conflict", f"`{self.name}` is there and no plain file")
         if self.path.exists() and not self.is_replacing:
             raise TielineError("conflict", f"`{self.name}` is there already")
-        self._division = job.division
+        self._division, self._booking, self.own_bytes = job.division, job.booking, 0
         key = job.key or os.urandom(16).hex()
         parent, stem = self.path.parent, _stem(self.path.name)
         self._journal = Journal(parent / f"{stem}.{key}.moves", job._replace(key=key))
@@ -158,6 +160,7 @@ class FileTarget:
             start, end = job.division.span(index)
             if hashlib.sha256(os.pread(self._descriptor, end - start, start)).hexdigest() == entry.sha256:
                 kept[index] = entry.sha256
+                self.own_bytes += (end - start) * (entry.mark == self._booking)
         return kept
 
     def _take_room(self, size_bytes: int) -> None:

@@ -46,6 +46,7 @@ class Terms:
     limit_bytes: int = 0  # a larger source is refused; 0: none is
     stall_s: float = 30.0
     tries: int = 8  # connections in a row that brought nothing
+    booking: str = ""  # that it is done for
 
 
 class PathMoved(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +164,7 @@ class _Work:
             )
         self.streams = max(1, min(self.terms.streams, MOST_STREAMS, MOST_FLYING_BYTES // self.division.chunk_bytes))
         key = key_of(self.source.name, about, expected, self.division)
-        self.kept = dict(await self.target.open(Job(key, self.division)))
+        self.kept = dict(await self.target.open(Job(key, self.division, self.terms.booking)))
         if self.target.is_readable:
             self.todo = [index for index in range(self.division.chunk_count) if index not in self.kept]
             self.ready = dict.fromkeys(self.kept)

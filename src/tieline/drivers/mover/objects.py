@@ -157,6 +157,7 @@ class ObjectTarget:
         self._journal: Journal | None = None
         self._division = Division(0, 1)
         self._small = b""
+        self.own_bytes = 0
 
     def chunk_bytes(self, size_bytes: int, wished: int) -> int:
         """As `Target`."""
@@ -177,6 +178,8 @@ class ObjectTarget:
         if not kept:
             made = await self._store.call("create_multipart_upload", Metadata={MINE: key})
             self._journal.begin(str(made["UploadId"]))
+        spans = map(job.division.span, kept)
+        self.own_bytes = sum(end - start for start, end in spans)  # whose they are is not noted
         return kept
 
     async def put(self, index: int, chunk: bytes, sha256: str) -> None:

@@ -80,6 +80,8 @@ class Cache:
             try:
                 await self._download(digest, size_bytes, job)
             except TielineError as error:
+                if (self.folder / digest).exists():  # it is whole, and nobody could be told
+                    return
                 if not error.transient or error.code == "storage_full":
                     raise
                 log.warning("a blob waits", extra={"code": error.code, "why": error.message})

@@ -60,7 +60,13 @@ async def carried(
         await client.call("POST", "/v1/receipts", ReceiptView, body=ReceiptBody(receipt=receipt))
 
     try:
-        await Booking(look=look, send=send, is_whole=is_whole, goes_on=is_whole).carry(source, target, terms, told)
+        known = await look()
+    except TielineError as error:
+        log.warning("a booking cannot be looked at", extra={"transfer": booked.id, "code": error.code})
+        return False
+    booking = Booking(look=look, send=send, known=known, is_whole=is_whole, goes_on=is_whole)
+    try:
+        await booking.carry(source, target, terms, told)
     except TielineError as error:
         if error.code != "conflict":
             raise

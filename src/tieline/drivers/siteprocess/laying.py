@@ -296,6 +296,7 @@ class _Fetching:
         if booked is not None and place.site in ("", booked.order.source) and booked.order.size_bytes >= size:
             if await carried(self.rules.client, booked, source, target(), terms, self._told):
                 return
+            await source.close()
             source = source_of(place, self.dataset, self.rules)
             if booked.segments:  # what is late goes on at the rate that it had
                 lanes = (Lane(schedule=Schedule.always(booked.segments[-1].rate_bps)),)
