@@ -10,7 +10,7 @@ import msgspec
 from tieline.exchange.network import NetworkEvent
 from tieline.exchange.supply import PLACEABLE
 from tieline.model import event as fact
-from tieline.model.job import JobState, RunState
+from tieline.model.job import JobState, Run, RunState
 from tieline.model.party import Token
 from tieline.model.task import Mount
 from tieline.registry import Judged, Kept
@@ -190,6 +190,8 @@ def _checkpoint_stored(view: View, event: fact.CheckpointStored, now_ms: int) ->
 
 def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:
     run = view.runs[event.run]
+    if run.members and run.project:
+        _pass_pledge_on(view, run)
     view.put_run(
         replace(
             run,
@@ -212,6 +214,15 @@ def _run_ended(view: View, event: fact.RunEnded, now_ms: int) -> None:
         for who in (event.usage.origin, run.project):  # a peer's identifier has slashes, a project's word has none
             if who:
                 view.spend(who, event.usage)
+
+
+def _pass_pledge_on(view: View, run: Run) -> None:
+    """What the circuits of a gang may still cost stays pledged until its last run is over."""
+    ways_micro_cny = run.pledged_micro_cny - run.held_micro_cny
+    others = (view.runs[name] for name in view.gangs[run.job].runs if name != run.id)
+    heir = next(others, None)
+    if heir is not None and ways_micro_cny > 0:
+        view.put_run(replace(heir, pledged_micro_cny=heir.pledged_micro_cny + ways_micro_cny))
 
 
 def _quote_changed(view: View, event: fact.QuoteChanged, now_ms: int) -> None:

@@ -31,11 +31,15 @@ MOST_JOINTS: Final = 8  # that are kept
 class Joining:
     """`place.gangs.Between` over a view, from now until ``until_ms`` (0: for ever).
 
-    ``is_idle``: over what there would be if nothing were booked and nothing cut.
+    ``is_idle``: over what there would be if nothing were booked and nothing cut. ``mtu_bytes``: of the links that
+    count; None: as a span asks.
     """
 
-    def __init__(self, view: View, now_ms: int, until_ms: int = 0, *, is_idle: bool = False) -> None:
+    def __init__(
+        self, view: View, now_ms: int, until_ms: int = 0, *, is_idle: bool = False, mtu_bytes: int | None = None
+    ) -> None:
         self._view, self._now_ms, self._until_ms, self._is_idle = view, now_ms, until_ms, is_idle
+        self._mtu_bytes = mtu_bytes
         self._joints: dict[bool, Joint | None] = {}
 
     def takes_part(self, sites: Sequence[str]) -> Flags:
@@ -93,7 +97,8 @@ class Joining:
 
     def _made(self, span: Span) -> Joint | None:
         """The same question of the same calendar has the same joint, whoever asks."""
-        network, mtu_bytes = self._view.network, mtu_of(span)
+        network = self._view.network
+        mtu_bytes = mtu_of(span) if self._mtu_bytes is None else self._mtu_bytes
         if network.topology is None:
             return None
         from tieline.network.joint import MOST_ROUTES, idle

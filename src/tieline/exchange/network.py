@@ -75,6 +75,8 @@ class Network:
         self.held: list[Transfer] = []  # bookings of a pass that goes on
         self.held_circuits: list[Circuit] = []
         self.is_mend_awaited = False  # a job waits for what is booked to be mended
+        self.room_ms = 0  # when a gang that lacks a rate is looked at again; 0: by changes alone
+        self._room_key: tuple[int, ...] = ()  # of what that was found
         self.joints: dict[tuple[int, ...], Joint] = {}  # what is free for gangs, of the newest changes
 
     def may_help(self, event: NetworkEvent) -> bool:
@@ -226,6 +228,22 @@ class Network:
             self.changes += 1
             self.held.append(transfer)
             self._calendar.put_transfer(transfer)
+
+    def await_room(self, now_ms: int) -> None:
+        """Somebody waits for a rate: note when time alone gives back some of what is booked or maintained."""
+        calendar = self.calendar_at(now_ms)
+        key = (self.changes, calendar.grid.first) if calendar is not None else ()
+        if calendar is not None and key != self._room_key:
+            from tieline.network.joint import more_ms
+
+            self.room_ms, self._room_key = more_ms(calendar), key
+
+    def has_room_again(self, now_ms: int) -> bool:
+        """Whether that time has come; said once."""
+        if not 0 < self.room_ms <= now_ms:
+            return False
+        self.room_ms = 0
+        return True
 
     def is_mended(self, now_ms: int) -> bool:
         """Whether somebody waits for what is booked to be mended, and it is now; said once."""

@@ -180,7 +180,7 @@ def schedule(view: View, now_ms: int, ids: Ids, limit: int) -> list[Events]:
     pools, waiting = view.supply.pools, view.waiting
     if waiting.worded_at != pools.version:
         waiting.word(not WORDS.isdisjoint(policy_words(pools)), pools.version)
-    view.supply.version += view.network.is_mended(now_ms)
+    view.supply.version += view.network.is_mended(now_ms) or view.network.has_room_again(now_ms)
     if view.shares is not None:
         with Sharing(view, now_ms) as sharing:
             return _pass(

@@ -11,7 +11,8 @@ transfer or circuit is moved for a gang.
 
 Money: what the job may still cost, and what its project has left, goes to members and circuits by what each costs an
 hour, so that all of it lasts equally long. All members stop after the same time, which is what their sum pays for, the
-circuits and their time until the last owner has answered included; so the parts never come to more than the whole.
+circuits included, and their time until the last owner has answered and the last member has its bytes; so the parts
+never come to more than the whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import msgspec
 from tieline.exchange.bookings import MOST_CIRCUITS, dearest
 from tieline.exchange.bringing import brought
 from tieline.exchange.jobrow import JobRow
-from tieline.exchange.joining import Joining
+from tieline.exchange.joining import Joining, mtu_of
 from tieline.exchange.offering import longest_s, new_run
 from tieline.exchange.orders import as_gang
 from tieline.exchange.view import View
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 replace = msgspec.structs.replace
 
 LOOKS: Final = 400  # at sets of sites, for one gang
+STAGING_S: Final = 3_600  # that circuits stay for members whose own time begins late: their bytes had to come first
 MENDING: Final = "network_mending"
+NETWORK: Final = ("gang_apart", "gang_joint")  # what is short is of the network
 
 
 class Way(NamedTuple):
@@ -146,12 +149,33 @@ def find(
     price_micro_cny = way_price(view, span)
     answer = choosing.gang(demand, joining, way_micro_cny=price_micro_cny, most_looks=LOOKS, room=room)
     if isinstance(answer, NoGang):
-        return answer
+        if calendar is None or not any(reason.code in NETWORK for reason in answer.reasons):
+            return answer
+        view.network.await_room(now_ms)
+        return _by_packets(calendar, choosing, demand, Joining(view, now_ms, ends_ms, mtu_bytes=0), answer, room)
     ways = () if calendar is None else _ways(calendar, answer)
     if len(view.network.circuits) + len(view.network.held_circuits) + len(ways) > MOST_CIRCUITS:
         return _refused(demand, choosing, Reason(code="gang_circuits", values={"most": MOST_CIRCUITS}))
     lasting = _lasting(view, demand, answer, limit_s, len(ways) * way_dearest(view, span))
     return _refused(demand, choosing, lasting) if isinstance(lasting, Reason) else Found(answer, ways, lasting)
+
+
+def _by_packets(
+    calendar: Calendar, choosing: Choosing, demand: Demand, joining: Joining, answer: NoGang, room: Room
+) -> NoGang:
+    """The same refusal, by its own name where links for small packets are in the way; ``joining`` has those too."""
+    needed_bytes = mtu_of(span_of(demand))
+    if all(link.mtu_bytes >= needed_bytes for link in calendar.wires.topology.links):
+        return answer
+    other = choosing.gang(demand, joining, way_micro_cny=0, most_looks=1, room=room)
+    short = [reason.code for reason in other.reasons if reason.code in NETWORK] if isinstance(other, NoGang) else []
+    reasons = tuple(
+        replace(each, code="gang_mtu", values={**each.values, "needed_bytes": needed_bytes})
+        if each.code in NETWORK and each.code not in short
+        else each
+        for each in answer.reasons
+    )
+    return replace(answer, reasons=reasons)
 
 
 def span_of(demand: Demand) -> Span:
@@ -168,7 +192,13 @@ def _refused(demand: Demand, choosing: Choosing, why: Reason) -> NoGang:
 
 def _ends_ms(view: View, demand: Demand, stop_s: int, now_ms: int) -> int:
     """When the last of its members is over at the latest; 0: whenever."""
-    return now_ms + view.limits.offer_ttl_ms + (stop_s + demand.grace_s + ROUNDING_S) * 1_000 if stop_s else 0
+    last_s = _staging_s(stop_s) + stop_s + demand.grace_s + ROUNDING_S
+    return now_ms + view.limits.offer_ttl_ms + last_s * 1_000 if stop_s else 0
+
+
+def _staging_s(stop_s: int) -> int:
+    """How late after all have accepted a member's own time may begin; a site stages no longer than it would run."""
+    return min(stop_s, STAGING_S)
 
 
 # -- ways -------------------------------------------------------------------------------------------------------------
@@ -268,24 +298,28 @@ def _lasting(view: View, demand: Demand, answer: Gang, limit_s: int, ways_micro_
     end_s = demand.grace_s + ROUNDING_S
     budget = demand.budget_micro_cny
     if budget is not None and rate:
-        lead_micro_cny = -(-ways_micro_cny * lead_s // HOUR_S)
-        paid_s = max(0, budget - lead_micro_cny) * HOUR_S // rate
-        least_s = 1 + end_s
-        if paid_s < least_s:
+        ends = rate * end_s + ways_micro_cny * lead_s  # what is not time of its members
+        least = ends + rate + ways_micro_cny * _staging_s(1)
+        if budget * HOUR_S < least:
             values = {
                 "budget_micro_cny": budget,
-                "lowest_micro_cny": lead_micro_cny - (-rate * least_s // HOUR_S),
-                "least_us": least_s * 10**6,
+                "lowest_micro_cny": -(-least // HOUR_S),
+                "least_us": (1 + end_s) * 10**6,
             }
             return Reason(code="budget_below", values=dict(values))
-        stop_s = min(paid_s - end_s, MAX_STOP_S, stop_s or MAX_STOP_S)
+        left = budget * HOUR_S - ends
+        paid_s = left // (rate + ways_micro_cny)  # where all of it is shorter than staging may be
+        if paid_s > STAGING_S:
+            paid_s = (left - ways_micro_cny * STAGING_S) // rate
+        stop_s = min(paid_s, MAX_STOP_S, stop_s or MAX_STOP_S)
     if not stop_s:
         return Lasting(0, (0,) * len(rates), 0)
     whole_s = stop_s + end_s
     held = (
         charge_of(each.unit_count * whole_s, each.price_micro_cny_per_unit_hour).charge_micro_cny for each in candidates
     )
-    return Lasting(stop_s, tuple(held), -(-ways_micro_cny * (whole_s + lead_s) // HOUR_S))
+    ways_s = lead_s + _staging_s(stop_s) + whole_s
+    return Lasting(stop_s, tuple(held), -(-ways_micro_cny * ways_s // HOUR_S))
 
 
 def runs_of(view: View, job: Job, found: Found, now_ms: int) -> tuple[Run, ...]:

@@ -319,6 +319,9 @@ class View:
                 self.runs_at.setdefault(run.station, {})[run.id] = None
                 if run.members:
                     self.gangs.setdefault(run.job, LiveGang()).runs[run.id] = None
+            elif self.shares is not None and run.pledged_micro_cny != before.pledged_micro_cny:
+                _share(self.shares, before, is_over=True)
+                _share(self.shares, run, is_over=False)
             self.runs[run.id] = run
             if run.state is RunState.OFFERED:
                 self.offered[run.id] = None

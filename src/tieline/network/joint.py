@@ -20,6 +20,7 @@ from tieline.network.graph import FAINT, Floats, Graph, Ints, Trees, trees_of
 from tieline.network.slots import Longs, Wires, wires_of
 from tieline.network.ways import Path
 
+MOST_COLUMNS: Final = 64  # of the calendar, that are looked at together
 MOST_KNOWN: Final = 8  # rates whose ways are kept
 MOST_WAYS: Final = 20_000  # of pairs that are alone, that are kept
 MOST_ROUTES: Final = 256  # ways that are looked for beside the quickest one of a pair, all sets together
@@ -143,6 +144,17 @@ def joint(calendar: Calendar, from_ms: int, until_ms: int = 0, *, mtu_bytes: int
     last = high - grid.first if until_ms and until_ms <= grid.until_ms else grid.slots + 1
     free = calendar.free[:, low - grid.first : max(last, low - grid.first + 1)].min(axis=1)
     return Joint(calendar.wires, free, mtu_bytes=mtu_bytes)
+
+
+def more_ms(calendar: Calendar) -> int:
+    """When some link has more free than just before, at first; 0: never, as far as the calendar reaches."""
+    grid, free = calendar.grid, calendar.free
+    for low in range(0, grid.slots - 1, MOST_COLUMNS):
+        columns = free[:, low : min(low + MOST_COLUMNS + 1, grid.slots)]
+        grows = (columns[:, 1:] > columns[:, :-1]).any(axis=0)
+        if grows.any():
+            return (grid.first + low + int(grows.argmax()) + 1) * grid.slot_ms
+    return 0
 
 
 def idle(topology: Topology, *, mtu_bytes: int = 0) -> Joint:
