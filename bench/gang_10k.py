@@ -68,6 +68,10 @@ class Ways(NamedTuple):
         """As `Between`."""
         return np.ones(len(sites), np.bool_)
 
+    def meeting(self, sites: Sequence[str]) -> Flags:
+        """As `Between`."""
+        return np.ones((len(sites), len(sites)), np.bool_)
+
     def allowed(self, sites: Sequence[str], span: Span) -> Flags:
         """As `Between`."""
         return self.joint.allowed(sites, span.rate_bps, span.rtt_us)

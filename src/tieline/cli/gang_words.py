@@ -19,7 +19,6 @@ GANG_WORDS: dict[str, tuple[str, str]] = {
     "word_stopped": ("stopped", "已停止"),
     "meets_door": ("door", "直达口"),
     "meets_relay": ("relay", "中继"),
-    "meets_none": ("-", "-"),
     "col_ranks": ("ranks", "序号"),
     "col_gang_nodes": ("nodes", "计算节点数"),
     "col_end_a": ("from", "自"),

@@ -46,6 +46,14 @@ class Joining:
         """As `Between`."""
         return np.fromiter(map(self._may, sites), np.bool_, len(sites))
 
+    def meeting(self, sites: Sequence[str]) -> Flags:
+        """As `Between`: two sites meet where one of them lets the other in, by its door or by the relay."""
+        if self._is_idle:  # an owner may open a door at any time
+            return np.ones((len(sites), len(sites)), np.bool_)
+        lets_in = np.fromiter((self._has_door(site) or self._is_relayed(site) for site in sites), np.bool_, len(sites))
+        found: Flags = lets_in[:, None] | lets_in[None, :]
+        return found
+
     def allowed(self, sites: Sequence[str], span: Span) -> Flags:
         """As `Between`."""
         joint = self.joint(span)
@@ -91,9 +99,15 @@ class Joining:
 
     def meets(self, one: str, other: str) -> str:
         """How nodes of two sites reach each other."""
-        specs = self._view.supply.site_specs
-        has_door = any((spec := specs.get(site)) is not None and door_url(spec.door) for site in (one, other))
-        return "door" if has_door else "relay"
+        return "door" if self._has_door(one) or self._has_door(other) else "relay"
+
+    def _has_door(self, site: str) -> bool:
+        spec = self._view.supply.site_specs.get(site)
+        return spec is not None and bool(door_url(spec.door))
+
+    def _is_relayed(self, site: str) -> bool:
+        spec = self._view.supply.site_specs.get(site)
+        return bool(self._view.limits.relay_streams) and spec is not None and spec.relay
 
     def _made(self, span: Span) -> Joint | None:
         """The same question of the same calendar has the same joint, whoever asks."""

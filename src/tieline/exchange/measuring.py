@@ -84,7 +84,7 @@ def plan_probes(view: View, command: PlanProbes, now_ms: int, ids: Ids) -> Decis
         url = door_url(spec.door)
         if url:
             doors.append(Side(name, url, view.sites[name].public))
-        elif view.limits.relay_streams:
+        elif view.limits.relay_streams and spec.relay:
             others.append(name)
     relayed = [Side(name, "", view.sites[name].public, is_relayed=True) for name in _some(others, site.id, now_ms)]
     points = [Side(point.name, point.address) for point in view.network.points.values() if point.address]

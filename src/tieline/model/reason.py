@@ -37,6 +37,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     # the code, and its sentence in English and in Chinese
     "query_not_met": ("`{term}` does not hold (nearest: {nearest})", "不满足 `{term}`（最接近：{nearest}）"),
     "query_unknown": ("`{term}` is unknown: no reading", "`{term}` 未知：没有测量值"),
+    "query_unmeasured": ("`{term}` is not measured yet, and may be", "`{term}` 尚未测量，仍可能测得"),
     "reading_not_own": ("says that {source} measured, and {site} signed it", "声称由 {source} 测得，而签名者为 {site}"),
     "reading_of_itself": ("{site} measured the way to itself", "{site} 测量的是到自身的路径"),
     "reading_target": ("{target} is no site and no reference point that is known here", "{target} 不是此处已知的算力节点或测量点"),
@@ -82,6 +83,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "data_unknown": ("data {data} has no record here", "数据 {data} 在此没有记录"),
     "gang_nodes": ("room for {most} of {asked} nodes over all sites that fit", "所有符合条件的节点合计仅可容纳 {asked} 个计算节点中的 {most} 个"),
     "gang_sites": ("room for {most} of {asked} nodes over the {sites} sites that have most", "容量最大的 {sites} 个节点合计仅可容纳 {asked} 个计算节点中的 {most} 个"),
+    "gang_unmet": ("room for {most} of {asked} nodes over sites that can meet: of every two, one has an open door or lets others in by the relay", "能够互通的节点（每两个中至少有一个开放直达口或允许经中继进入）合计仅可容纳 {asked} 个计算节点中的 {most} 个"),
     "gang_apart": ("room for {most} of {asked} nodes over sites that have {rate_bps} bit/s and a round trip of {rtt_us} between every two (0: any)", "两两之间速率达到 {rate_bps} bit/s 且往返不超过 {rtt_us}（0 表示不限）的节点合计仅可容纳 {asked} 个计算节点中的 {most} 个"),
     "gang_joint": ("no sites with room for {asked} nodes were found that have {rate_bps} bit/s between every two at once", "未找到两两之间能同时达到 {rate_bps} bit/s 且可容纳 {asked} 个计算节点的节点组合"),
     "gang_mtu": ("room for {most} of {asked} nodes over sites between which packets of {needed_bytes} pass whole: links carry smaller ones", "能整包通过 {needed_bytes} 报文的节点之间合计仅可容纳 {asked} 个计算节点中的 {most} 个：链路只承载更小的报文"),

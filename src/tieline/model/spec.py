@@ -43,6 +43,7 @@ class SiteSpec(Spec, frozen=True, kw_only=True):
     public: str = ""  # Ed25519 key of the site process, base64url
     sealing: str = ""  # X25519 key that secrets are sealed to, base64url
     door: str = ""  # URL of the authenticated echo and chunk port, where the owner opened one
+    relay: bool = True  # others are let to that port by the relay too; also where no door is open
     declared_by: str = ""  # who fronts for machines that install nothing
     readings: dict[str, Integer] = {}  # of the site's own probes, unit last in the name
     protocol: Integer = 1

@@ -67,6 +67,9 @@ class Between(Protocol[Hold]):
     def takes_part(self, sites: Sequence[str]) -> Flags:
         """Which of ``sites`` can be in a gang over several sites at all."""
 
+    def meeting(self, sites: Sequence[str]) -> Flags:
+        """Which two of ``sites`` can carry bytes for each other's nodes at all: n x n, symmetric."""
+
     def allowed(self, sites: Sequence[str], span: Span) -> Flags:
         """Which two of ``sites`` have the rate and the round trip, each pair as if it were alone: n x n, symmetric."""
 
@@ -303,11 +306,20 @@ class _Reach:
             return "gang_sites", int(top[min(most, len(top)) - 1]), {"sites": most}
         self.least = int((top < wanted).sum()) + 1
         count = len(supply)
-        self.near = between.allowed(shelf.names, span) | np.eye(count, dtype=np.bool_)
-        self.reach = max(int(np.sort(supply[self.near[at]])[-most:].sum()) for at in range(count))
+        itself = np.eye(count, dtype=np.bool_)
+        meeting = between.meeting(shelf.names) | itself
+        if not meeting.all() and (reach := _reach(meeting, supply, most)) < wanted:
+            return "gang_unmet", reach, {}
+        self.near = between.allowed(shelf.names, span) & meeting | itself
+        self.reach = _reach(self.near, supply, most)
         if self.reach < wanted:
             return "gang_apart", self.reach, {"rate_bps": span.rate_bps, "rtt_us": span.rtt_us}
         return None
+
+
+def _reach(near: Flags, supply: Numbers, most: int) -> int:
+    """How many nodes there are at most at a site and ``most`` - 1 others that are near it."""
+    return max(int(np.sort(supply[near[at]])[-most:].sum()) for at in range(len(supply)))
 
 
 class _Search(Generic[Hold]):

@@ -58,6 +58,7 @@ def site_statement(
         public=public,
         sealing=sealing,
         door=door,
+        relay=config.may_relay,
         readings=dict(readings),
         protocol=PROTOCOL,
         evidence={"readings": Evidence.MEASURED.value} if readings else {},

@@ -21,14 +21,18 @@ NODE = {"accelerator": "a100", "accelerator_count": 8}
 class Hose:
     """Ways without a network: each site can be joined with so many others, some pairs not at all."""
 
-    def __init__(self, joins=None, apart=(), out=()):
-        self.joins, self.apart, self.out = joins or {}, {frozenset(each) for each in apart}, out
+    def __init__(self, joins=None, apart=(), out=(), shut=()):
+        self.joins, self.apart, self.out, self.shut = joins or {}, {frozenset(each) for each in apart}, out, shut
 
     def _of(self, site):
         return self.joins.get(site.rpartition("/")[2], 99)
 
     def takes_part(self, sites):
         return np.array([site.rpartition("/")[2] not in self.out for site in sites])
+
+    def meeting(self, sites):
+        open_ = np.array([site.rpartition("/")[2] not in self.shut for site in sites])
+        return open_[:, None] | open_[None, :]
 
     def allowed(self, sites, span):
         ends = [site.rpartition("/")[2] for site in sites]
@@ -95,6 +99,17 @@ def test_sites_that_are_apart_are_not_in_one_gang():
     assert sites_of(answer) in (["a", "c"], ["b", "c"])
 
 
+def test_sites_of_which_neither_lets_the_other_in_are_not_in_one_gang():
+    pools = [small("a", 6, 1), small("b", 6, 1), small("c", 6, 9), small("d", 6, 9)]
+    answer = found(a_gang(), pools, Hose(shut="abc"), span=asking(rate_bps=0))
+    assert isinstance(answer, Gang)
+    assert sites_of(answer) in (["a", "d"], ["b", "d"])
+    # A way that is fast enough does not help, and what is let in may be too far.
+    far = found(a_gang(), pools[:3], Hose(shut="ab", apart=[("a", "c"), ("b", "c")]))
+    assert isinstance(far, NoGang)
+    assert far.reasons[0].code == "gang_apart"
+
+
 def test_rates_that_do_not_fit_together_are_told():
     pools = [small("a", 4, 1), small("b", 4, 1), small("c", 4, 1)]
     answer = found(a_gang(), pools, Hose({"a": 1, "b": 1, "c": 1}))
@@ -107,6 +122,7 @@ def test_every_refusal_counts_every_pool_once():
     cases = {
         "gang_nodes": found(a_gang(), few),
         "gang_sites": found(a_gang(), [small(f"s{at}", 2, 1) for at in range(6)], span=asking(3)),
+        "gang_unmet": found(a_gang(), [small("a", 6, 1), small("b", 6, 1)], Hose(shut="ab")),
         "gang_apart": found(a_gang(), [small("a", 6, 1), small("b", 6, 1)], Hose(apart=[("a", "b")])),
     }
     for code, answer in cases.items():

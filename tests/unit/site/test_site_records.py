@@ -42,6 +42,12 @@ def test_the_site_s_record_says_its_keys_its_place_and_what_was_measured():
     assert spec.evidence == {"readings": "measured"}
 
 
+def test_a_site_says_whether_it_lets_others_in_by_the_relay():
+    assert "relay" not in site().spec  # what most say goes without saying
+    shut = site_statement(parse_site(b"tier: edge\nrelay: false\n"), SITE, KEY.public, "A" * 43, {})
+    assert msgspec.convert(shut.spec, SiteSpec).relay is False
+
+
 def test_a_draining_site_says_so_in_its_record():
     assert site(is_draining=True).status is Status.DRAINING
 
