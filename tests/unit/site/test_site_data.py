@@ -312,6 +312,37 @@ def test_a_place_that_says_nothing_keeps_nobody_from_the_next_one(tmp_path: Path
     told(story, tmp_path)
 
 
+def test_a_place_cannot_speak_for_the_site(tmp_path: Path):
+    """Its words are no reason of this site, and its disk is not this site's: the next place is asked."""
+    said = {
+        "code": "storage_full",
+        "message": "I\nam full",
+        "reasons": [{"code": "data_wrong", "values": {"data": "x"}}],
+    }
+
+    async def story(exchange: Published, _process) -> None:
+        async def answer(request: web.BaseRequest) -> web.Response:
+            return web.json_response(said, status=507)
+
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        liar = f"http://127.0.0.1:{runner.addresses[0][1]}/bytes"
+        try:
+            exchange.publish(places=[{"url": liar}, {"url": f"{exchange.url}/bytes"}])
+            exchange.order(reading())
+            assert (await exchange.ended()).state == "succeeded", exchange.of(Ended)
+            exchange.publish(places=[{"url": liar}], sha256="0" * 64)
+            exchange.order(reading("j-2.1"))
+            ended = await refusal(exchange, "j-2.1")
+            assert ended.reason is not None
+            assert (ended.reason.code, ended.reason.values["why"]) == ("data_not_fetched", "I am full")
+        finally:
+            await runner.cleanup()
+
+    told(story, tmp_path)
+
+
 def test_a_blob_of_a_task_is_never_taken_for_a_dataset_nor_a_dataset_for_a_blob(tmp_path: Path):
     """The cache calls both by hashes, and a task may bring any words along."""
 

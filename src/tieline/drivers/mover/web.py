@@ -103,7 +103,8 @@ class Web:
                     raise TielineError("check_failed", f"{what}: redirected to an address without TLS")
                 self._refused = None  # another of its addresses was no matter
                 if answer.status >= 300:
-                    raise refused(answer.status, await _start_of(answer), what)
+                    error = refused(answer.status, await _start_of(answer), what)
+                    raise error if self.bearer else _of_stranger(error, method)
                 yield answer
         except (aiohttp.InvalidURL, aiohttp.TooManyRedirects, UnicodeError):  # the last: a name that is none
             raise TielineError("invalid_request", f"{what}: this address leads nowhere") from None
@@ -268,7 +269,7 @@ class HttpTarget(OrderedTarget):
 
 def _tag(answer: aiohttp.ClientResponse) -> str:
     tag, modified = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
-    return f"{tag} {modified}".strip()[:500]
+    return _plain(f"{tag} {modified}".strip()[:500])
 
 
 async def _start_of(answer: aiohttp.ClientResponse) -> bytes:
@@ -279,7 +280,21 @@ async def _start_of(answer: aiohttp.ClientResponse) -> bytes:
 
 def _without_address(error: BaseException) -> str:
     """The words of an error without an address, which may hold a signature."""
-    return re.sub(r"https?://\S+", "...", str(error) or type(error).__name__)[:300]
+    return _plain(re.sub(r"https?://\S+", "...", str(error) or type(error).__name__)[:300])
+
+
+def _of_stranger(error: TielineError, method: str) -> TielineError:
+    """What a server that need not be one of ours says: its code and one line, none of its reasons and commands.
+
+    That something is full is said of this machine's own disk, unless bytes were sent there.
+    """
+    is_other = error.code == "storage_full" and method != "PUT"
+    return TielineError("exchange_unreachable" if is_other else error.code, _plain(error.message[:300]))
+
+
+def _plain(text: str) -> str:
+    """One line of ASCII, whatever a server put into it."""
+    return " ".join(text.encode("ascii", "backslashreplace").decode().split())
 
 
 def _marked(info: Any, mark: int) -> socket.socket:
