@@ -288,6 +288,10 @@ class Distances(Protocol):
         """Measured rate: what `bandwidth(point)` means; None is unknown."""
         return None
 
+    def may_read(self, function: str, point: str, site: str) -> bool:  # noqa: ARG002
+        """Whether ``rtt(point)`` or ``bandwidth(point)`` of a site, unknown now, may be measured some day."""
+        return False
+
     def rate_evidence(self, source: str, target: str) -> Evidence:
         """What `rate_bps` rests on."""
         return Evidence.DECLARED if self.read_bps(source, target) is None else Evidence.MEASURED

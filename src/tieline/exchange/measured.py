@@ -1,15 +1,20 @@
 """Measured: what is known of the way between two points from readings; else unknown, or as it was declared.
 
 A *point* is a site's identifier, a reference point, or a node of the topology at which a site's traffic begins.
-``rtt_us`` and ``read_bps`` answer from readings alone. ``rate_bps`` is what bytes are planned by: where nobody measured
+``rtt_us`` and ``read_bps`` answer from readings alone, and ``may_read`` from what sites are told to measure: reference
+points with an address, and doors. ``rate_bps`` is what bytes are planned by: where nobody measured
 it, the rate that was declared for all pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tieline.exchange.network import Network
 from tieline.exchange.readings import Readings
+from tieline.model.door import door_url
 from tieline.model.evidence import Evidence
+from tieline.model.spec import SiteSpec
 from tieline.ports import ConstantDistances, Distances
 
 
@@ -20,6 +25,7 @@ class Measured(Distances):
         self.network = network
         self.readings = readings
         self.declared = declared or ConstantDistances()
+        self.specs: Mapping[str, SiteSpec] = {}  # of all sites that have a record here
 
     def rtt_us(self, source: str, target: str) -> int | None:
         """The measured round trip; None: unknown."""
@@ -29,6 +35,17 @@ class Measured(Distances):
     def read_bps(self, source: str, target: str) -> int | None:
         """The measured rate; None: unknown."""
         return self.readings.rate_bps(self._end(source), self._end(target))
+
+    def may_read(self, function: str, point: str, site: str) -> bool:
+        """Whether sites are told to measure this way: to a reference point's address, or to the door of either end."""
+        end = self._end(point)
+        named = self.network.points.get(end)
+        if named is not None:
+            return function == "rtt" and bool(named.address)
+        one, other = self.specs.get(end), self.specs.get(site)
+        if one is None or other is None or end == site:
+            return False
+        return bool(door_url(one.door) or door_url(other.door))
 
     def rate_bps(self, source: str, target: str) -> int | None:
         """The measured rate, else the declared one; None: no limit, or unknown."""

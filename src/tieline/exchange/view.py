@@ -129,6 +129,7 @@ class View:
         self.network = Network()
         self.readings = Readings()  # last value only
         self.distances: WideArea = WideArea(self.network, self.readings, distances)
+        self.distances.specs = self.supply.site_specs
         self.charged_micro_cny = 0
         self.touched: dict[tuple[str, str], Any] = {}
 

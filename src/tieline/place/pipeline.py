@@ -30,7 +30,7 @@ from tieline.place.fit import (
 from tieline.place.present import Free, Granted, NotHeldBack, NotRefused, SiteOpen, Unexpired
 from tieline.place.scene import Asking
 from tieline.place.step import Step
-from tieline.place.worth import Budget, DataRate, Deadline, Price, Where
+from tieline.place.worth import Budget, DataRate, Deadline, Price, Unmeasured, Where
 
 STEPS: Final[tuple[Step, ...]] = (
     TypeOffered(),  # first: nothing else about a service or a fleet means anything here
@@ -56,7 +56,8 @@ STEPS: Final[tuple[Step, ...]] = (
     Secrets(),
     Budget(),
     Deadline(),  # lasting too: it only gets later
-    DataRate(),  # from here on it may pass by itself: readings come,
+    Unmeasured(),  # from here on it may pass by itself: readings come,
+    DataRate(),
     Unexpired(),  # records are renewed,
     SiteOpen(),  # sites come back,
     Granted(),  # quotas are raised,

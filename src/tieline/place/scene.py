@@ -89,6 +89,7 @@ class Scene:
         self._rates: dict[str, NDArray[np.float64]] = {}
         self._settled: dict[Load, Settled] = {}
         self._contexts: dict[Caller, Context] = {}
+        self._coming: dict[tuple[str, str], Flags] = {}
 
     def hold_back(self, pools: Mapping[str, str]) -> None:
         """Keep pools (pool -> demand) for those who wait for them; when that will be is not known."""
@@ -216,6 +217,14 @@ class Scene:
         found = [ask(point, site) for site in sites]
         values = np.array([value or 0 for value in found], np.int64)
         return values, np.array([value is not None for value in found], np.bool_)
+
+    def may_read(self, function: str, point: str) -> Flags:
+        """Of which sites, by their codes, a reading may still come."""
+        sites, found = self.sites, self._coming.get((function, point))
+        if found is None or len(found) != len(sites):
+            may = [code > 0 and self.distances.may_read(function, point, site) for code, site in enumerate(sites)]
+            found = self._coming[function, point] = np.array(may, np.bool_)
+        return found
 
 
 def among(codes: NDArray[np.int32], wanted: list[int]) -> Flags:

@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from tieline.language import Term
-from tieline.language.tree import Compare, Relate
+from tieline.language.context import RESTS_ON
+from tieline.language.tree import Compare, Relate, refs
 from tieline.language.types import NUMERIC, show
 from tieline.language.vector import Rows as Frame
 from tieline.language.vector import evaluate, integers_of
@@ -110,7 +111,7 @@ class Deadline(Step):
 
 
 class Where(Step):
-    """The task's own expression over offers. Unknown never matches, and is counted apart."""
+    """The task's own expression over offers. Unknown never matches; `Unmeasured` asks for what may become known."""
 
     codes: tuple[str, ...] = ("query_not_met", "query_unknown")
 
@@ -119,9 +120,10 @@ class Where(Step):
         return asking.need.where is not None
 
     def test(self, asking: Asking, rows: Rows) -> Flags:
-        """Where it is true."""
+        """Where it is true, or a reading may make it so."""
         assert asking.need.where is not None
-        return asking.need.where.evaluate(asking.pools.table, rows, asking.context).yes
+        yes = asking.need.where.evaluate(asking.pools.table, rows, asking.context).yes
+        return yes if yes.all() else yes | _coming(asking, rows)
 
     def explain(self, asking: Asking, rows: Rows) -> list[Reason]:
         """The first term that is false, with the nearest value there is; else the first that is unknown."""
@@ -136,11 +138,7 @@ class Where(Step):
                 found += [Reason(code="query_not_met", count=int(false.sum()), values=dict(values))]
             unknown_by[unknown & (unknown_by < 0)] = index
             open_rows, unknown_by = open_rows[~false], unknown_by[~false]
-        for index, term in enumerate(_terms(asking)):
-            count = int((unknown_by == index).sum())
-            if count:
-                found.append(Reason(code="query_unknown", count=count, values={"term": term.text}))
-        return found
+        return found + _unknown(asking, unknown_by, "query_unknown")
 
     def relax(self, asking: Asking, rows: Rows) -> Relaxation | None:
         """The first term which alone keeps some pools out: its nearest value, or leaving it out."""
@@ -158,6 +156,30 @@ class Where(Step):
                 asked = show(term.bound.ref.type, term.bound.value)
                 return Relaxation(term=term.bound.ref.key, asked=asked, needed=nearest, admits=admits)
         return None
+
+
+class Unmeasured(Step):
+    """A way that nobody measured yet: whoever asks how far it is waits for whoever measures."""
+
+    codes: tuple[str, ...] = ("query_unmeasured",)
+    is_lasting: ClassVar[bool] = False  # a reading may come
+
+    def asked(self, asking: Asking) -> bool:
+        """Whether the expression speaks of ways at all."""
+        where = asking.need.where
+        return where is not None and any(ref.name in RESTS_ON for ref in where.refs)
+
+    def test(self, asking: Asking, rows: Rows) -> Flags:
+        """Where everything that may become known is known."""
+        return ~_coming(asking, rows)
+
+    def explain(self, asking: Asking, rows: Rows) -> list[Reason]:
+        """The first term that is unknown."""
+        unknown_by = np.full(len(rows), -1, np.int64)
+        for index, term in enumerate(_terms(asking)):
+            unknown = evaluate(term.node, asking.pools.table, rows, asking.context)[1]
+            unknown_by[unknown & (unknown_by < 0)] = index
+        return _unknown(asking, unknown_by, self.codes[0])
 
 
 class DataRate(Step):
@@ -198,6 +220,35 @@ def _least_s(asking: Asking) -> int:
 def _terms(asking: Asking) -> tuple[Term, ...]:
     assert asking.need.where is not None
     return asking.need.where.terms
+
+
+def _unknown(asking: Asking, unknown_by: Numbers, code: str) -> list[Reason]:
+    """One reason for each term that is the first unknown one of some row."""
+    counts = [int((unknown_by == index).sum()) for index in range(len(_terms(asking)))]
+    return [
+        Reason(code=code, count=count, values={"term": term.text})
+        for term, count in zip(_terms(asking), counts, strict=True)
+        if count
+    ]
+
+
+def _coming(asking: Asking, rows: Rows) -> Flags:
+    """Where no term is false, some are unknown, and each of these for a reading that may still come."""
+    coming = np.zeros(len(rows), np.bool_)
+    if not Unmeasured().asked(asking):
+        return coming
+    sites = asking.pools.table.texts("site").codes[rows]
+    left = np.ones(len(rows), np.bool_)
+    for term in _terms(asking):
+        yes, unknown = evaluate(term.node, asking.pools.table, rows, asking.context)
+        readable = np.zeros(len(rows), np.bool_)
+        for ref in refs(term.node):
+            if ref.name in RESTS_ON:
+                known = asking.context.reading(ref.name, ref.argument, asking.scene.sites)[1]
+                readable |= (asking.scene.may_read(ref.name, ref.argument) & ~known)[sites]
+        coming |= unknown
+        left &= yes | (unknown & readable)
+    return coming & left
 
 
 def _numbers(asking: Asking, term: Term, rows: Rows) -> tuple[Numbers, Flags]:

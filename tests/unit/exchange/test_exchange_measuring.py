@@ -5,7 +5,16 @@ import pytest
 from exchange_world import ADMIN, ALICE, World, task
 
 from tieline.exchange import measuring
-from tieline.exchange.commands import ChangePoints, PlanProbes, ReadCats, ReadReadings, ReadWay, TakeReadings, Tick
+from tieline.exchange.commands import (
+    ChangePoints,
+    PlanProbes,
+    PlanTasks,
+    ReadCats,
+    ReadReadings,
+    ReadWay,
+    TakeReadings,
+    Tick,
+)
 from tieline.exchange.readings import FRESH_MS, FRESH_RATE_MS, MOST_OF_A_SITE, Readings
 from tieline.model.door import door_url
 from tieline.model.error import TielineError
@@ -135,6 +144,32 @@ def test_a_job_that_waits_for_a_way_to_be_known_is_placed_once_somebody_measured
     assert world.view.supply.version == version, "all that comes within some seconds is one look"
     world.pass_ms(6_000, world.a, world.b)
     assert world.view.supply.version > version
+
+
+def test_a_job_waits_for_a_way_that_nobody_measured_yet_and_is_refused_where_nobody_ever_will(world):
+    mute = Point(name="mute", latitude_udeg=31_230_000, longitude_udeg=121_470_000)
+    world.do(ChangePoints(actor=OPERATOR, put=(mute,)))
+    asked = {name: task(resources=(Resources(core_count=8, where=where),)) for name, where in {
+        "near": "rtt(shanghai) < 5ms", "mute": "rtt(mute) < 5ms", "nowhere": "rtt(atlantis) < 5ms",
+        "rate": "bandwidth(shanghai) > 1Mbps", "doorless": f'rtt("{world.b}") < 5ms and rtt("{world.b}") > 1us',
+    }.items()}  # fmt: skip
+    for name, why in (("mute", "unknown"), ("nowhere", "unknown"), ("rate", "unknown"), ("doorless", "not_met")):
+        with pytest.raises(TielineError) as caught:
+            world.submit(asked[name])
+        assert (caught.value.code, caught.value.reasons[0].code) == ("unplaceable", f"query_{why}"), name
+    (job,) = world.submit(asked["near"])
+    world.pass_ms(4_000, world.a, world.b)
+    assert world.view.jobs[job.id].state is JobState.QUEUED
+    plan = world.do(PlanTasks(actor=ALICE, tasks=(asked["near"],)))[0]
+    assert (plan.is_possible, [(each.code, each.count) for each in plan.reasons]) == (True, [("query_unmeasured", 2)])
+    world.bring(world.a, world.reading(world.a, "shanghai", 7_000))
+    world.bring(world.b, world.reading(world.b, "shanghai", 4_000))
+    world.pass_ms(2_000, world.a, world.b)
+    assert world.run_of(job).site == world.b
+    world.bring(world.b, world.reading(world.b, "shanghai", 6_000))
+    with pytest.raises(TielineError) as caught:
+        world.submit(asked["near"])
+    assert caught.value.reasons[0].values == {"term": "rtt(shanghai) < 5ms", "nearest": "6 ms"}
 
 
 def test_hostile_readings_are_refuted_one_by_one_counted_and_shown(world):

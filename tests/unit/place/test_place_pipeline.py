@@ -6,7 +6,7 @@ from place_world import ALICE, GB, NOW_MS, a_demand, a_pool, a_task, chosen, cor
 from tieline.model.reason import CATALOGUE, Reason, sentence
 from tieline.model.spec import DatasetSpec, SiteSpec
 from tieline.model.task import DataUse
-from tieline.place import Caller, DataFact, Placement, demand_of
+from tieline.place import Caller, DataFact, Placement, Pools, demand_of, is_possible
 from tieline.place.pipeline import FIRST_PASSING, STEPS
 from tieline.ports import ConstantDistances
 
@@ -248,6 +248,33 @@ def test_a_query_reads_the_askers_partners_and_readings():
     assert refusal.reasons[0].values == {"term": "rtt(shanghai) < 1ms", "nearest": "2 ms"}
     nearest = planned(a_demand(A100 | {"where": "rtt(shanghai) < 1ms"}), pools, HOME).nearest
     assert (nearest.term, nearest.asked, nearest.needed, nearest.admits) == ("rtt(shanghai)", "1 ms", "2 ms", 1)
+
+
+def test_an_expression_over_a_way_that_may_be_measured_waits_for_it_and_no_other_does():
+    class Coming(ConstantDistances):
+        def may_read(self, function, point, site):
+            return (function, point) == ("rtt", "shanghai") and site != "cn.lab/site/far"
+
+    def asked(where, pools, **readings):
+        distances = Coming(readings_us={("shanghai", f"cn.lab/site/{name}"): us for name, us in readings.items()})
+        demand = a_demand(A100 | {"where": where})
+        refusal = chosen(demand, pools, distances)
+        assert is_possible(demand, Pools(pools), distances, now_ms=NOW_MS) == refusal.is_possible
+        return counts(refusal), refusal.is_possible
+
+    one, far = a_pool("one"), a_pool("far")
+    assert asked("rtt(shanghai) < 1ms", [one]) == ({"query_unmeasured": 1}, True)
+    assert asked("rtt(shanghai) < 1ms", [one, far]) == ({"query_unmeasured": 1, "query_unknown": 1}, True)
+    assert asked("rtt(shanghai) < 1ms", [far]) == ({"query_unknown": 1}, False)
+    assert asked("rtt(shanghai) < 1ms", [one], one=2_000) == ({"query_not_met": 1}, False)
+    assert asked("rtt(shanghai) < 1ms and price < 5", [one]) == ({"query_not_met": 1}, False)
+    assert asked("rtt(shanghai) < 1ms and vendor == x", [one]) == ({"query_unknown": 1}, False)
+    assert asked("vendor == x or not rtt(shanghai) < 1ms", [one]) == ({"query_unmeasured": 1}, True)
+    assert asked("vendor == x or rtt(shanghai) < 1ms", [one], one=2_000) == ({"query_unknown": 1}, False)
+    assert asked("rtt(mars) < 1ms and rtt(shanghai) < 1ms", [one]) == ({"query_unknown": 1}, False)
+    assert asked("bandwidth(shanghai) > 1Mbps", [one]) == ({"query_unknown": 1}, False)
+    dear = planned(a_demand(A100 | {"where": "rtt(shanghai) < 1ms", "max_price_micro_cny": 1}), [one], Coming())
+    assert (dear.is_possible, [each.code for each in dear.reasons]) == (False, ["price_above"])
 
 
 @pytest.mark.parametrize("infra", ["cn.lab/site/one", "ONE", "east"])
