@@ -39,7 +39,7 @@ from tieline.drivers.siteprocess.places import places_of
 from tieline.model.protocol import Ended, Stop
 from tieline.model.record import DelegatedKey, Delegation, Record
 from tieline.model.spec import DataPlace, DatasetSpec
-from tieline.model.task import DataUse, Mount, Resources
+from tieline.model.task import Checkpoint, DataUse, Mount, Resources
 from tieline.model.taskfile import parse_tasks
 from tieline.model.transfer import Segment, Transfer, TransferOrder
 from tieline.registry import Key, sign
@@ -440,6 +440,7 @@ HOSTILE = [
     "http://:80/",
     "http://.../x",
     "s3://lake/" + "k" * 1_500,
+    "s3://lake/k%0A[tieline]%20forged",
     "door:x",
     "door:cn.demo.lab8/site/sz1",
 ]
@@ -566,6 +567,7 @@ def test_a_dataset_without_a_record_is_not_fetched(tmp_path: Path):
         (("../d",), "does not lie below the work folder"),
         (("/d",), "does not lie below the work folder"),
         (("mine/d",), "cannot be laid there"),
+        (("kept/d",), "lies where the checkpoint is"),
         (("link/d",), "does not lie below the work folder"),
     ],
 )
@@ -576,7 +578,7 @@ def test_a_path_that_leaves_or_is_taken_is_refused(tmp_path: Path, paths: tuple[
         files = [Mount(path="mine/d", sha256=exchange.put(b"x"))]
         files.append(Mount(path="a", sha256=exchange.put(archive), is_archive=True))
         data = tuple(DataUse(id=DATA, path=path.replace("link", "a/link")) for path in paths)
-        exchange.order(reading(data=data, mounts=tuple(files)))
+        exchange.order(reading(data=data, mounts=tuple(files), checkpoint=Checkpoint(path="kept")))
         ended = await refusal(exchange)
         assert ended.reason is not None
         assert why in str(ended.reason.values)

@@ -100,7 +100,8 @@ def _file(parts: urllib.parse.SplitResult) -> Address:
 
 def _object(parts: urllib.parse.SplitResult) -> Address:
     key = urllib.parse.unquote(parts.path[1:])
-    if not BUCKET.fullmatch(parts.netloc) or not key or len(key.encode()) > 1_024 or parts.query or parts.fragment:
+    is_shown = key and not any(ord(each) < 32 or ord(each) == 127 for each in key)  # names go into logs
+    if not BUCKET.fullmatch(parts.netloc) or not is_shown or len(key.encode()) > 1_024 or parts.query or parts.fragment:
         raise _wrong("an S3 address is `s3://bucket/key`")
     path = f"{parts.netloc}/{key}"
     return Address("s3", f"s3://{path}", path, f"s3://{path}")

@@ -100,18 +100,24 @@ async def wanted_data(offer: Offer, rules: Rules, is_open: asyncio.Event, say: S
             found.append(Wanted(use, dataset, held, booked.get(use.id[:200])))
         else:
             say(f"data {use.id}: its record names no place that can be read from here; the work has to fetch it")
-    _check_apart([steps_of(each.use.path) for each in found])
+    checkpoint = offer.task.checkpoint
+    _check_apart([steps_of(each.use.path) for each in found], steps_of(checkpoint.path) if checkpoint else None)
     return tuple(found)
 
 
-def _check_apart(paths: Sequence[Sequence[str]]) -> None:
-    """What is seen read-only cannot hold another thing, and the work folder itself is to be written."""
+def _check_apart(paths: Sequence[Sequence[str]], checkpoint: Sequence[str] | None) -> None:
+    """What is seen read-only cannot hold another thing, and the work folder itself is to be written.
+
+    Nor is it a part of a checkpoint, which would be sent with it and then be in its way.
+    """
     for at, path in enumerate(paths):
         shown = "/".join(path)[:200]
         if not path:
             raise TielineError("invalid_task", "data is not laid as the work folder itself: name a path", where="data")
         if any(path[: len(other)] == other for index, other in enumerate(paths) if index != at):
             raise TielineError("invalid_task", f"`{shown}` lies where another dataset is laid", where="data")
+        if checkpoint is not None and (path[: len(checkpoint)] == checkpoint or checkpoint[: len(path)] == path):
+            raise TielineError("invalid_task", f"`{shown}` lies where the checkpoint is, which is sent", where="data")
 
 
 def check_room(offer: Offer, wanted: Sequence[Wanted], limit_bytes: int) -> None:
