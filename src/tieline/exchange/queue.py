@@ -13,9 +13,9 @@
 What refuses the first job of a line refuses all of it, so a million refused jobs cost a pass what their shapes cost. A
 line that was refused is looked at again when `Supply.version` grew, or for a job that came since. A pass that is cut
 short is gone on with by the next, whatever changed meanwhile, so that those at the end have their turn too. What takes
-long to decide is passed over once a pass has done enough of it; those lines come again in the next passes, in the order
-in which they were passed over, and nobody else waits for them. Jobs that leave are struck out where they stand; what is
-struck out is cleared away once it is the larger part.
+long to decide is passed over once a pass has done enough of it, or passes have lately done enough of it in vain; those
+lines come again in the next passes, in the order in which they were passed over, and nobody else waits for them. Jobs
+that leave are struck out where they stand; what is struck out is cleared away once it is the larger part.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ NOWHERE, LATER, IN_LINE, FRESH = range(4)  # JobRow.place
 SLACK = 64  # entries that are struck out and may stay
 MOST_STRAY = 4_096  # entries that lead to no line any more and may stay
 MOST_SEARCHED = 4  # gangs over several pools that one pass looks for
+MOST_VAIN = 16  # searches in vain, one after the other; then one in so long:
+VAIN_MS = 200
 MOST_STEPS = 2**62  # of a pass that its caller bounds
 
 Timed = tuple[int, JobRow]
@@ -139,6 +141,8 @@ class Queue:
         self._ready: list[Entry] = []
         self._looked: list[Line] = []
         self._passed: dict[Key, Line] = {}  # that wait for a search; the first that was passed over first
+        self._searches = MOST_VAIN  # that may be in vain now
+        self._searched_ms = 0  # as of then
         self._version = -1
         self._is_cut = False  # the last pass ended before everybody had been looked at
         self._count = 0
@@ -286,6 +290,7 @@ class Queue:
                 first = line.jobs.first()
                 if first is not None:
                     self._enter(first, line, share.turn_ms(first))
+        self._rest(now_ms)
         due = self._due_now(share)
         if not self._ready:
             self._is_cut = False
@@ -293,11 +298,18 @@ class Queue:
         self._is_cut = True  # until nobody is left
         return Turns(self, share, most, due)
 
+    def _rest(self, now_ms: int) -> None:
+        """Let time give back what searches in vain took. A clock that goes back gives nothing, and takes nothing."""
+        gained = max(0, now_ms - self._searched_ms) // VAIN_MS
+        self._searches = min(MOST_VAIN, self._searches + gained)
+        is_full = self._searches == MOST_VAIN or now_ms < self._searched_ms
+        self._searched_ms = now_ms if is_full else self._searched_ms + gained * VAIN_MS
+
     def _due_now(self, share: Share) -> dict[Key, None]:
         """The lines that were passed over first, as many as a pass searches for: they come in this one."""
         due: dict[Key, None] = {}
         for key in list(self._passed):
-            if len(due) == MOST_SEARCHED:
+            if len(due) == min(MOST_SEARCHED, self._searches):
                 break
             line = self._passed.pop(key)
             first = line.open.first() if line.count else None
@@ -316,7 +328,8 @@ class Turns:
     def __init__(self, queue: Queue, share: Share, most: int = MOST_STEPS, due: dict[Key, None] | None = None) -> None:
         self._queue = queue
         self._due = due or {}
-        self._spare = MOST_SEARCHED - len(self._due)
+        self._spare = min(MOST_SEARCHED, queue._searches) - len(self._due)
+        self._is_searched = False  # the one whose turn it is
         self._share = share
         self._steps = most
         self._line: Line | None = None
@@ -326,6 +339,7 @@ class Turns:
     def next(self) -> JobRow | None:
         """Whose turn it is; None when nobody is left, or no step. Say what became of it before asking for the next."""
         queue, share = self._queue, self._share
+        self._is_searched = False
         while queue._ready:
             if self._steps <= 0:
                 self._line = self._row = None
@@ -355,6 +369,7 @@ class Turns:
         assert line is not None
         assert row is not None
         line.open.pop()
+        self._queue._searches += self._is_searched  # it was not in vain
         self._taken.append((line, row))
         first = line.open.first()
         if first is not None:
@@ -383,6 +398,8 @@ class Turns:
         else:
             return False
         self._queue._passed.pop(key, None)
+        self._queue._searches -= 1
+        self._is_searched = True
         return True
 
     def pass_over(self) -> None:

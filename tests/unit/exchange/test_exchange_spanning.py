@@ -18,7 +18,7 @@ from tieline.exchange.bookings import OrderCircuit, TakeReceipt
 from tieline.exchange.commands import ChangeLinks, ChangeProject, PlanTasks, StopJob, SubmitJobs, Tick, WhyJob
 from tieline.exchange.decide import decide
 from tieline.exchange.placing import MOST_SPANS, schedule
-from tieline.exchange.queue import MOST_SEARCHED
+from tieline.exchange.queue import MOST_SEARCHED, MOST_VAIN, VAIN_MS
 from tieline.exchange.spanning import STAGING_S
 from tieline.model.circuit import Circuit, CircuitOrder, Receipt
 from tieline.model.error import TielineError
@@ -585,6 +585,35 @@ def test_only_so_many_are_looked_for_in_a_pass_and_the_others_come_in_the_next(w
     assert seen == [MOST_SEARCHED, MOST_SEARCHED, 1, 0, 0]
 
 
+def test_searches_in_vain_leave_time_for_others_however_often_something_changes(wide: World, monkeypatch) -> None:
+    looked: list[str] = []
+    real = Choosing.gang
+    monkeypatch.setattr(
+        Choosing, "gang", lambda self, demand, *a, **b: looked.append(demand.name) or real(self, demand, *a, **b)
+    )
+    wide.start(runs(wide, submitted(wide, task("full", cores=4)))[0])
+    gangs = [submitted(wide, spanning(9 + at % 4, f"g{at}", priority=at)) for at in range(6)]
+    assert not any(runs(wide, job) for job in gangs)
+
+    def counted(now_ms: int) -> list[str]:
+        looked.clear()
+        for _ in range(3 * MOST_VAIN):
+            wide.view.supply.version += 1
+            wide.take(schedule(wide.view, now_ms, wide.ids, 1_000), now_ms)
+        return list(looked)
+
+    now_ms = wide.clock.now_ms() + MOST_VAIN * VAIN_MS
+    assert len(counted(now_ms)) == MOST_VAIN
+    assert not counted(now_ms + VAIN_MS - 1)
+    later = [each for at in range(1, 7) for each in counted(now_ms + at * VAIN_MS)]
+    assert sorted(later) == [f"g{at}" for at in range(6)], "each in its turn"
+    assert not counted(now_ms), "a clock that goes back gives nothing"
+    small = submitted(wide, spanning(5, "small"))
+    assert not runs(wide, small)
+    wide.pass_ms(20 * VAIN_MS, *map(site, SITES))
+    assert runs(wide, small)
+
+
 @pytest.mark.parametrize("has_projects", [False, True])
 def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_them_have_room(
     wide, has_projects
@@ -636,7 +665,7 @@ def test_many_gangs_that_wait_keep_nobody_else_from_another_look(wide: World) ->
         wide.end(run)
     left = [job for job in gangs if job.id in wide.view.jobs]
     for _ in range(5 * MOST_SEARCHED):
-        wide.do(Tick())
+        wide.pass_ms(MOST_SEARCHED * VAIN_MS, *everywhere)
         for run in [run for run in runs_of_all(wide) if run.state is RunState.OFFERED]:
             wide.report(run.site, Accepted(run=run.id, epoch=run.epoch))
         for run in runs_of_all(wide):
