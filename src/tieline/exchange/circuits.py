@@ -40,7 +40,7 @@ replace = msgspec.structs.replace
 def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> Decision:
     """Admit a circuit in all of its windows, at a price for the hour, or refuse it with the bound in its way."""
     from tieline.network.admit import Refused
-    from tieline.network.lease import Leased, leased
+    from tieline.network.lease import leased
     from tieline.network.tariff import circuit_price, spare_price
 
     actor, order, tariff = command.actor, command.order, view.network.tariff
@@ -54,19 +54,13 @@ def order_circuit(view: View, command: OrderCircuit, now_ms: int, ids: Ids) -> D
         raise TielineError("overloaded", f"{MOST_CIRCUITS:,} circuits are live")
     name = ids.new("circuit")
 
-    def tried(asked: CircuitOrder) -> Leased | Refused:
-        price = partial(circuit_price, tariff)
-        return leased(calendar, asked, name=name, user=actor.name, now_ms=now_ms, price_of=price, project=project)
-
-    answer = tried(order)
+    price = partial(circuit_price, tariff)
+    answer = leased(calendar, order, name=name, user=actor.name, now_ms=now_ms, price_of=price, project=project)
     if isinstance(answer, Refused):
-        # What moves in the slot that has begun is moved by nobody; from the next one on it can be.
-        begin_ms = calendar.grid.whole_from(now_ms) * calendar.grid.slot_ms
-        is_now = answer.reasons[0].code == "circuit_no_room" and order.from_ms < begin_ms
-        if is_now and isinstance(tried(replace(order, from_ms=begin_ms)), Leased):
-            later = Reason(code="circuit_later", values={"wait_us": (begin_ms - now_ms) * 1_000})
-            minutes = -(-(begin_ms - now_ms) // 60_000)
-            raise refused((*answer.reasons, later), f"tieline circuit order --from {minutes}m ...")
+        last = answer.reasons[-1]
+        if last.code == "circuit_later":
+            minutes = -(-int(last.values["wait_us"]) // 60_000_000)
+            raise refused(answer.reasons, f"tieline circuit order --from {minutes}m ...")
         raise refused(answer.reasons)
     hours = _hours(tariff)
     made = replace(

@@ -198,19 +198,25 @@ def aside(calendar: Calendar, now_ms: int) -> Layout | None:
     near = {name: each for name, each in calendar.transfers.items() if each.way & way}
     if _too_many(near, rows, ahead, grid.first + whole):
         return None
-    while (lacking := int(ahead.min())) < 0:
-        row, column = (int(at) for at in np.unravel_index(int(ahead.argmin()), ahead.shape))
-        there = _rates_at(near, int(rows[row]), grid.first + whole + column)
-        most = sum(rate for rate, _ in sorted(there, reverse=True)[: MOST_ASIDE - len(moving)])
+    least = ahead.min(axis=1)
+    known: dict[int, list[tuple[str, Piece]]] = {}
+    while (lacking := int(least.min())) < 0:
+        row = int(least.argmin())
+        arc, column = int(rows[row]), int(ahead[row].argmin())
+        if arc not in known:
+            known[arc] = _pieces_on(near, arc)
+        there = _rates_at(known[arc], near, grid.first + whole + column)
+        most = sum(sorted(there.values(), reverse=True)[: MOST_ASIDE - len(moving)])
         if not there or most < -lacking:
             return None
-        name = max(there)[1]
+        name = max(there, key=lambda each: (there[each], each))
         moving[name] = None
         gone = near.pop(name)
         for piece, mask in zip(gone.pieces, gone.masks, strict=True):
             if mask & way:
                 at, low, rates = _on(piece, place, grid, whole)
                 left[at, low : low + len(rates)] += rates
+                least[at] = ahead[at].min(axis=1)
     return _among(calendar, now_ms, tuple(moving), (), ()) if moving else Layout({}, {})
 
 
@@ -231,17 +237,25 @@ def _too_many(near: dict[str, Laid], rows: Ints, left: Longs, first: int) -> boo
     return sum(sorted(there)[-MOST_ASIDE:]) < -int(lacking[row])
 
 
-def _rates_at(near: dict[str, Laid], arc: int, slot: int) -> list[tuple[int, str]]:
-    """Who holds how much of an arc in a slot."""
-    bit, found = 1 << arc, []
-    for name, each in near.items():
-        if each.way & bit:
-            rate = 0
-            for piece, mask in zip(each.pieces, each.masks, strict=True):
-                if mask & bit and 0 <= slot - piece.low < len(piece.rates):
-                    rate += int(piece.rates[slot - piece.low])
-            if rate:
-                found.append((rate, name))
+def _pieces_on(near: dict[str, Laid], arc: int) -> list[tuple[str, Piece]]:
+    """Whose pieces are on an arc."""
+    bit = 1 << arc
+    return [
+        (name, piece)
+        for name, each in near.items()
+        if each.way & bit
+        for piece, mask in zip(each.pieces, each.masks, strict=True)
+        if mask & bit
+    ]
+
+
+def _rates_at(pieces: Sequence[tuple[str, Piece]], near: dict[str, Laid], slot: int) -> dict[str, int]:
+    """Who of those that are near holds how much in a slot."""
+    found: dict[str, int] = {}
+    for name, piece in pieces:
+        at = slot - piece.low
+        if 0 <= at < len(piece.rates) and name in near and (rate := int(piece.rates[at])):
+            found[name] = found.get(name, 0) + rate
     return found
 
 
@@ -337,9 +351,10 @@ def laid(
     rest = sorted((part for part in parts if not part.due_ms), key=lambda part: part.id)
     budget = max(len(hard), MOST_LAID if left is None else MOST_LAID_PARTLY)
     for _ in range(1 if is_forced else TURNS):
-        layout, lacking = _in_order(room._replace(free=base.copy()), hard, rest, is_forced=is_forced)
+        layout, lacking = _in_order(room, hard, rest, is_forced=is_forced)
         if lacking is None:
             return layout
+        undone(room, Filled([piece for some in layout.pieces.values() for piece in some], 0))
         budget -= lacking + 1
         if budget <= 0:
             break
@@ -352,11 +367,11 @@ def _in_order(room: Room, hard: Sequence[Part], rest: Sequence[Part], *, is_forc
     layout = Layout({part.id: [] for part in (*hard, *rest)}, {})
     for at, part in enumerate(hard):
         done = _fill(room, part, part.due_ms)
+        layout.pieces[part.id].extend(done.pieces)
         if done.left_bytes:
             if not is_forced:
                 return layout, at
             layout.short_bytes[part.id] = layout.short_bytes.get(part.id, 0) + done.left_bytes
-        layout.pieces[part.id].extend(done.pieces)
     until_ms = (room.low + room.free.shape[1]) * room.grid.slot_ms
     for part in rest:
         layout.pieces[part.id].extend(_fill(room, part, until_ms).pieces)

@@ -22,7 +22,7 @@ class Room(NamedTuple):
 class Filled(NamedTuple):
     """What was laid, and the bytes for which there was no room."""
 
-    pieces: tuple[Piece, ...]
+    pieces: Sequence[Piece]
     left_bytes: int
 
 

@@ -45,7 +45,7 @@ class Leased(NamedTuple):
 def leased(
     calendar: Calendar, order: CircuitOrder, *, name: str, user: str, now_ms: int, price_of: PriceOf, project: str = ""
 ) -> Leased | Refused:
-    """The booking of an order, or why there is none."""
+    """The booking of an order, or why there is none, and from when on there would be one."""
     now_ms = max(now_ms, calendar.grid.begin_ms)
     wrong = impossible(calendar, order, now_ms)
     if wrong:
@@ -63,10 +63,13 @@ def leased(
         changed_ms=now_ms,
     )
     found = _held(calendar, circuit, columns, now_ms)
-    if isinstance(found, Refused):
-        return found
-    made = found.circuit
     price = price_of(order)
+    if found is None:
+        why = _why(calendar, order, columns)
+        is_dear = order.limit_micro_cny_per_hour is not None and price > order.limit_micro_cny_per_hour
+        is_later = why.code == "circuit_no_room" and not is_dear
+        return Refused((why, *_later(calendar, circuit, now_ms))) if is_later else Refused((why,))
+    made = found.circuit
     if order.limit_micro_cny_per_hour is not None and price > order.limit_micro_cny_per_hour:
         values: dict[str, Value] = {"limit_micro_cny": order.limit_micro_cny_per_hour, "price_micro_cny": price}
         return Refused((Reason(code="circuit_price", values=values),))
@@ -152,22 +155,35 @@ def needed_mtu(order: CircuitOrder) -> int:
     return order.mtu_bytes + (ENCAPSULATION_BYTES if order.line is Line.IP else 0)
 
 
-def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int) -> Leased | Refused:
+def _later(calendar: Calendar, circuit: Circuit, now_ms: int) -> tuple[Reason, ...]:
+    """From when on there would be room: what moves in the slot that has begun is moved by nobody. Tries one route."""
+    order, grid = circuit.order, calendar.grid
+    begin_ms = grid.whole_from(now_ms) * grid.slot_ms
+    if order.from_ms >= begin_ms or (order.until_ms and order.until_ms <= begin_ms):
+        return ()
+    later = msgspec.structs.replace(circuit, order=msgspec.structs.replace(order, from_ms=begin_ms))
+    columns = columns_in(grid, begin_ms, order.until_ms, order.recurrence)
+    if _held(calendar, later, columns, now_ms, tries=1) is None:
+        return ()
+    return (Reason(code="circuit_later", values={"wait_us": (begin_ms - now_ms) * 1_000}),)
+
+
+def _held(calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int, tries: int = TRIES) -> Leased | None:
     """A route in what is free; then with transfers laid elsewhere; then beside circuits at their least."""
     least_free = calendar.least("free", columns)
     pair = pair_of(calendar, circuit.order, least_free)
     if pair is not None:
         return Leased(_granted(circuit, pair, least_free, calendar))
-    found = _displacing(calendar, circuit, columns, now_ms, ())
+    found = _displacing(calendar, circuit, columns, now_ms, (), tries)
     if found is None and (wide := [each for each in calendar.circuits.values() if each.held_bps > each.order.rate_bps]):
-        found = _displacing(calendar, circuit, columns, now_ms, sorted(wide, key=lambda each: each.id))
-    return _why(calendar, circuit.order, columns) if found is None else found
+        found = _displacing(calendar, circuit, columns, now_ms, sorted(wide, key=lambda each: each.id), tries)
+    return found
 
 
 def _displacing(
-    calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int, wide: Sequence[Circuit]
+    calendar: Calendar, circuit: Circuit, columns: Longs, now_ms: int, wide: Sequence[Circuit], tries: int
 ) -> Leased | None:
-    """A route in what circuits leave, `TRIES` tried; who holds more than his least there goes back to it (``wide``)."""
+    """A route in what circuits leave, of ``tries``; who holds more than his least there goes back to it (``wide``)."""
     grid = calendar.grid
     whole = grid.whole_from(now_ms) - grid.first
     # What has begun is moved by nobody.
@@ -175,7 +191,7 @@ def _displacing(
     for each in wide:
         for arcs in calendar.held[each.id]:
             upper[arcs] += each.held_bps - each.order.rate_bps
-    for _ in range(TRIES):
+    for _ in range(tries):
         pair = pair_of(calendar, circuit.order, upper)
         if pair is None:
             return None
@@ -309,21 +325,21 @@ def route_of(calendar: Calendar, path: Path) -> Route:
     return Route(nodes=calendar.wires.nodes_of(arcs), links=calendar.wires.links_of(arcs), delay_us=delay_us)
 
 
-def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Refused:
+def _why(calendar: Calendar, order: CircuitOrder, columns: Longs) -> Reason:
     """What stands in the way: no spare route in the empty network, the latency, or the room."""
     if order.diversity is Diversity.NONE and not order.latency_us:
         most = _widest(calendar, order, calendar.least("free", columns))
-        return Refused((Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps}),))
+        return Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps})
     empty = calendar.wires.graph.capacity_bps.astype(np.int64)
     plain = msgspec.structs.replace(order, diversity=Diversity.NONE)
     if pair_of(calendar, order, empty) is None:
         if pair_of(calendar, plain, empty) is None:
             most = _widest(calendar, plain, empty)
             values: dict[str, Value] = {"most_bps": most, "asked_bps": order.rate_bps}
-            return Refused((Reason(code="circuit_no_room", values=values),))
-        return Refused((Reason(code="circuit_no_spare", values={"diversity": order.diversity.value}),))
+            return Reason(code="circuit_no_room", values=values)
+        return Reason(code="circuit_no_spare", values={"diversity": order.diversity.value})
     most = _widest(calendar, order, calendar.least("free", columns))
-    return Refused((Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps}),))
+    return Reason(code="circuit_no_room", values={"most_bps": most, "asked_bps": order.rate_bps})
 
 
 def _widest(calendar: Calendar, order: CircuitOrder, room: Longs) -> int:

@@ -7,6 +7,7 @@ the room.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +79,8 @@ class _Net:
     """The arcs that carry anything as a sparse matrix that is made once: between two tries weights alone change."""
 
     def __init__(self, graph: Graph, weight: Floats) -> None:
+        from scipy.sparse import csr_array
+
         n = graph.node_count
         up = np.flatnonzero(np.isfinite(weight))
         key = graph.tail[up].astype(np.int64) * n + graph.head[up]
@@ -88,16 +91,17 @@ class _Net:
         self.head = graph.head[self.arcs].astype(np.int32)
         self.begins = np.searchsorted(graph.tail[self.arcs], np.arange(n + 1)).astype(np.int32)
         self.arc = dict(zip(self.keys.tolist(), self.arcs.tolist(), strict=True))
+        self.matrix: Any = csr_array((weight[self.arcs], self.head, self.begins), shape=(n, n))
 
     def shortest(self, weight: Floats, source: int, target: int) -> Path | None:
         """As `shortest`, over weights of which none is finite where it was not before."""
-        from scipy.sparse import csr_array
         from scipy.sparse.csgraph import dijkstra
 
         if self.has_parallels:
             return shortest(self.graph, weight, source, target)
         n = self.graph.node_count
-        matrix: Any = csr_array((weight[self.arcs], self.head, self.begins), shape=(n, n))
+        matrix = copy(self.matrix)  # to make one anew, with its checks, takes longer than the search
+        matrix.data = weight[self.arcs]
         _, before = dijkstra(matrix, indices=source, return_predecessors=True)
         return _walked(before, self.arc, n, source, target) if source != target else None
 
