@@ -233,20 +233,14 @@ def read_readings(view: View, command: ReadReadings, now_ms: int, ids: Ids) -> D
     readings = view.readings
     readings.turn(now_ms)
     source, target = _end(view, command.source), _end(view, command.target)
-    held = readings.of(source) if source else tuple(readings)
-    found = sorted(
-        (each for each in held if not target or each.target == target),
-        key=lambda each: (each.source, each.target, each.method),
-    )
-    begin = command.after
-    shown = found[begin : begin + command.limit]
+    shown, is_more = readings.page(source, target, command.after, command.limit)
     wrong = [each for each in readings.refuted if not source or each.site == source]
     return Decision(
         (),
         ReadingPage(
             as_of_ms=now_ms,
             readings=tuple(_shown(view, each) for each in shown),
-            next=str(begin + len(shown)) if begin + len(shown) < len(found) else "",
+            next=str(command.after + len(shown)) if is_more else "",
             refuted=tuple(
                 RefutedView(site=each.site, at_ms=each.at_ms, reading=each.reading, reason=each.reason)
                 for each in reversed(wrong)

@@ -226,34 +226,42 @@ class Readings:
             self.via[source] = peer
             self._count(source, count)
 
-    def forget(self, name: str) -> None:
-        """A site that left, or a point that was taken back: nothing to it or from it is known."""
-        self._lead(name, "")
-        self._of.pop(name, None)
-        self._said.pop(name, None)
-        self.statements.forget(name)
-        self._seqs.pop(name, None)
-        self.counts.pop(name, None)
-        self.undone.pop(name, None)
-        self.coordinates.forget(name)
-        for source, held in self._of.items():
-            for key in [key for key in held if key[0] == name]:
+    def forget(self, *names: str) -> None:
+        """Sites that left, or points that were taken back: nothing to them or from them is known."""
+        gone = dict.fromkeys(names)
+        if not gone:
+            return
+        for name in gone:
+            self._lead(name, "")
+            self._of.pop(name, None)
+            self._said.pop(name, None)
+            self.statements.forget(name)
+            self._seqs.pop(name, None)
+            self.counts.pop(name, None)
+            self.undone.pop(name, None)
+            self.coordinates.forget(name)
+        for source, held in self._of.items():  # one look at all that is held, however many go
+            for key in [key for key in held if key[0] in gone]:
                 self._drop(source, key)
-        self._emulated = {each: None for each in self._emulated if name not in each[:2]}
+        self._emulated = {each: None for each in self._emulated if each[0] not in gone and each[1] not in gone}
 
     def forget_over(self, peer: str) -> None:
         """A peer that is one no more: what came over it is let go."""
-        for source in [source for source, via in self.via.items() if via == peer]:
-            self.forget(source)
+        self.forget(*(source for source, via in self.via.items() if via == peer))
 
     def forget_old(self) -> None:
         """Sites behind peers of which nothing was heard for a day; looked for now and then."""
         if self.now_ms < self._looked_ms + LOOK_MS:
             return
         self._looked_ms = self.now_ms
-        for source in list(self.via):
-            if all(each.ended_ms < self.now_ms - OLD_MS for each in self._of.get(source, {}).values()):
-                self.forget(source)
+        old_ms = self.now_ms - OLD_MS
+        self.forget(
+            *(
+                source
+                for source in self.via
+                if all(each.ended_ms < old_ms for each in self._of.get(source, {}).values())
+            )
+        )
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -261,6 +269,23 @@ class Readings:
         """All that are held, by source, in the order in which they were first heard."""
         for source in sorted(self._of):
             yield from list(self._of[source].values())
+
+    def page(self, source: str, target: str, begin: int, limit: int) -> tuple[list[Reading], bool]:
+        """Some by source, target and method, of one source and to one target where these are named, and whether there
+        are more. Readings that are not on the page are not looked at: there may be hundreds of thousands.
+        """
+        found: list[Reading] = []
+        for name in [source] if source else sorted(self._of):
+            held = self._of.get(name, {})
+            keys = [key for key in ((target, method) for method in Method) if key in held] if target else held
+            if begin >= len(keys):
+                begin -= len(keys)
+                continue
+            found += [held[key] for key in sorted(keys)[begin : begin + limit + 1 - len(found)]]
+            begin = 0
+            if len(found) > limit:
+                break
+        return found[:limit], len(found) > limit
 
     def of(self, source: str) -> tuple[Reading, ...]:
         """What one site measured."""

@@ -172,6 +172,39 @@ def test_a_job_waits_for_a_way_that_nobody_measured_yet_and_is_refused_where_nob
     assert caught.value.reasons[0].values == {"term": "rtt(shanghai) < 5ms", "nearest": "6 ms"}
 
 
+def test_pages_of_readings_hold_each_once_in_order_and_what_is_forgotten_together_is_gone_in_both_directions(world):
+    readings, now_ms = Readings(), world.clock.now_ms()
+    sites = [f"cn.demo.lab7/site/{name}" for name in "dbac"]
+    for source in sites:
+        ways = [
+            (target, method) for target in [*sites, "shanghai"] for method in (Method.UDP, Method.TCP, Method.RELAY)
+        ]
+        some = [world.reading(source, target, method=method) for target, method in ways if target != source]
+        frame = Frame(source, now_ms, [*sites, "shanghai"], addresses={"shanghai": SHANGHAI.address})
+        assert readings.take_far("peer", source, some, frame, f"said by {source}")[0] == len(some) == 12
+
+    def pages(source, target, limit):
+        found, is_more = [], True
+        while is_more:
+            page, is_more = readings.page(source, target, len(found), limit)
+            assert len(page) == limit if is_more else len(page) <= limit
+            found += page
+        return found
+
+    for source in ("", *sites, "nobody"):
+        for target in ("", *sites, "shanghai", "nobody"):
+            held = [each for each in readings if source in ("", each.source) and target in ("", each.target)]
+            held.sort(key=lambda each: (each.source, each.target, each.method))
+            assert all(pages(source, target, limit) == held for limit in (1, 5, 12, 13, 48, 1_000)), (source, target)
+    assert readings.page("", "", 10**9, 5) == ([], False)
+    readings.forget(sites[0], sites[1], "nobody")
+    assert {each.source for each in readings} == {sites[2], sites[3]}
+    assert {each.target for each in readings} == {sites[2], sites[3], "shanghai"}
+    assert len(readings.statements) == 2
+    readings.forget_over("peer")
+    assert (list(readings), len(readings.statements), readings.via) == ([], 0, {})
+
+
 def test_hostile_readings_are_refuted_one_by_one_counted_and_shown(world):
     ahead = world.clock.now_ms() + 60_000
     taken = world.bring(
