@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tieline.exchange.commands import Command, Decision
-from tieline.exchange.measuring import places_of
+from tieline.exchange.measuring import Places
 from tieline.exchange.view import View
 from tieline.model.circle import AccessPoint, SitePlace
 from tieline.model.error import TielineError
@@ -71,7 +71,7 @@ def _is_here(view: View, site: str) -> bool:
 
 def _places(view: View) -> dict[str, Place]:
     """Where reference points, nodes and the sites at nodes stand, as far as it is stated."""
-    found = places_of(view)
+    found = dict(Places(view))
     topology = view.network.topology
     for node in topology.nodes if topology is not None else ():
         if node.place is not None:

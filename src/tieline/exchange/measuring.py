@@ -144,22 +144,34 @@ def frame_of(view: View, site: str, now_ms: int, *, is_far: bool = False) -> Fra
     points = view.network.points
     targets: ChainMap[str, object] = ChainMap(view.sites, view.supply.site_specs, points)  # type: ignore[arg-type]
     addresses = {name: point.address for name, point in points.items()}
-    return Frame(site, now_ms, targets, places_of(view), declared(view).access_bps, addresses, is_far)
+    return Frame(site, now_ms, targets, Places(view), declared(view).access_bps, addresses, is_far)
 
 
-def places_of(view: View) -> dict[str, Place]:
-    """Where sites and reference points stand, as far as it is stated: by the topology, else by a site's own record."""
-    network = view.network
-    places = {
-        name: Place(latitude_udeg=spec.latitude_udeg, longitude_udeg=spec.longitude_udeg)
-        for name, spec in view.supply.site_specs.items()
-        if spec.latitude_udeg is not None and spec.longitude_udeg is not None
-    }
-    places |= declared(view).places
-    for point in network.points.values():
-        if point.latitude_udeg is not None and point.longitude_udeg is not None:
-            places[point.name] = Place(latitude_udeg=point.latitude_udeg, longitude_udeg=point.longitude_udeg)
-    return places
+class Places(Mapping[str, Place]):
+    """Where sites and reference points stand, as far as it is stated: by the topology, else by a site's own record.
+
+    Looked up one by one: a batch of readings speaks of a few, and there may be thousands.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._points, self._specs, self._declared = view.network.points, view.supply.site_specs, declared(view).places
+
+    def __getitem__(self, name: str) -> Place:
+        found = self._points.get(name)
+        if found is None or found.latitude_udeg is None or found.longitude_udeg is None:
+            if name in self._declared:
+                return self._declared[name]
+            stated = self._specs[name]
+            if stated.latitude_udeg is None or stated.longitude_udeg is None:
+                raise KeyError(name)
+            return Place(latitude_udeg=stated.latitude_udeg, longitude_udeg=stated.longitude_udeg)
+        return Place(latitude_udeg=found.latitude_udeg, longitude_udeg=found.longitude_udeg)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in {**self._specs, **self._declared, **self._points} if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def declared(view: View) -> Declared:
@@ -264,7 +276,7 @@ def read_way(view: View, command: ReadWay, now_ms: int, ids: Ids) -> Decision:
     readings = view.readings
     readings.turn(now_ms)
     one, other = (known_end(view, each) for each in (command.source, command.target))
-    places = places_of(view)
+    places = Places(view)
     here, there = places.get(one), places.get(other)
     is_placed = here is not None and there is not None
     estimate_us = readings.coordinates.estimate_us(one, other)
