@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 JOBS ?= 2
 PIN := --universal --generate-hashes --python-version 3.11 --no-header --quiet
 
-.PHONY: help demo federation network test check bench format pin clean
+.PHONY: help demo federation network extras test check bench format pin clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,8 @@ federation: .venv/.demo  ## four exchanges, six sites, a cut, bills and logs of 
 
 network: .venv/.dev  ## seven routers and four sites in namespaces: booked, carried, cut, healed, billed
 	@$(BIN)/python examples/network_lab/run.py $(ARGS)
+
+extras: .venv/.dev  ## everything optional, pinned: circuits, S3 stores, PostgreSQL, controllers, and what the tests need
 
 test: .venv/.dev  ## every test, two files at a time; ARGS="-k name" narrows, JOBS=0 takes one after the other
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)

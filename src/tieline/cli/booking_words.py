@@ -58,6 +58,7 @@ BOOKING_WORDS: dict[str, tuple[str, str]] = {
     "others_moved": ("{count} others were laid elsewhere for it; their promises hold", "另有 {count} 个预留为此调整，承诺不变"),
     "others_shrunk": ("{count} circuits went back to what they were promised", "{count} 条专线恢复至其保证速率"),
     "night_is": ("{booked} of {orders} orders, {carried} of {asked}; no plan carries more than {bound}", "{orders} 个订单中预留 {booked} 个，{asked} 中的 {carried}；任何方案不超过 {bound}"),
+    "night_dry": ("nothing is booked: this was a dry run", "仅为试算，未作预留"),
     "night_left": ("order {place}: {why}", "订单 {place}：{why}"),
     "circuit_booked": ("{circuit} is booked: {rate} over {route}, {delay} one way, {price} CNY an hour", "{circuit} 已预留：{rate}，经 {route}，单向 {delay}，每小时 {price} 元"),
     "circuit_would": ("it would have {rate} over {route}, {delay} one way, for {price} CNY an hour", "可得 {rate}，经 {route}，单向 {delay}，每小时 {price} 元"),

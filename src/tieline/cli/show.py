@@ -44,7 +44,8 @@ def show_error(error: TielineError) -> None:
     note(marked("error") + "\n".join(clean(line) for line in message.splitlines()[:MOST_LINES]))
     if error.where and f"`{error.where}`" not in error.message:
         note(f"  {words.say('where')} {clean(error.where)}")
-    show_reasons(error.reasons)
+    if [said(reason) for reason in error.reasons] != [message]:  # what was just said needs no second line
+        show_reasons(error.reasons)
     if error.hints:
         note()
     for each in error.hints:

@@ -450,12 +450,14 @@ def digits_file() -> Path:
     """The handwritten digits that ship with scikit-learn. Raises TielineError where it is not installed."""
     from importlib.util import find_spec
 
+    from tieline.drivers.extras import bring
+
     found = find_spec("sklearn")
     if found is None or found.origin is None:
         raise TielineError(
             "not_found",
             "the demo trains with scikit-learn, which is not installed",
-            hints=("pip install 'tieline[demo]'",),
+            hints=(bring("demo"),),
         )
     return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
 

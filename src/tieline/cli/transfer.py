@@ -219,6 +219,8 @@ def night(face: Face, file: str, is_partial: bool, project: str, is_dry_run: boo
     sums = {"carried": made.carried_bytes, "asked": made.asked_bytes, "bound": made.bound_bytes}
     shown = {name: show_size(size) for name, size in sums.items()}
     note(words.say("night_is", booked=len(made.transfers), orders=len(body.orders), **shown))
+    if is_dry_run:
+        note(words.say("night_dry"))
 
 
 # -- below ------------------------------------------------------------------------------------------------------------

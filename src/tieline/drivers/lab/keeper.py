@@ -34,6 +34,7 @@ import msgspec
 from tieline.drivers.circuits.kernel.driver import KernelCircuits
 from tieline.drivers.circuits.kernel.fabric import Port
 from tieline.drivers.circuits.kernel.namespaces import inside, leave
+from tieline.drivers.extras import bring
 from tieline.drivers.lab.build import Laboratory, built
 from tieline.drivers.lab.fibre import carry
 from tieline.drivers.lab.wording import MOST_LINE_BYTES, SOCKET, Answer, Happened, LinkSeen, Question, Seen, Stands
@@ -256,9 +257,7 @@ def _built(topology: Topology) -> Laboratory:
     try:
         from pyroute2.netlink.exceptions import NetlinkError
     except ImportError:
-        raise TielineError(
-            "lab_refused", "pyroute2 is not installed", hints=("pip install 'tieline[circuits]'",)
-        ) from None
+        raise TielineError("lab_refused", "pyroute2 is not installed", hints=(bring("circuits"),)) from None
     leave()
     try:
         return built(topology)

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 
 from tieline.drivers.mover.pacing import Lane
 
+REPLACE = ("tieline transfer run --replace ...",)  # what to do about a target that is there already
+
 
 class About(NamedTuple):
     """What a source says of its bytes before any is read."""

@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from tieline.drivers.mover.ends import About, Division, Job
+from tieline.drivers.mover.ends import REPLACE, About, Division, Job
 from tieline.drivers.mover.journal import Journal
 from tieline.drivers.mover.pacing import Lane
 from tieline.model.error import TielineError
@@ -142,7 +142,7 @@ class FileTarget:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
             raise TielineError("conflict", f"`{self.name}` is there and no plain file")
         if self.path.exists() and not self.is_replacing:
-            raise TielineError("conflict", f"`{self.name}` is there already")
+            raise TielineError("conflict", f"`{self.name}` is there already", hints=REPLACE)
         self._division, self._booking, self.own_bytes = job.division, job.booking, 0
         key = job.key or os.urandom(16).hex()
         parent, stem = self.path.parent, _stem(self.path.name)
@@ -204,10 +204,10 @@ class FileTarget:
             try:
                 os.link(self._part, self.path)  # unlike a rename it never takes the place of what came meanwhile
             except FileExistsError:
-                raise TielineError("conflict", f"`{self.name}` is there already") from None
+                raise TielineError("conflict", f"`{self.name}` is there already", hints=REPLACE) from None
             except OSError:
                 if self.path.exists():
-                    raise TielineError("conflict", f"`{self.name}` is there already") from None
+                    raise TielineError("conflict", f"`{self.name}` is there already", hints=REPLACE) from None
                 self._part.replace(self.path)  # a file system without links
             else:
                 self._part.unlink()

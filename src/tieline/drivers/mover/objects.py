@@ -18,8 +18,9 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tieline.drivers.extras import bring
 from tieline.drivers.mover.address import Address
-from tieline.drivers.mover.ends import About, Division, Job
+from tieline.drivers.mover.ends import REPLACE, About, Division, Job
 from tieline.drivers.mover.journal import Journal
 from tieline.drivers.mover.pacing import Lane
 from tieline.model.error import TielineError
@@ -106,9 +107,7 @@ class Store:
 
                 kind = fsspec.get_filesystem_class("s3")
             except ImportError:
-                raise TielineError(
-                    "unplaceable", "S3 stores need the extra `s3`", hints=("uv pip install 'tieline[s3]'",)
-                ) from None
+                raise TielineError("unplaceable", "S3 stores need the extra `s3`", hints=(bring("s3"),)) from None
             self._files = kind(
                 asynchronous=True, skip_instance_cache=True, config_kwargs={"connect_timeout": 10, "read_timeout": 60}
             )
@@ -237,7 +236,7 @@ class ObjectTarget:
             if error.code == "not_found":
                 return
             raise
-        raise TielineError("conflict", f"`{self.name}` is there already")
+        raise TielineError("conflict", f"`{self.name}` is there already", hints=REPLACE)
 
     async def _kept(self) -> dict[int, str]:
         """The parts that both the journal and the store know; the journal is left with no others."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from tieline.drivers.extras import bring
 from tieline.drivers.stores.statements import Cursor
 from tieline.model.error import TielineError
 
@@ -93,7 +94,7 @@ def database_of(url: str) -> Database:
             from tieline.drivers.stores.postgresql import PostgreSQL
         except ImportError as error:
             why = f"a store in PostgreSQL needs the driver psycopg: {error}"
-            raise TielineError("invalid_request", why, hints=("pip install 'tieline[postgres]'",)) from None
+            raise TielineError("invalid_request", why, hints=(bring("postgres"),)) from None
         return PostgreSQL(parsed)
     shown = parsed.render_as_string(hide_password=True)
     raise TielineError("invalid_request", f"`{shown}` is no store that this version opens", hints=_HINTS)
