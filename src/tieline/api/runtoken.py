@@ -26,7 +26,9 @@ def run_token(platform: Platform, job: Job, run: Run) -> dict[str, str]:
     if not job.task.token:
         return {}
     now_s = platform.clock.now_ms() // 1_000
-    life_s = run.stop_after_s + job.task.grace_s + TTL_S if run.stop_after_s else MOST_RUN_S
+    # Data may be booked for days from now: the run's own time begins once it is there.
+    is_soon = run.stop_after_s and not job.task.data
+    life_s = run.stop_after_s + job.task.grace_s + TTL_S if is_soon else MOST_RUN_S
     token = DelegatedToken(
         id=f"d-{secrets.token_hex(8)}",
         by=platform.exchange.id,

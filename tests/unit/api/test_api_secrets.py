@@ -229,6 +229,19 @@ def test_a_token_lives_as_long_as_a_run_without_a_limit(busy):
     assert reasons_of(holder.get("/v1/me"), "unauthenticated") == ["token_expired"]
 
 
+def test_a_token_outlives_the_wait_for_data_that_is_booked_for_later(busy):
+    plain = {"name": "t", "run": "x", "token": ["read:job"], "resources": [{"core_count": 1}], "max_duration_s": 60}
+    data = [{"size_bytes": 1, "site": "cn.demo.lab7/site/gz1"}]
+    tokens = []
+    for more in ({}, {"data": data}):
+        said, run = given(busy, busy.gz, submit(busy.alice, {"tasks": [{**plain, **more}]})[0])
+        assert run["stop_after_s"] == 60
+        tokens.append(said["TIELINE_TOKEN"])
+    busy.clock.advance(2 * 86_400_000)
+    assert reasons_of(busy.bearer(tokens[0]).get("/v1/me"), "unauthenticated") == ["token_expired"]
+    assert busy.bearer(tokens[1]).get("/v1/me").status_code == 200
+
+
 def test_a_narrow_token_gives_no_run_more_than_it_has(busy):
     scopes = {"scopes": ["submit", "read:job"], "ttl_s": 600}
     holder = busy.bearer(busy.alice.post("/v1/tokens/delegated", json=scopes).json()["secret"])
