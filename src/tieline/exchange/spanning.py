@@ -113,14 +113,12 @@ class Spanning:
         self._choosing.hold_back({pool: job for pool, job in self._view.held_back.items() if job == row.id})
 
     def keep(self, row: JobRow, demand: Demand, left: Left = NO_BOUND) -> None:
-        """Let pools wait for a gang that found no room, once it has waited for long itself."""
-        if not self._choosing.may_keep(demand):
-            return
-        found = find(self._view, self._choosing, demand, self._now_ms, left, room=Room.IDLE)
-        pools = self._choosing.keep(demand, found.gang) if isinstance(found, Found) else ()
-        if pools:
-            others = {pool: job for pool, job in self._view.held_back.items() if job != row.id}
-            self._view.held_back = others | dict.fromkeys(pools, row.id)
+        """Let pools wait for a gang that found no room and has waited for long, and no other ones any more."""
+        pools: tuple[str, ...] = ()
+        if self._choosing.may_keep(demand):
+            found = find(self._view, self._choosing, demand, self._now_ms, left, room=Room.IDLE)
+            pools = self._choosing.keep(demand, found.gang) if isinstance(found, Found) else ()
+        self._view.supply.version += self._view.keep_back(row.id, pools)
 
     def _brought(self, job: Job, found: Found, runs: tuple[Run, ...], left: Left) -> list[TransferChanged]:
         """The transfers that bring its data to each of its sites, once."""

@@ -8,6 +8,7 @@ jobs of which only a row is here (`Shelf`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -260,7 +261,7 @@ class View:
         if job.state in JOB_ENDED:
             before = self.jobs.end(job.id)
             if before is not None and before.state is JobState.QUEUED:
-                self._waits_no_more(before)
+                self.supply.version += self._waits_no_more(before)  # others may have that
             self.supply.demands.pop(job.id, None)
             self.gangs.pop(job.id, None)
         else:
@@ -276,13 +277,21 @@ class View:
                     self.waiting.add(row)
         self.touch("job", job.id, job)
 
-    def _waits_no_more(self, row: JobRow) -> None:
-        """A job leaves the queue, and what was held back for it is held back no more."""
+    def _waits_no_more(self, row: JobRow) -> bool:
+        """A job leaves the queue, and what was held back for it is held back no more; whether anything was."""
         self.waiting.remove(row)
         if self.yielding.kept.pop(row.id, None) is not None:
             self.supply.version += 1
-        if row.id in self.held_back.values():
-            self.held_back = {pool: job for pool, job in self.held_back.items() if job != row.id}
+        return self.keep_back(row.id, ())
+
+    def keep_back(self, job: str, pools: Iterable[str]) -> bool:
+        """Let these pools wait for a job, and no others; whether some wait for it no more."""
+        now = dict.fromkeys(pools, job)
+        is_less = any(other == job and pool not in now for pool, other in self.held_back.items())
+        if is_less:
+            self.held_back = {pool: other for pool, other in self.held_back.items() if other != job}
+        self.held_back |= now
+        return is_less
 
     def open_session(self, site: str, bearer_sha256: str) -> None:
         """Let a bearer speak for a site; the one before it does so no more. An empty one ends the session."""

@@ -649,6 +649,43 @@ def test_a_gang_that_was_passed_over_for_long_has_its_pools_kept_until_all_of_th
     assert len(runs(wide, small)) == 1
 
 
+def test_pools_that_were_kept_for_a_gang_are_given_back_when_it_lacks_a_rate(wide: World) -> None:
+    everywhere = tuple(map(site, SITES))
+    for at in range(3):
+        wide.start(runs(wide, submitted(wide, task(f"long{at}", cores=3)))[0])
+    gang = submitted(wide, spanning(9, "big"))
+    wide.pass_ms(62_000, *everywhere)
+    wide.view.supply.version += 1
+    wide.do(Tick())
+    assert set(wide.view.held_back.values()) == {gang.id}
+    small = submitted(wide, task("small"))
+    assert not runs(wide, small)
+    wide.do(ChangeLinks(actor=ADMIN, down=("ab", "bc", "ac"), why="dug up"))
+    wide.view.supply.version += 1
+    wide.do(Tick())
+    assert not wide.view.held_back
+    wide.do(Tick())
+    assert len(runs(wide, small)) == 1
+
+
+def test_what_was_kept_for_a_job_is_for_others_as_soon_as_it_is_cancelled(wide: World) -> None:
+    everywhere = tuple(map(site, SITES))
+    for at in range(3):
+        wide.start(runs(wide, submitted(wide, task(f"long{at}", cores=3)))[0])
+    for wish in (task("large", cores=4), spanning(9, "big")):
+        large = submitted(wide, wish)
+        wide.pass_ms(62_000, *everywhere)
+        wide.view.supply.version += 1
+        wide.do(Tick())
+        assert set(wide.view.held_back.values()) == {large.id}
+        small = [submitted(wide, task(f"small{at}")) for at in range(3)]
+        assert not all(runs(wide, job) for job in small)
+        wide.do(StopJob(actor=ALICE, job=large.id))
+        assert all(runs(wide, job) for job in small)
+        for job in small:
+            wide.do(StopJob(actor=ALICE, job=job.id))
+
+
 def test_many_gangs_that_wait_keep_nobody_else_from_another_look(wide: World) -> None:
     everywhere = tuple(map(site, SITES))
     full = [runs(wide, submitted(wide, task(f"full{at}", cores=4)))[0] for at in range(3)]
