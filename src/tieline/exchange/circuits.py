@@ -88,7 +88,7 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
     """Another rate on its own routes, at today's price of that rate."""
     from tieline.network.admit import Refused
     from tieline.network.lease import resized
-    from tieline.network.tariff import circuit_price, spare_price
+    from tieline.network.tariff import circuit_price, resized_price, spare_price
 
     actor, tariff = command.actor, view.network.tariff
     allow(actor, Role.USER, Role.ADMIN, Role.OPERATOR, what="resize circuits")
@@ -109,6 +109,7 @@ def resize_circuit(view: View, command: ResizeCircuit, now_ms: int, ids: Ids) ->
         hours=_hours(tariff),
         utc_offset_s=tariff.utc_offset_s,
     )
+    made = resized_price(found, made, now_ms)
     _check_price(made)
     check_money(view, made.project, dearest(made), but=made.id)
     moved = [TransferChanged(transfer=each, why=f"laid elsewhere for {made.id}") for each in answer.moved]

@@ -28,7 +28,7 @@ from tieline.network.tariff import (
     WHOLE,
     WORTH_OF_A_SECOND,
     carried_by,
-    metered_circuit,
+    metered_spans,
     metered_transfer,
 )
 from tieline.ports import Ids
@@ -148,36 +148,43 @@ def _of_transfer(view: View, before: Transfer, receipt: Receipt, now_ms: int, *,
 
 def _of_circuit(view: View, before: Circuit, receipt: Receipt, now_ms: int) -> Decision:
     _check_path(before, receipt)
-    after = metered_circuit(before, receipt)
+    events: list[Events] = []
+    after = before
+    for step in metered_spans(before, receipt):
+        more = step.charged_micro_cny - after.charged_micro_cny
+        usage = _line_of(view, after, step, receipt)
+        if usage is not None or not events:
+            events.append(ReceiptStored(receipt=receipt, usage=usage, charged_micro_cny=more))
+        after = step
     state, reasons = _state_of(after, receipt)
     after = replace(after, state=state, reasons=reasons, receipt=receipt, changed_ms=now_ms)
+    events.append(CircuitChanged(circuit=after, why=f"receipt {receipt.seq}: {state.value}"))
+    return Decision(tuple(events), _said(after, receipt))
+
+
+def _line_of(view: View, before: Circuit, after: Circuit, receipt: Receipt) -> Usage | None:
+    """The usage line that a part of a receipt makes or goes on with."""
     meter = after.meter
-    usage = None
-    if meter.line and (meter.line, meter.proven_ms) != (before.meter.line, before.meter.proven_ms):
-        charge, remainder = divmod(meter.worth // WORTH_OF_A_SECOND * meter.price_micro_cny_per_hour, 3_600)
-        usage = Usage(
-            run=f"{after.id}.{meter.line}",
-            job=after.job,
-            user=after.user,
-            owner=view.prefix,
-            pool="",
-            unit="circuit",
-            unit_count=1,
-            duration_ms=meter.proven_ms,
-            unit_seconds=meter.worth // WORTH_OF_A_SECOND,
-            price_micro_cny_per_unit_hour=meter.price_micro_cny_per_hour,
-            charge_micro_cny=charge,
-            remainder=remainder,
-            evidence=receipt.evidence.value,
-            ended_ms=meter.line_ms,
-            project=after.project,
-        )
-    more = after.charged_micro_cny - before.charged_micro_cny
-    events: tuple[Events, ...] = (
-        ReceiptStored(receipt=receipt, usage=usage, charged_micro_cny=more),
-        CircuitChanged(circuit=after, why=f"receipt {receipt.seq}: {state.value}"),
+    if not meter.line or (meter.line, meter.proven_ms) == (before.meter.line, before.meter.proven_ms):
+        return None
+    charge, remainder = divmod(meter.worth // WORTH_OF_A_SECOND * meter.price_micro_cny_per_hour, 3_600)
+    return Usage(
+        run=f"{after.id}.{meter.line}",
+        job=after.job,
+        user=after.user,
+        owner=view.prefix,
+        pool="",
+        unit="circuit",
+        unit_count=1,
+        duration_ms=meter.proven_ms,
+        unit_seconds=meter.worth // WORTH_OF_A_SECOND,
+        price_micro_cny_per_unit_hour=meter.price_micro_cny_per_hour,
+        charge_micro_cny=charge,
+        remainder=remainder,
+        evidence=receipt.evidence.value,
+        ended_ms=meter.line_ms,
+        project=after.project,
     )
-    return Decision(events, _said(after, receipt))
 
 
 def _check_path(circuit: Circuit, receipt: Receipt) -> None:

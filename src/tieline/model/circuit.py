@@ -113,6 +113,16 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     line_ms: int = 0  # when the line was begun
 
 
+class Former(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The price that a circuit had before it was resized, for time of which no receipt has come yet."""
+
+    until_ms: int
+    price_micro_cny_per_hour: int
+    spare_micro_cny_per_hour: int = 0
+    hours: tuple[Hours, ...] = ()
+    utc_offset_s: int = 0
+
+
 class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An admitted circuit."""
 
@@ -131,6 +141,7 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spare_from_ms: int = 0  # since when it has had the spare path that it has
     hours: tuple[Hours, ...] = ()  # factors of its price, as the tariff said when it was ordered
     utc_offset_s: int = 0
+    former: tuple[Former, ...] = ()  # prices before it was resized, the oldest first, until receipts have passed them
     meter: Meter = Meter()
     seq: int = 0  # of the newest receipt
     charged_micro_cny: int = 0

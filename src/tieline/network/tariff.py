@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Meter, Receipt
+from tieline.model.circuit import Circuit, CircuitOrder, Diversity, Former, Meter, Receipt
 from tieline.model.job import Carried
 from tieline.model.tariff import Hours, Tariff
 from tieline.model.topology import Window
@@ -33,6 +33,7 @@ GB: Final = 10**9
 GBPS: Final = 10**9
 WHOLE: Final = 1_000  # permille
 WORTH_OF_A_SECOND: Final = 1_000 * WHOLE * WHOLE
+MOST_FORMER: Final = 16  # prices of a circuit that wait for a receipt
 FULL_PERMILLE: Final = 970  # a circuit that carries so much of what it can is charged as whole
 
 
@@ -101,6 +102,50 @@ def transfer_charge(carried: Carried) -> int:
     """Micro CNY for everything that arrived, in all; late bytes at their share of the price."""
     worth = (carried.moved_bytes - carried.late_bytes) * WHOLE + carried.late_bytes * carried.late_permille
     return min(carried.price_micro_cny, carried.price_micro_cny * worth // (carried.size_bytes * WHOLE))
+
+
+def resized_price(before: Circuit, after: Circuit, now_ms: int) -> Circuit:
+    """The resized circuit that knows what it cost until now: time of which no receipt has come is charged at that."""
+    until_ms, price = now_ms, before.price_micro_cny_per_hour
+    former = before.former
+    if len(former) >= MOST_FORMER:  # the two oldest become one, at the price that is less
+        cheaper = min(former[:2], key=lambda each: each.price_micro_cny_per_hour)
+        former = (msgspec.structs.replace(cheaper, until_ms=former[1].until_ms), *former[2:])
+    was = Former(
+        until_ms=until_ms,
+        price_micro_cny_per_hour=price,
+        spare_micro_cny_per_hour=before.spare_micro_cny_per_hour,
+        hours=before.hours,
+        utc_offset_s=before.utc_offset_s,
+    )
+    return msgspec.structs.replace(after, former=(*former, was))
+
+
+def metered_spans(circuit: Circuit, receipt: Receipt) -> list[Circuit]:
+    """The circuit as a receipt meters it, step by step: the time before each resize at the price that held then."""
+    steps: list[Circuit] = []
+    now, begin_ms = circuit, receipt.begun_ms
+    for was in circuit.former:
+        end_ms = min(was.until_ms, receipt.ended_ms)
+        if begin_ms < end_ms and now.meter.until_ms < end_ms:
+            priced = msgspec.structs.replace(
+                now,
+                price_micro_cny_per_hour=was.price_micro_cny_per_hour,
+                spare_micro_cny_per_hour=was.spare_micro_cny_per_hour,
+                hours=was.hours,
+                utc_offset_s=was.utc_offset_s,
+            )
+            metered = metered_circuit(priced, msgspec.structs.replace(receipt, begun_ms=begin_ms, ended_ms=end_ms))
+            now = msgspec.structs.replace(
+                now, meter=metered.meter, seq=metered.seq, charged_micro_cny=metered.charged_micro_cny
+            )
+            steps.append(now)
+            begin_ms = end_ms
+    if begin_ms < receipt.ended_ms or not steps:
+        steps.append(metered_circuit(now, msgspec.structs.replace(receipt, begun_ms=begin_ms)))
+    last = steps[-1]
+    left = tuple(was for was in circuit.former if was.until_ms > last.meter.until_ms)
+    return [*steps[:-1], msgspec.structs.replace(last, former=left)]
 
 
 def metered_circuit(circuit: Circuit, receipt: Receipt) -> Circuit:

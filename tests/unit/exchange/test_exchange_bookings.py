@@ -35,6 +35,7 @@ from tieline.model.project import Quota
 from tieline.model.tariff import Hours, Tariff
 from tieline.model.topology import Link, Node, Topology
 from tieline.model.transfer import TransferOrder, TransferState
+from tieline.network.tariff import MOST_FORMER
 
 GB = 10**9
 GBIT = 10**9
@@ -231,6 +232,36 @@ def test_a_circuit_is_refused_with_the_bound_and_resized_in_place(net: World) ->
     assert (more.held_bps, more.price_micro_cny_per_hour) == (GBIT, 9_000_000)
     error = refusal(lambda: net.do(ResizeCircuit(actor=ALICE, circuit=made.id, rate_bps=2 * GBIT)))
     assert error.reasons[0].values == {"most_bps": GBIT, "asked_bps": 2 * GBIT}
+
+
+def test_time_before_a_resize_is_charged_at_the_price_that_held_then(net: World) -> None:
+    made = circuit(net).circuit
+
+    def resized(rate_bps: int) -> None:
+        net.do(ResizeCircuit(actor=ALICE, circuit=made.id, rate_bps=rate_bps))
+
+    net.clock.advance(50 * 60_000)
+    resized(1_000)  # a moment before what it carried is told
+    net.clock.advance(10 * 60_000)
+    resized(GBIT)
+    said = proven(net, made.id, 1)
+    assert said.charged_micro_cny == 3_000_000 * 50 // 60 + 1, "ten minutes of next to nothing"
+    assert net.view.network.circuits[made.id].former == ()
+    net.clock.advance(HOUR_MS)
+    assert proven(net, made.id, 2).charged_micro_cny == said.charged_micro_cny + 6_000_000
+    lines = usages(net)
+    assert [line.price_micro_cny_per_unit_hour for line in lines] == [3_000_000, 6, 6_000_000]
+    assert (
+        sum(line.charge_micro_cny for line in lines) == net.view.charged_micro_cny == said.charged_micro_cny + 6_000_000
+    )
+    assert all(verify_usage(line, {}) == () for line in lines)
+    for turn in range(40):
+        net.clock.advance(60_000)
+        resized(GBIT // 2 + turn % 2)
+    assert len(net.view.network.circuits[made.id].former) == MOST_FORMER
+    before = net.view.charged_micro_cny
+    assert proven(net, made.id, 3, ms=40 * 60_000).charged_micro_cny - before <= 6_000_000 // 60 + 39 * 50_001
+    assert net.view.network.circuits[made.id].former == ()
 
 
 def test_what_moves_now_is_not_stopped_for_a_circuit_which_is_told_from_when_it_could_be(net: World) -> None:
