@@ -253,6 +253,20 @@ def test_a_cache_on_another_file_system_is_copied_from(tmp_path: Path, monkeypat
     told(story, tmp_path, more="")
 
 
+def test_a_copy_leaves_the_site_its_own_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tieline.drivers.siteprocess.laying.RESERVE_BYTES", 2**62)
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert ended.reason.code == "start_failed", "another site may have room"
+        assert f"a copy of the data takes {len(BYTES):,} bytes" in ended.reason.values["why"]
+
+    told(story, tmp_path)
+
+
 def test_a_blob_of_the_exchange_is_a_place_too(tmp_path: Path):
     async def story(exchange: Published, _process) -> None:
         exchange.publish(places=[{"url": f"blob:{exchange.put(BYTES)}"}])

@@ -28,7 +28,7 @@ from tieline.drivers.http.backoff import Backoff
 from tieline.drivers.mover import Progress, Terms, move
 from tieline.drivers.mover.files import FileTarget
 from tieline.drivers.mover.pacing import Lane, Schedule
-from tieline.drivers.siteprocess.cache import Cache
+from tieline.drivers.siteprocess.cache import RESERVE_BYTES, Cache
 from tieline.drivers.siteprocess.datasets import Dataset, check_residency, dataset_of, refused
 from tieline.drivers.siteprocess.delivery import carried
 from tieline.drivers.siteprocess.patience import patiently
@@ -226,8 +226,15 @@ def _link(blob: Path, link: Path) -> None:
 
 
 def _copy(source: str, target: int) -> None:
-    """Copy a file inside the kernel, sharing its blocks where the file system can, and from one to another else."""
+    """Copy a file inside the kernel, sharing its blocks where the file system can, and from one to another else.
+
+    Raises TielineError `storage_full` before the site's own disk would be full.
+    """
     with open(source, "rb", buffering=0) as file:
+        size, room = os.fstat(file.fileno()).st_size, os.fstatvfs(target)
+        if size + RESERVE_BYTES > room.f_bavail * room.f_frsize:
+            free = f"{room.f_bavail * room.f_frsize:,} are free, of which {RESERVE_BYTES:,} stay so"
+            raise TielineError("storage_full", f"a copy of the data takes {size:,} bytes, and {free}")
         try:
             while os.copy_file_range(file.fileno(), target, COPY_BYTES):
                 pass
