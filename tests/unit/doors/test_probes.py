@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from door_world import CLOCK, DOOR_SITE, EXCHANGE, HOLDER, HOLDER_SITE, KID, SITE, a_pass, open_door
 
 from tieline.drivers.doors import door as door_module
+from tieline.drivers.doors.packet import Kind, packed, unpacked
 from tieline.drivers.probes import prober as prober_module
 from tieline.drivers.probes.addresses import Addresses
 from tieline.drivers.probes.prober import SESSION_BYTES, Prober, bounded
@@ -62,6 +64,58 @@ def test_round_trips_rate_and_mtu_are_measured_at_a_door_and_cost_what_the_readi
     assert slow.rate_bps < 3 * 4_000_000, slow
     assert mtu.path_mtu_bytes >= 1_280, mtu  # of the loopback interface; at most what is looked for
     assert mtu.path_mtu_bytes <= 9_216, mtu
+
+
+def test_a_door_that_lies_about_when_it_was_asked_is_not_heard_and_how_long_it_held_a_packet_is_little_of_the_time(
+    tmp_path,
+):
+    held_ns = 10**9
+
+    async def measured(door, lie):
+        honest = door.sessions.answer
+
+        def answer(data, heard_ns):
+            said = honest(data, heard_ns)
+            session = door.sessions.open[data[4:12]]
+            time.sleep(0.02)
+            return lie(session.key, unpacked(session.key, said)) if said is not None else None
+
+        door.sessions.answer = answer
+        prober = Prober(HOLDER_SITE, HOLDER, KID, CLOCK, HERE)
+        try:
+            return [await prober.measure(a_probe(door, method, count=2)) for method in (Method.UDP, Method.TCP)]
+        finally:
+            door.sessions.answer = honest
+
+    def later(key, said):  # so that the way looks short
+        fields = said.asked_ns + 15_000_000, said.heard_ns, said.said_ns
+        return packed(key, Kind.ANSWER, said.session, said.seq, *fields, said.size_bytes)
+
+    def held(key, said):
+        return packed(
+            key,
+            Kind.ANSWER,
+            said.session,
+            said.seq,
+            said.asked_ns,
+            said.heard_ns,
+            said.heard_ns + held_ns,
+            said.size_bytes,
+        )
+
+    def mirrored(key, said):
+        return packed(key, Kind.ASK, said.session, said.seq, said.asked_ns, size=said.size_bytes)
+
+    async def story():
+        async with open_door(tmp_path) as door:
+            return [await measured(door, lie) for lie in (later, mirrored, held)]
+
+    late, mirror, slow = asyncio.run(story())
+    for reading in (*late, *mirror):
+        assert (reading.sent > 0, reading.count) == (True, 0), reading
+    for reading in slow:
+        assert reading.count > 0, reading
+        assert reading.min_us >= 15_000, reading  # three quarters of what the door really took
 
 
 def test_what_does_not_answer_is_a_reading_without_samples(tmp_path):

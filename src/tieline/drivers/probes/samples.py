@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from tieline.drivers.doors.packet import Kind, Packet
 from tieline.model.reading import Method, OneWay, Probe, Reading
+
+HELD_SHARE = 4
 
 
 class Sample(NamedTuple):
@@ -14,6 +17,19 @@ class Sample(NamedTuple):
 
     rtt_ns: int
     out_ns: int | None = None  # from asker to door by both clocks; None: no clocks to tell
+
+
+def sample_of(said: Packet, asked_ns: int, now_ns: int) -> Sample | None:
+    """What an answer says of the packet that was sent at ``asked_ns``; None where it is no answer to it.
+
+    The door made the key, so that all that it says is its own word, and it may want to look near. When the packet left
+    is ours to know; how long the door says that it held it shortens the time by one part in `HELD_SHARE` at most.
+    """
+    took_ns = now_ns - asked_ns
+    if said.kind is not Kind.ANSWER or said.asked_ns != asked_ns or took_ns <= 0:
+        return None
+    held_ns = min(max(0, said.said_ns - said.heard_ns), took_ns // HELD_SHARE)
+    return Sample(took_ns - held_ns, said.heard_ns - asked_ns)
 
 
 def reading_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tieline.drivers.doors.pace import Pace
 from tieline.drivers.doors.packet import LEAST_BYTES, MOST_BYTES, Kind, packed, unpacked
 from tieline.drivers.doors.visitor import Echoes, Visitor
-from tieline.drivers.probes.samples import Sample
+from tieline.drivers.probes.samples import Sample, sample_of
 from tieline.drivers.probes.udp import Asked
 from tieline.model.door import RateSeen
 from tieline.model.error import TielineError
@@ -61,14 +61,13 @@ async def echo_often(
                 began_s = time.monotonic()
                 sent += 1
                 seq = turn + 1
-                await stream.send_bytes(packed(echoes.key, Kind.ASK, session, seq, time.time_ns(), size=size))
+                asked_ns = time.time_ns()
+                await stream.send_bytes(packed(echoes.key, Kind.ASK, session, seq, asked_ns, size=size))
                 answer = await stream.receive_bytes()
                 now_ns, moved = time.time_ns(), moved + 2 * size
                 said = unpacked(echoes.key, answer)
-                if said is not None and said.seq == seq:
-                    rtt_ns = now_ns - said.asked_ns - max(0, said.said_ns - said.heard_ns)
-                    if rtt_ns > 0:
-                        samples.append(Sample(rtt_ns, said.heard_ns - said.asked_ns))
+                if said is not None and said.seq == seq and (sample := sample_of(said, asked_ns, now_ns)) is not None:
+                    samples.append(sample)
                 if turn + 1 < count:
                     await asyncio.sleep(max(0.0, gap_ms / 1_000 - (time.monotonic() - began_s)))
     except (aiohttp.ClientError, TimeoutError, TypeError, OSError) as error:

@@ -14,7 +14,7 @@ from tieline.drivers.doors.echo import received, stamped
 from tieline.drivers.doors.pace import Pace
 from tieline.drivers.doors.packet import LEAST_BYTES, MOST_BYTES, Kind, packed, unpacked
 from tieline.drivers.doors.visitor import Echoes
-from tieline.drivers.probes.samples import Sample
+from tieline.drivers.probes.samples import Sample, sample_of
 
 ANSWER_S = 1.0  # an answer that comes later counts as lost
 HEADERS_BYTES = {socket.AF_INET: 28, socket.AF_INET6: 48}  # of IP and UDP
@@ -44,14 +44,14 @@ class Caller:
         self.seq = 0
         self.pace = Pace(echoes.said.rate_bytes_per_s * 9 // 10, burst_s=0.5)  # the door drops what is more
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, asyncio.Future[Sample]] = {}
+        self._waiting: dict[int, tuple[int, asyncio.Future[Sample]]] = {}  # when it was sent, and who waits
         self._loop.add_reader(sock.fileno(), self._ready)
 
     def close(self) -> None:
         """No more answers."""
         self._loop.remove_reader(self.sock.fileno())
         self.sock.close()
-        for waiter in self._waiting.values():
+        for _, waiter in self._waiting.values():
             waiter.cancel()
 
     async def ask(self, size: int, kind: Kind = Kind.ASK, wait_s: float = ANSWER_S) -> Sample | None:
@@ -59,10 +59,11 @@ class Caller:
         self.seq += 1
         seq = self.seq
         waiter: asyncio.Future[Sample] = self._loop.create_future()
-        self._waiting[seq] = waiter
+        await asyncio.sleep(self.pace.take(size * (1 + (kind is Kind.ASK))))
+        asked_ns = time.time_ns()
+        self._waiting[seq] = asked_ns, waiter
         try:
-            await asyncio.sleep(self.pace.take(size * (1 + (kind is Kind.ASK))))
-            data = packed(self.echoes.key, kind, self.session, seq, time.time_ns(), size=size)
+            data = packed(self.echoes.key, kind, self.session, seq, asked_ns, size=size)
             self.sock.send(data)
             self.moved_bytes += len(data)
             async with asyncio.timeout(wait_s):
@@ -83,10 +84,10 @@ class Caller:
             if said is None or said.kind is not Kind.ANSWER or said.session != self.session:
                 continue
             self.moved_bytes += len(data)
-            waiter = self._waiting.get(said.seq)
-            rtt_ns = now_ns - said.asked_ns - max(0, said.said_ns - said.heard_ns)
-            if waiter is not None and not waiter.done() and rtt_ns > 0:
-                waiter.set_result(Sample(rtt_ns, said.heard_ns - said.asked_ns))
+            asked_ns, waiter = self._waiting.get(said.seq, (0, None))
+            if waiter is None or waiter.done() or (sample := sample_of(said, asked_ns, now_ns)) is None:
+                continue
+            waiter.set_result(sample)
 
 
 @contextlib.asynccontextmanager
