@@ -211,6 +211,7 @@ def passes(dice: Random) -> Passes:
     for number in range(SITES):
         name = f"cn.g/site/s{number:03}"
         view.put_site(Site(id=name, owner="cn.g", public="", is_admitted=True, is_silent=False, protocol=PROTOCOL))
+        view.supply.site_specs[name] = SiteSpec()
     pools = view.supply.pools = pools_of(dice)
     calendar = view.network.calendar_at(NOW_MS)
     assert calendar is not None
