@@ -17,6 +17,16 @@ from tieline.cli.face import GREEN, RED, YELLOW, Face, as_json, coloured, pass_f
 LEAST_DISK_BYTES = 2**30
 MOST_SKEW_S = 60
 ENGINES = ("podman", "docker", "apptainer")
+MOST_TRY_S = 30
+LEAVING = """
+import sys
+from tieline.drivers.circuits.kernel.namespaces import leave
+from tieline.model.error import TielineError
+try:
+    leave()
+except TielineError as error:
+    sys.exit(error.message)
+"""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +140,33 @@ def _container(_face: Face) -> Iterator[Finding]:
     )
 
 
+def _laboratory(_face: Face) -> Iterator[Finding]:
+    """Tried by a process of its own: who enters a network namespace does not come back."""
+    import subprocess
+    from importlib.util import find_spec
+
+    from tieline.drivers.extras import bring
+
+    if find_spec("pyroute2") is None:
+        mend = bring("circuits")
+        yield Finding(name="laboratory", works=False, is_required=False, found="pyroute2 is not installed", mend=mend)
+        return
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=MOST_TRY_S, check=False
+        )
+        why = tried.stderr.strip().splitlines()[-1:] if tried.returncode else []
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = [str(error)]
+    yield Finding(
+        name="laboratory",
+        works=not why,
+        is_required=False,
+        found=why[0] if why else "network namespaces",
+        mend="sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000  # as root",
+    )
+
+
 def _clock(_face: Face) -> Iterator[Finding]:
     first_s, first = time.time(), time.monotonic()
     time.sleep(0.05)
@@ -182,5 +219,6 @@ PROBES: tuple[Callable[[Face], Iterator[Finding]], ...] = (
     _sandbox,
     _cgroups,
     _container,
+    _laboratory,
     _exchange,
 )

@@ -524,6 +524,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "check_sandbox": ("sandbox", "沙箱"),
     "check_cgroups": ("cgroups", "cgroups"),
     "check_container": ("container engine", "容器引擎"),
+    "check_laboratory": ("laboratory", "实验网络"),
     "check_exchange": ("exchange", "平台"),
     "check_skew": ("clock skew", "时钟偏差"),
     **TERMS,

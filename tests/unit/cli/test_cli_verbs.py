@@ -365,6 +365,15 @@ def test_check_tells_what_works_and_how_to_mend_the_rest(exchange, admin):
     assert "Python" in shown
 
 
+def test_a_laboratory_that_this_machine_does_not_allow_is_no_failure(exchange, admin, monkeypatch):
+    exchange.clock.at_ms = int(time.time() * 1000)
+    monkeypatch.setattr("tieline.cli.check.LEAVING", "import sys; sys.exit('no user namespace')")
+    done = admin("check", "--json")
+    (row,) = [row for row in data(done) if row["name"] == "laboratory"]
+    assert (row["works"], row["is_required"], row["found"]) == (False, False, "no user namespace")
+    assert done.exit_code == 0
+
+
 def test_check_fails_when_the_exchange_that_is_known_does_not_answer(call, monkeypatch):
     monkeypatch.setattr("tieline.drivers.http.backoff.Backoff.next_s", lambda self: 0.0)
     done = call("-x", "http://127.0.0.1:9", "check")
