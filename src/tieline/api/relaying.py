@@ -18,6 +18,7 @@ import msgspec
 from tieline.api.answer import ThrottledError
 from tieline.api.caller import caller_of, lives
 from tieline.api.rates import Bucket
+from tieline.drivers.http.hangup import hang_up
 from tieline.model.error import CODES, TielineError
 from tieline.model.party import Actor, Role
 from tieline.model.relay import MESSAGE_BYTES, WAIT_MS, RelayedView, RelayPage
@@ -176,7 +177,7 @@ class Relay:
             await self._serve(stream, end, socket)
         finally:
             self._end(stream, stream.why or f"the {end} went")
-            await socket.close()
+            await hang_up(socket)
         return socket
 
     async def _met(self, request: web.BaseRequest) -> tuple[Stream, str, str]:
@@ -309,4 +310,4 @@ class Refusing(asyncio.Protocol):
 
 async def _closed(socket: web.WebSocketResponse, why: str) -> None:
     if socket.prepared:
-        await socket.close(message=why.encode()[:120])
+        await hang_up(socket, why)

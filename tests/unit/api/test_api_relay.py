@@ -9,6 +9,7 @@ import pytest
 from api_world import World
 
 from tieline.api import relaying
+from tieline.drivers.http import hangup
 from tieline.model.limits import Limits
 from tieline.model.party import Actor, Role
 from tieline.model.relay import MESSAGE_BYTES
@@ -145,6 +146,7 @@ def test_nobody_else_comes_in_and_what_is_no_websocket_is_refused(world):
 def test_an_end_that_takes_nothing_one_that_does_not_come_and_a_message_too_large_end_the_stream(world, monkeypatch):
     monkeypatch.setattr(relaying, "STALL_S", 0.5)
     monkeypatch.setattr(relaying, "WAIT_MS", 400)
+    monkeypatch.setattr(hangup, "GONE_S", 0.5)
     ends = Ends(world)
 
     async def story():
@@ -170,6 +172,7 @@ def test_an_end_that_takes_nothing_one_that_does_not_come_and_a_message_too_larg
                 await until(lambda: stream.why)
                 assert "took nothing" in stream.why
                 assert stream.moved_bytes < 30_000_000  # what the sockets hold; the relay itself holds one message
+                await until(lambda: not ends.relay._server.connections)  # and keeps no place for who hangs
                 site._response.connection.transport.abort()
             await until(lambda: not ends.relay.streams)
 

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 from aiohttp import WSMessage, WSMsgType
 from door_world import CLOCK, EXCHANGE, a_pass
-from nacl.bindings import crypto_secretbox
+from nacl.bindings import crypto_secretbox, crypto_secretbox_open
 
 from tieline.drivers.doors.door import Door, chunks_of
-from tieline.drivers.doors.link import CHANNELS, HEAD, PIECE_BYTES, WINDOW_BYTES, Kind, Link
+from tieline.drivers.doors.link import CHANNELS, HEAD, PIECE_BYTES, WAITING, WINDOW_BYTES, Kind, Link
 from tieline.drivers.doors.visitor import Visitor
 from tieline.drivers.siteprocess.caller import caller_user
 from tieline.drivers.siteprocess.gangs import Gangs
@@ -481,6 +481,7 @@ def test_a_record_leads_a_site_into_no_network_that_its_owner_did_not_list(tmp_p
         ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6] + [HEAD.pack(Kind.DATA, 1) + bytes(PIECE_BYTES)] * 4, False),
         ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6] + [HEAD.pack(Kind.DATA, 1) + bytes(PIECE_BYTES)] * 5, True),
         ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, HEAD.pack(Kind.END, 1), HEAD.pack(Kind.DATA, 1) + b"x"], True),
+        ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, *[HEAD.pack(Kind.END, 1)] * 2], True),
         ([HEAD.pack(kind, 77) + bytes(8) for kind in (Kind.DATA, Kind.END, Kind.GRANT, Kind.RESET)], False),
         ([HEAD.pack(Kind.OPEN, 1) + b"\0" * 6, *[HEAD.pack(Kind.GRANT, 1) + b"\xff" * 4] * 3], False),
         ([HEAD.pack(Kind.OPEN, 2 * each + 1) + b"\0" * 6 for each in range(3 * CHANNELS)], False),
@@ -498,8 +499,11 @@ def test_what_no_honest_end_says_cuts_the_link_and_takes_no_more_than_was_grante
             async def send_bytes(self, data: bytes) -> None:
                 sent.append(data)
 
-            async def close(self) -> None:
+            async def close(self, message: bytes) -> None:
                 """Nothing is held."""
+
+            def get_extra_info(self, name: str) -> None:
+                """There is no socket."""
 
             async def __aiter__(self) -> AsyncIterator[WSMessage]:
                 for count, frame in enumerate(frames):
@@ -520,6 +524,89 @@ def test_what_no_honest_end_says_cuts_the_link_and_takes_no_more_than_was_grante
         assert all(bytes_held <= WINDOW_BYTES for _, bytes_held in most)
         assert all(count <= 2 * len(frames) for count, _ in most)
         assert link.is_over
+
+    go(story)
+
+
+class Full:
+    """A stream that has no room: as in aiohttp, all who have something to say wait for one and the same thing."""
+
+    def __init__(self, frames: Callable[[int], bytes | None] = lambda _: None) -> None:
+        self.sent: list[bytes] = []
+        self.frames = frames
+        self.room = asyncio.get_running_loop().create_future()
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.sent.append(data)
+        if not self.room.done():
+            await self.room
+
+    async def close(self, message: bytes) -> None:
+        """Nothing is held."""
+
+    def get_extra_info(self, name: str) -> None:
+        """There is no socket."""
+
+    async def __aiter__(self) -> AsyncIterator[WSMessage]:
+        count = 0
+        while (frame := self.frames(count)) is not None:
+            yield WSMessage(WSMsgType.BINARY, crypto_secretbox(frame, struct.pack(">B15xQ", 1, count), KEY), None)
+            await asyncio.sleep(0)
+            count += 1
+
+
+KEY = b"k" * 32
+
+
+async def nobody(rank: int, port: int) -> Any:
+    raise ConnectionRefusedError
+
+
+def test_a_connection_that_breaks_while_the_link_is_full_takes_no_other_with_it() -> None:
+    async def story() -> None:
+        stream = Full()
+        link = Link(stream, KEY, is_caller=True, connect=nobody)  # type: ignore[arg-type]
+        carrying, nodes = [], []
+        for rank in range(2):
+            ours, theirs = socket.socketpair()
+            carrying.append(asyncio.create_task(link.carry(*await asyncio.open_connection(sock=ours), rank, 1)))
+            nodes.append((await asyncio.open_connection(sock=theirs))[1])
+        await until(lambda: link._waiting == 2)
+        stream.room.set_result(None)
+        await until(lambda: not link._waiting)
+        stream.room = asyncio.get_running_loop().create_future()
+        for node in nodes:
+            node.write(bytes(100_000))
+        await until(lambda: link._waiting == 2)
+        link._take(HEAD.pack(Kind.RESET, 0))
+        await until(lambda: carrying[0].done())
+        stream.room.set_result(None)
+
+        def said() -> int:
+            frames = [
+                crypto_secretbox_open(each, struct.pack(">B15xQ", 0, at), KEY) for at, each in enumerate(stream.sent)
+            ]
+            return sum(len(each) - HEAD.size for each in frames if HEAD.unpack_from(each) == (Kind.DATA, 2))
+
+        await until(lambda: said() == 100_000)
+        await link.close()
+        link.cut()
+        await asyncio.gather(*carrying)
+        for node in nodes:
+            node.transport.abort()
+
+    go(story)
+
+
+def test_who_asks_on_and_on_and_takes_no_answer_is_cut_off() -> None:
+    async def story() -> None:
+        stream = Full(lambda count: HEAD.pack(Kind.OPEN, 2 * count + 1) + b"\0" * 6 if count < 4 * WAITING else None)
+        link = Link(stream, KEY, is_caller=True, connect=nobody)  # type: ignore[arg-type]
+        await link.run()
+        assert link._heard <= 2 * WAITING
+        assert len(stream.sent) <= 2 * WAITING
+        stream.room.set_result(None)
+        await until(lambda: not link._waiting)
 
     go(story)
 

@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nacl.bindings import crypto_secretbox, crypto_secretbox_open
 from nacl.exceptions import CryptoError
 
+from tieline.drivers.http.hangup import hang_up
+
 if TYPE_CHECKING:
     from aiohttp import ClientWebSocketResponse, web
 
@@ -46,6 +48,7 @@ WINDOW_MOST_BYTES = 4 * 2**20  # of one whose reader keeps up
 SPARE_BYTES = 64 * 2**20  # that windows of one link may grow by, together
 SETTLE_S = 0.02
 CHANNELS = 512  # of one link, that one end began
+WAITING = 8 * CHANNELS  # messages that the other end has not made room for yet; four for each connection of both
 Connect = Callable[[int, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
@@ -117,6 +120,8 @@ class Link:
         self._next = self._mine
         self._sent = self._heard = 0
         self._spare = SPARE_BYTES
+        self._there = stream.get_extra_info("socket")
+        self._waiting = 0  # messages that are not handed over yet
         self._tasks: dict[asyncio.Task[None], Channel] = {}
 
     async def run(self) -> None:
@@ -144,7 +149,7 @@ class Link:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(ConnectionError):
-            await self.stream.close()
+            await hang_up(self.stream, there=self._there)
 
     def cut(self) -> None:
         """Break what `close` left."""
@@ -175,10 +180,19 @@ class Link:
     async def _send(self, kind: Kind, channel: Channel, rest: bytes = b"") -> None:
         if self.is_over:
             raise ConnectionResetError("the link is over")
-        # counted and handed over without a pause between: messages leave in the order of their numbers
         nonce = _nonce(self._mine, self._sent)
         self._sent += 1
-        await self.stream.send_bytes(crypto_secretbox(HEAD.pack(kind, channel.number) + rest, nonce, self.key))
+        message = crypto_secretbox(HEAD.pack(kind, channel.number) + rest, nonce, self.key)
+        # Tasks begin in the order in which they are made, which is that of the numbers. One of its own, since all who
+        # wait for room in a stream wait for one thing, which ends for all of them where one of them is cancelled.
+        self._waiting += 1
+        await asyncio.shield(asyncio.create_task(self._given(message)))
+
+    async def _given(self, message: bytes) -> None:
+        try:
+            await self.stream.send_bytes(message)
+        finally:
+            self._waiting -= 1
 
     def _opened(self, message: bytes) -> bytes:
         frame: bytes = crypto_secretbox_open(message, _nonce(self._theirs, self._heard), self.key)
@@ -190,6 +204,8 @@ class Link:
         rest, channel = frame[HEAD.size :], self.channels.get(number)
         if kind > Kind.RESET:
             raise ValueError(f"frames of kind {kind} are not known")
+        if self._waiting > WAITING:  # it asks and asks, and hears nothing
+            raise ValueError(f"{self._waiting:,} messages wait for the other end")
         if kind == Kind.OPEN:
             self._begin(number, *WHERE.unpack(rest))
         elif channel is None:
@@ -201,6 +217,8 @@ class Link:
             channel.coming += rest
             channel.news.set()
         elif kind == Kind.END:
+            if channel.has_ended:
+                raise ValueError(f"connection {number} ends twice")
             channel.has_ended = True
             channel.news.set()
             self._begun(self._hear(channel), channel)
