@@ -231,6 +231,7 @@ def test_what_the_tail_remembers_is_bounded_and_older_cursors_are_refused(exchan
     with tail(here) as stream:
         lines = stream.iter_lines()
         assert next(lines) == ":"
+        until(lambda: here.platform.tail.listeners == 1)
         for number in range(6):
             owner.publish(f"d{number}")
             until(lambda number=number: here.platform.tail.count > number)
