@@ -639,6 +639,9 @@ def test_a_door_gives_what_is_held_of_the_owners_own_datasets_under_its_hash(tmp
         assert not await process.holding.look(), "there is no record yet"
         assert chunks.path(DIGEST) is None
         exchange.publish(own, places=[])
+        (tmp_path / "home/held").touch()
+        assert not await process.holding.look(), "no folder can be made there"
+        (tmp_path / "home/held").unlink()
         exchange.specs[own]["sha256"] = "../../way-out"
         assert await process.holding.look()
         assert not (tmp_path / "way-out").is_symlink()

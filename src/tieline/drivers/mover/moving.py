@@ -189,7 +189,11 @@ class _Work:
                 await asyncio.wait(workers)
                 if self.todo or self.flying:
                     raise self._late()
-        except* (TielineError, OSError) as errors:
+        except* (
+            TielineError,
+            OSError,
+            ValueError,
+        ) as errors:  # the last: of libraries, for what they take for an address
             raise _first(errors) from None
         return hashing.result()
 

@@ -62,7 +62,11 @@ class Holding:
                 continue
             if DIGEST.fullmatch(dataset.spec.sha256) and Path(path).is_file():  # noqa: ASYNC240 - one look
                 found[dataset.spec.sha256] = path
-        await asyncio.to_thread(self._link, found)
+        try:
+            await asyncio.to_thread(self._link, found)
+        except OSError as error:  # a full disk is no reason to end the site
+            log.warning("held datasets cannot be given at the door", extra={"why": str(error)})
+            return False
         return is_whole
 
     def _link(self, found: dict[str, str]) -> None:
