@@ -51,7 +51,7 @@ def brought(
     network = view.network
     due_ms = due_of(job)
     events: list[TransferChanged] = []
-    if room_micro_cny is not None:
+    if room_micro_cny is not None and candidate.transfers:
         room_micro_cny -= sum(
             each.price_micro_cny - each.charged_micro_cny
             for each in (*network.transfers.values(), *network.held)
