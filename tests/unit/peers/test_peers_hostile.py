@@ -26,20 +26,21 @@ from tieline.registry import Key, hearing
 
 
 @pytest.fixture
-def lied_to(exchange, monkeypatch):
+def lied_to(exchange):
     """Us, an honest peer, a peer behind a liar, and the liar. The liar is honest until it is told to twist."""
-    monkeypatch.setattr(puller, "PAGE_S", 1.0)
     us, honest, real = exchange("cn"), exchange("org.good"), exchange("cn.bad")
     liar = Liar(real)
-    assert us.add(honest).status_code == 201
-    assert honest.add(us).status_code == 201
-    assert us.http.post("/v1/peers", json={"url": liar.url, "role": "child"}).status_code == 201
-    assert real.add(us, "parent").status_code == 201
-    until(lambda: us.is_active(honest) and us.is_active(real))
-    first = real.own("lab").publish("first")
-    until(lambda: us.counts(first))
-    yield us, honest, real, liar
-    liar.stop()
+    try:
+        assert us.add(honest).status_code == 201
+        assert honest.add(us).status_code == 201
+        assert us.http.post("/v1/peers", json={"url": liar.url, "role": "child"}).status_code == 201
+        assert real.add(us, "parent").status_code == 201
+        until(lambda: us.is_active(honest) and us.is_active(real))
+        first = real.own("lab").publish("first")
+        until(lambda: us.counts(first))
+        yield us, honest, real, liar
+    finally:
+        liar.stop()
 
 
 def trouble(us, peer):
@@ -179,7 +180,7 @@ def test_an_answer_that_is_small_only_while_it_is_packed_is_cut(lied_to, monkeyp
     contained(us, honest, real, "peer_too_large")
 
 
-def test_a_peer_that_stalls_or_trickles_is_left_waiting_alone(lied_to):
+def test_a_peer_that_stalls_or_trickles_is_left_waiting_alone(lied_to, monkeypatch):
     us, honest, real, liar = lied_to
 
     async def trickle(request, said):
@@ -192,8 +193,10 @@ def test_a_peer_that_stalls_or_trickles_is_left_waiting_alone(lied_to):
             await asyncio.sleep(0.2)
         return out
 
-    names = lie(real, liar, trickle)
-    contained(us, honest, real, "peer_stalled")
+    with monkeypatch.context() as short:
+        short.setattr(puller, "PAGE_S", 1.0)
+        names = lie(real, liar, trickle)
+        contained(us, honest, real, "peer_stalled")
     liar.twist = None
     until(lambda: all(us.counts(name) for name in names))
 
@@ -273,7 +276,7 @@ def test_a_tail_that_says_nonsense_or_skips_is_no_way_in(lied_to):
 def test_a_tail_that_falls_silent_is_opened_anew_at_once(lied_to, monkeypatch):
     """Not only when the logs would be listed again without one: after a cut the next record comes as fast as ever."""
     us, _, real, liar = lied_to
-    monkeypatch.setattr(puller, "SILENCE_S", 1.0)
+    monkeypatch.setattr(puller, "SILENCE_S", 4.0)  # an honest tail says something every 3 s
     monkeypatch.setattr(hearing, "POLL_MS", 3_600_000)
     silent = []
 
