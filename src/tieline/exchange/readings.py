@@ -141,8 +141,9 @@ class Readings:
         held = self._of.get(site, {})
         live = [key for key in kept if key in held]  # one of a large batch may have made room for another
         if statement and live:
-            serial = self.statements.put(site, statement, len(live))
-            self._said.setdefault(site, {}).update(dict.fromkeys(live, serial))
+            serial = self.statements.put(site, statement, len(live), self.via.get(site, ""))
+            if serial:
+                self._said.setdefault(site, {}).update(dict.fromkeys(live, serial))
         return count, wrong, over
 
     def _is_full(self, reading: Reading) -> bool:

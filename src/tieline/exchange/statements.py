@@ -2,7 +2,8 @@
 
 They are what is passed on to peers: whoever has a site's record can check them, and nobody has to believe who passes
 them on. Each has a serial, so that a peer asks for what came since. Bounded in bytes, for each site and in all; the
-oldest goes, and its readings then count here alone.
+oldest goes, and its readings then count here alone. What came over one peer takes no room of others: the newest stays
+out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 MOST_SITE_BYTES: Final = 2**20
+MOST_PEER_BYTES: Final = 2**26  # of all sites behind one peer
 MOST_BYTES: Final = 2**28
 PAGE_BYTES: Final = 2**20
 PAGE: Final = 256  # statements
@@ -19,6 +21,7 @@ PAGE: Final = 256  # statements
 class _Kept(NamedTuple):
     site: str
     text: str
+    via: str  # the peer over which it came; empty: it is of a site of ours
 
 
 class Page(NamedTuple):
@@ -40,22 +43,27 @@ class Statements:
         self._live: dict[int, int] = {}  # how many readings in it are the newest
         self._of: dict[str, dict[int, None]] = {}  # site -> serials, in order
         self._bytes: dict[str, int] = {}  # of a site
+        self._via_bytes: dict[str, int] = {}  # of what came over a peer
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def put(self, site: str, text: str, count: int) -> int:
-        """Keep a statement with ``count`` readings that are the newest; its serial."""
-        self.serial += 1
+    def put(self, site: str, text: str, count: int, via: str = "") -> int:
+        """Keep a statement with ``count`` readings that are the newest; its serial. 0: it found no room."""
         size = len(text)
         while self._of.get(site) and self._bytes[site] + size > MOST_SITE_BYTES:
             self._drop(next(iter(self._of[site])))
+        if via and self._via_bytes.get(via, 0) + size > MOST_PEER_BYTES:
+            return 0
+        self.serial += 1
         while self._kept and self.size_bytes + size > MOST_BYTES:
             self._drop(next(iter(self._kept)))
-        self._kept[self.serial] = _Kept(site, text)
+        self._kept[self.serial] = _Kept(site, text, via)
         self._live[self.serial] = count
         self._of.setdefault(site, {})[self.serial] = None
         self._bytes[site] = self._bytes.get(site, 0) + size
+        if via:
+            self._via_bytes[via] = self._via_bytes.get(via, 0) + size
         self.size_bytes += size
         return self.serial
 
@@ -79,7 +87,7 @@ class Statements:
         texts: list[str] = []
         size = 0
         for serial in self._since(after, tuple(dict.fromkeys(sites))):
-            site, text = self._kept[serial]
+            site, text, _ = self._kept[serial]
             if not is_shown(site):
                 continue
             size += len(text)
@@ -99,10 +107,14 @@ class Statements:
         return iter(sorted(found))
 
     def _drop(self, serial: int) -> None:
-        site, text = self._kept.pop(serial)
+        site, text, via = self._kept.pop(serial)
         del self._live[serial]
         self._of[site].pop(serial)
         self._bytes[site] -= len(text)
         self.size_bytes -= len(text)
         if not self._of[site]:
             del self._of[site], self._bytes[site]
+        if via:
+            self._via_bytes[via] -= len(text)
+            if not self._via_bytes[via]:
+                del self._via_bytes[via]

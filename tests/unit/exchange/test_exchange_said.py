@@ -283,6 +283,27 @@ def test_what_is_held_of_a_peer_is_bounded_and_goes_with_it_or_once_it_is_old(wo
     assert caught.value.code == "not_found"
 
 
+def test_what_came_over_one_peer_takes_the_room_of_no_other(monkeypatch):
+    monkeypatch.setattr(kept, "MOST_PEER_BYTES", 100)
+    statements = Statements()
+    ours = statements.put("ours", "x" * 40, 1)
+    far = [statements.put(f"far{at}", "x" * 40, 1, "peer") for at in range(50)]
+    assert ([bool(serial) for serial in far[:4]], sum(map(bool, far))) == ([True, True, False, False], 2)
+    assert statements.put("other", "x" * 40, 1, "another")
+    assert len(statements.page(0, (), lambda site: True).statements) == 4
+    statements.release(far[0])
+    assert statements.put("far9", "x" * 60, 1, "peer")
+    assert not statements.put("far8", "x" * 60, 1, "peer")
+    for site in ("far1", "far9", "other"):
+        statements.forget(site)
+    assert (len(statements), statements.size_bytes, len(statements.page(ours - 1, (), lambda site: True)[0])) == (
+        1,
+        40,
+        1,
+    )
+    assert statements.put("far8", "x" * 100, 1, "peer")
+
+
 def test_statements_are_bounded_for_each_site_and_in_all(monkeypatch):
     monkeypatch.setattr(kept, "MOST_SITE_BYTES", 100)
     monkeypatch.setattr(kept, "MOST_BYTES", 250)
