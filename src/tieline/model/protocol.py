@@ -118,6 +118,10 @@ class Offer(Order, frozen=True, kw_only=True, tag="offer"):
     part: Part | None = None  # of a gang over several pools; `task.nodes` are those of this part
 
 
+MOST_MEMBERS = 64  # of one gang over several pools
+MOST_NODES = 65_024  # that have an address of their own where their gang meets
+
+
 class Part(Message, frozen=True, kw_only=True):
     """What a run is of a gang over several pools. Every node has the same address at every site: see `site.meeting`."""
 

@@ -87,6 +87,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "gang_apart": ("room for {most} of {asked} nodes over sites that have {rate_bps} bit/s and a round trip of {rtt_us} between every two (0: any)", "两两之间速率达到 {rate_bps} bit/s 且往返不超过 {rtt_us}（0 表示不限）的节点合计仅可容纳 {asked} 个计算节点中的 {most} 个"),
     "gang_joint": ("no sites with room for {asked} nodes were found that have {rate_bps} bit/s between every two at once", "未找到两两之间能同时达到 {rate_bps} bit/s 且可容纳 {asked} 个计算节点的节点组合"),
     "gang_mtu": ("room for {most} of {asked} nodes over sites between which packets of {needed_bytes} pass whole: links carry smaller ones", "能整包通过 {needed_bytes} 报文的节点之间合计仅可容纳 {asked} 个计算节点中的 {most} 个：链路只承载更小的报文"),
+    "gang_large": ("a gang over several pools has at most {most} nodes in {parts} pools; {asked} nodes were asked", "跨资源池的组网任务至多可有 {most} 个计算节点、分布于 {parts} 个资源池；要求 {asked} 个"),
     "gang_circuits": ("more than {most} circuits would be live", "有效专线将超过 {most} 条"),
     "gang_no_part": ("its site takes no part in gangs over several sites: it is behind another exchange, or of an older version", "其算力节点不参与跨节点组网：位于其他平台之后，或版本较旧"),
     "data_rate_unknown": ("no known rate to bring {data} here", "将 {data} 传到此处的速率未知"),

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tieline.model.plan import Candidate
+from tieline.model.protocol import MOST_MEMBERS, MOST_NODES
 from tieline.model.reason import Reason, Value
 from tieline.model.task import Span
 from tieline.place.coded import Flags, Numbers, Rows
@@ -302,6 +303,8 @@ class _Reach:
         if supply.sum() < wanted:
             return "gang_nodes", int(supply.sum()), {}
         top = np.sort(supply)[::-1].cumsum()
+        if wanted > MOST_NODES or np.sort(shelf.nodes)[-MOST_MEMBERS:].sum() < wanted:
+            return "gang_large", MOST_NODES, {"parts": MOST_MEMBERS}
         if top[min(most, len(top)) - 1] < wanted:
             return "gang_sites", int(top[min(most, len(top)) - 1]), {"sites": most}
         self.least = int((top < wanted).sum()) + 1
@@ -349,6 +352,7 @@ class _Search(Generic[Hold]):
         self._share = max(1, most_looks // SHARES)
         self._looks, self._until = 0, 0
         self._best: tuple[float, Numbers, Hold] | None = None  # cost, nodes of each row, and how sites are joined
+        self._is_large = False  # sites were found that hold it in more pools than it may have
         self._open = np.inf  # the least bound of what was not looked at, or could not be joined
 
     def answer(self) -> Gang | NoGang:
@@ -362,6 +366,8 @@ class _Search(Generic[Hold]):
             joins[:] = found.most
         self._least_ways = self._way * _pairs(found.least)
         self._anchored(found.near, found.supply, joins)
+        if self._best is None and self._is_large:
+            return self.refused("gang_large", MOST_NODES, parts=MOST_MEMBERS)
         if self._best is None:
             return self.refused("gang_joint", found.reach, rate_bps=self._span.rate_bps)
         cost, taken, held = self._best
@@ -445,20 +451,36 @@ class _Search(Generic[Hold]):
                 self._open = min(self._open, least)
 
     def _looked(self, sites: list[int], held: Hold) -> None:
-        """Fill a set of joined sites from the cheapest node on; keep it where it is the best so far."""
+        """Fill a set of joined sites from the cheapest node on; keep it where it is the best so far.
+
+        Where that takes more pools than a gang may have, the largest ones are filled first: others might cost less.
+        """
         shelf = self._shelf
         is_in = np.zeros(len(shelf.names), np.bool_)
         is_in[sites] = True
         at = np.flatnonzero(is_in[shelf.site])
-        before = np.cumsum(shelf.nodes[at]) - shelf.nodes[at]
-        given = np.clip(self._wanted - before, 0, shelf.nodes[at])
-        used = np.unique(shelf.site[at[given > 0]])
-        cost = float((given * shelf.price[at]).sum()) + float(shelf.fixed[used].sum()) + self._way * _pairs(len(used))
+        given, cost = self._filled(at)
+        if np.count_nonzero(given) > MOST_MEMBERS:
+            self._open = min(self._open, cost)
+            at = at[np.argsort(-shelf.nodes[at], kind="stable")]
+            given, cost = self._filled(at)
+            if np.count_nonzero(given) > MOST_MEMBERS:
+                self._is_large = True
+                return
         if self._best is not None and cost >= self._best[0]:
             return
         taken = np.zeros(len(shelf.rows), np.int64)
         taken[at] = given
         self._best = cost, taken, held
+
+    def _filled(self, at: Numbers) -> tuple[Numbers, float]:
+        """What is taken of some rows, the first of them first, and what that costs."""
+        shelf = self._shelf
+        before = np.cumsum(shelf.nodes[at]) - shelf.nodes[at]
+        given: Numbers = np.clip(self._wanted - before, 0, shelf.nodes[at])
+        used = np.unique(shelf.site[at[given > 0]])
+        ways = self._way * _pairs(len(used))
+        return given, float((given * shelf.price[at]).sum()) + float(shelf.fixed[used].sum()) + ways
 
     def _members(self, taken: Numbers) -> tuple[Member, ...]:
         shelf, need = self._shelf, self._asking.need

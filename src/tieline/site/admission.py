@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tieline.model.protocol import Ask, Offer, Part
+from tieline.model.protocol import MOST_MEMBERS, MOST_NODES, Ask, Offer, Part
 from tieline.model.reason import Reason
 from tieline.model.task import Task
 from tieline.site.capacity import amount_of, free_of, not_now, too_much
@@ -16,8 +16,6 @@ from tieline.site.pool import ALWAYS, OPTIONAL, Pool
 from tieline.site.state import SiteState
 
 TYPES = ("task",)
-MOST_MEMBERS = 64  # of one gang
-MOST_NODES = 65_024  # that have an address of their own where their gang meets
 MOST_PORTS = 16
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from place_world import NOW_MS, a_demand, a_pool
 
+from tieline.model.protocol import MOST_MEMBERS, MOST_NODES
 from tieline.model.spec import DatasetSpec
 from tieline.model.task import DataUse, Span
 from tieline.place import Amount, DataFact, Pools
@@ -115,6 +116,28 @@ def test_rates_that_do_not_fit_together_are_told():
     answer = found(a_gang(), pools, Hose({"a": 1, "b": 1, "c": 1}))
     assert isinstance(answer, NoGang)
     assert [(reason.code, reason.count) for reason in answer.reasons] == [("gang_joint", 3)]
+
+
+def test_a_gang_has_no_more_parts_than_its_sites_take():
+    ones = [small(f"{at}-{one}", 1, 1, site=f"cn.lab/site/{at}") for at in range(8) for one in range(10)]
+    large = [small(f"{at}-large", 8, 2, site=f"cn.lab/site/{at}") for at in range(8)]
+    answer = found(a_gang(70), [*ones, *large])
+    assert isinstance(answer, Gang)
+    assert len(answer.members) <= MOST_MEMBERS
+    assert sum(member.nodes for member in answer.members) == 70
+    assert answer.bound_micro_cny_per_hour <= 8 * 70 * 10**6 < answer.cost_micro_cny_per_hour
+    assert len(found(a_gang(64), ones).members) == MOST_MEMBERS
+    for nodes, pools in ((70, ones), (MOST_NODES + 1, [small("a", 40_000, 1), small("b", 40_000, 1)])):
+        refused = found(a_gang(nodes), pools)
+        assert isinstance(refused, NoGang)
+        assert refused.reasons[0].code == "gang_large"
+        assert refused.reasons[0].values == {"asked": nodes, "most": MOST_NODES, "parts": MOST_MEMBERS}
+        scene = Scene(Pools(pools), ConstantDistances(), NOW_MS)
+        assert not is_possible_gang(scene, replace(a_gang(nodes), span=asking()), Hose())
+    halves = [small(f"{at}-{one}", 1, 1, site=f"cn.lab/site/{at}") for at in range(9) for one in range(9)]
+    apart = found(a_gang(66), [*halves, small("9", 6, 1)], Hose(apart=[("9", str(at)) for at in range(9)]))
+    assert isinstance(apart, NoGang), "64 pools with 69 nodes, but not at sites that are joined"
+    assert apart.reasons[0].code == "gang_large"
 
 
 def test_every_refusal_counts_every_pool_once():
