@@ -128,7 +128,8 @@ def bookings_due(view: View, now_ms: int) -> list[Events]:
         events.extend(_found_again(view, now_ms))
         if not events and network.is_tried:
             events.extend(_topped(view, calendar, now_ms))
-        network.due_ms = due_ms if network.is_tried and not network.topping and not events else 0
+        is_at_rest = network.is_tried and network.tried_at == network.grants
+        network.due_ms = due_ms if is_at_rest and not network.topping and not events else 0
     return events
 
 
@@ -207,9 +208,12 @@ def _turned(circuit: Circuit, now_ms: int) -> Circuit | None:
 
 
 def _found_again(view: View, now_ms: int) -> list[Events]:
-    """Who lacks a route, the spare one that he asked for, or his time, when there may be room again: each once."""
+    """Who lacks a route, the spare one that he asked for, or his time, when there may be room again: each once.
+
+    A round goes to its end before the next: else who is last in line is never looked at where much changes.
+    """
     network = view.network
-    if network.tried_at != network.grants:
+    if network.tried_at != network.grants and (network.is_tried or not network.tried):
         network.tried.clear()
         network.tried_at, network.is_tried = network.grants, False
     if network.is_tried:

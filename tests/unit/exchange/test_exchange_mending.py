@@ -12,6 +12,7 @@ from exchange_world import ADMIN, ALICE, World
 
 from tieline.exchange.bookings import (
     BookNight,
+    CancelCircuit,
     ChangeTariff,
     OrderCircuit,
     OrderTransfer,
@@ -323,6 +324,25 @@ def test_users_and_projects_have_so_many_bookings_at_once(net: World) -> None:
         error = refusal(act)
         assert error.reasons[0].code == "booking_project"
         assert (error.reasons[0].values["live"], error.reasons[0].values["most"]) == (2, 2)
+
+
+def test_who_is_last_in_line_is_looked_at_however_much_changes_meanwhile(net: World) -> None:
+    for _ in range(MOST_CIRCUITS + 1):
+        circuit(net, 100 * MBIT)
+        net.clock.advance(1)
+    last = circuit(net, MBIT, a="c", b="d")
+    net.do(ChangeLinks(actor=OPERATOR, down=("ab", "ac", "cd")))
+    for _ in range(4):
+        tick(net)
+    net.do(ChangeLinks(actor=OPERATOR, up=("cd",)))
+    assert net.view.network.circuits[last.id].state is CircuitState.DOWN, "the others were before it"
+    for _ in range(6):
+        net.do(CancelCircuit(actor=OPERATOR, circuit=circuit(net, MBIT, a="c", b="d").id))
+        tick(net)
+    assert net.view.network.circuits[last.id].route is not None
+    for _ in range(6):
+        tick(net)
+    assert net.view.network.due_ms > net.clock.now_ms(), "they come to rest"
 
 
 def test_what_never_finds_room_ends_after_a_week(net: World) -> None:
