@@ -105,7 +105,7 @@ BOOKING_WORDS: dict[str, tuple[str, str]] = {
     "tariff_hours": ("from {begin} to {end} (UTC{offset}), {classes}", "{begin} 至 {end}（UTC{offset}），{classes}"),
     "tariff_all": ("all", "全部"),
     "best_effort": ("best effort", "尽力而为"),
-    "for_ever": ("until cancelled", "直到取消"),
+    "for_ever": ("it is cancelled", "取消为止"),
     "word_moving": ("moving", "传输中"),
     "word_arrived": ("arrived", "已到达"),
     "word_short": ("short", "欠缺"),

@@ -110,7 +110,7 @@ def test_a_circuit_is_ordered_resized_and_cancelled(people):
     assert found["granted_bps"] == 2 * GB
     shown = people("amy", "circuit", "show", name).stdout
     assert "rate\t2 Gbit/s (1 Gbit/s - 2 Gbit/s)" in shown
-    assert "until\tuntil cancelled" in shown
+    assert "until\tit is cancelled" in shown
     over = people("amy", "circuit", "resize", name, "20Gbit/s")
     assert over.exit_code == 3
     assert "is the most in all of its windows" in over.stderr
