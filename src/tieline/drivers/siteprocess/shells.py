@@ -39,7 +39,8 @@ SHELLS_EACH = 24  # of one caller: the others can still look after their runs
 REMEMBERED = 1_024  # summonses that are answered once
 PIECE_BYTES = 32_768
 END_S = 5.0
-LAST_S = 1.0
+LAST_S = 1.0  # without a word, after a command has ended
+LAST_BYTES = 4 * 2**20  # that it may have said before: more than pipes and readers hold
 encode = msgspec.json.encode
 
 
@@ -185,6 +186,8 @@ class Command:
         self.terminal = terminal  # the outer end, or -1
         self.input = process.stdin
         self._reading: list[asyncio.BaseTransport] = [transport]
+        self.said_bytes = 0
+        self.waiting = 0  # outputs of which something is on its way to the caller
         self.outputs = [
             (channel, reader)
             for channel, reader in ((Channel.OUTPUT, process.stdout), (Channel.ERRORS, process.stderr))
@@ -308,10 +311,15 @@ async def _take(stream: aiohttp.ClientWebSocketResponse, command: Command) -> No
 
 async def _finish(stream: aiohttp.ClientWebSocketResponse, command: Command) -> int:
     """Everything that it says, and its exit code."""
-    giving = [asyncio.create_task(_give(stream, *each)) for each in command.outputs]
+    giving = [asyncio.create_task(_give(stream, command, *each)) for each in command.outputs]
     try:
         code = await command.wait()
-        await asyncio.wait(giving, timeout=LAST_S)  # what it started may hold its output for ever
+        left, most_bytes = set(giving), command.said_bytes + LAST_BYTES
+        while left and command.said_bytes < most_bytes:  # what it started may hold its output for ever, or go on
+            before_bytes = command.said_bytes
+            _, left = await asyncio.wait(left, timeout=LAST_S)
+            if command.said_bytes == before_bytes and not command.waiting:
+                break
         return code if code >= 0 else 128 - code
     finally:
         for task in giving:
@@ -319,7 +327,14 @@ async def _finish(stream: aiohttp.ClientWebSocketResponse, command: Command) -> 
         await asyncio.gather(*giving, return_exceptions=True)
 
 
-async def _give(stream: aiohttp.ClientWebSocketResponse, channel: Channel, reader: asyncio.StreamReader) -> None:
+async def _give(
+    stream: aiohttp.ClientWebSocketResponse, command: Command, channel: Channel, reader: asyncio.StreamReader
+) -> None:
     with contextlib.suppress(OSError):  # a terminal that nobody holds any more
         while data := await reader.read(PIECE_BYTES):
-            await stream.send_bytes(bytes([channel]) + data)
+            command.waiting += 1
+            try:
+                await stream.send_bytes(bytes([channel]) + data)
+            finally:
+                command.waiting -= 1
+            command.said_bytes += len(data)
