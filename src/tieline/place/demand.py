@@ -243,14 +243,16 @@ def _terms(uses: tuple[DataUse, ...], facts: Mapping[str, DataFact]) -> tuple[tu
             unknown.append(use.id)
             continue
         spec = fact.spec if fact else DatasetSpec(residency="anywhere")
+        is_laid = bool(spec.fetched and use.path)
+        is_its = is_laid or spec.residency == "site"  # where copies are is for its owner to say, not for who asks
         terms.append(
             DataTerm(
                 name=use.id or use.path or use.site,
-                sites=tuple(dict.fromkeys([*([use.site] if use.site else []), *spec.copies])),
-                size_bytes=use.size_bytes or spec.size_bytes,
+                sites=tuple(dict.fromkeys([*([use.site] if use.site and not is_its else []), *spec.copies])),
+                size_bytes=spec.size_bytes if is_laid else use.size_bytes or spec.size_bytes,  # a site lays all of it
                 residency=max(use.residency, spec.residency, key=lambda word: STRICTNESS[word]),
                 owner=fact.owner if fact else "",
-                is_laid=bool(spec.fetched and use.path),
+                is_laid=is_laid,
             )
         )
     return tuple(terms), tuple(unknown)

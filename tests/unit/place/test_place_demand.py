@@ -5,7 +5,7 @@ from place_world import ALICE, GB, a_demand, a_task
 
 from tieline.language.attributes import TABLES
 from tieline.model.error import TielineError
-from tieline.model.spec import DatasetSpec
+from tieline.model.spec import DataPlace, DatasetSpec
 from tieline.model.task import DataUse
 from tieline.place import Amount, DataFact, demand_values
 
@@ -55,6 +55,18 @@ def test_copies_and_sizes_come_from_the_use_and_from_the_record():
     use = DataUse(id=DIGITS, site="cn.b/site/b")
     term = a_demand(data=(use,), data_facts=fact(sites=("cn.a/site/a",), size_bytes=7)).data[0]
     assert (term.sites, term.size_bytes, term.owner) == (("cn.b/site/b", "cn.a/site/a"), 7, "cn.lab")
+
+
+@pytest.mark.parametrize("path", ["", "in/digits"])
+@pytest.mark.parametrize("residency", ["anywhere", "site"])
+def test_a_task_does_not_talk_data_smaller_or_nearer_than_its_owner_says(path: str, residency: str):
+    """What a site lays is charged whole, and data that is to stay stays."""
+    places = (DataPlace(url="https://a.example/x", site="cn.a/site/a"),)
+    use = DataUse(id=DIGITS, path=path, site="cn.b/site/b", size_bytes=1)
+    facts = fact(places=places, size_bytes=7, sha256="0" * 64, residency=residency)
+    term = a_demand(data=(use,), data_facts=facts).data[0]
+    assert (term.is_laid, term.size_bytes) == ((True, 7) if path else (False, 1))
+    assert ("cn.b/site/b" in term.sites) == (not path and residency == "anywhere")
 
 
 def test_a_dataset_without_a_record_is_told_apart():
