@@ -28,6 +28,7 @@ replace = msgspec.structs.replace
 MOST_DUE: Final = 1_000  # bookings that one tick changes; the others follow at the next
 MOST_CELLS: Final = 200_000  # that one answer shows
 UNSEEN_MS: Final = 900_000  # after its room is over, a transfer of which nothing more is heard has failed
+LATE_MS: Final = 60_000  # after its deadline it is short, if it has not arrived: its last receipt may take so long
 AHEAD_MS: Final = 86_400_000  # windows are admitted further when the calendar reaches a day beyond them
 WAITS_MS: Final = 7 * 86_400_000  # after which a transfer that never finds room for all of it has failed
 MOST_TOPPED: Final = 40  # transfers that look for more room in one tick
@@ -152,12 +153,25 @@ def _transfer_due(transfer: Transfer, now_ms: int) -> tuple[Transfer | None, int
             values["waited_us"] = WAITS_MS * 1_000
         why = (Reason(code="transfer_given_up" if is_waiting else "transfer_unseen", values=values),)
         return replace(transfer, state=TransferState.FAILED, reasons=why, changed_ms=now_ms), now_ms
+    late_ms = transfer.order.deadline_ms + LATE_MS
+    is_promised = bool(transfer.order.deadline_ms) and transfer.state in (TransferState.BOOKED, TransferState.MOVING)
+    if is_promised and now_ms >= late_ms:
+        return _late(transfer, now_ms), now_ms
     if transfer.state is TransferState.BOOKED and transfer.segments:
         begins_ms = min(each.from_ms for each in transfer.segments)
         if now_ms >= begins_ms:
             return replace(transfer, state=TransferState.MOVING), now_ms
         return None, begins_ms
-    return None, over_ms
+    return None, min(over_ms, late_ms) if is_promised else over_ms
+
+
+def _late(transfer: Transfer, now_ms: int) -> Transfer:
+    """A transfer whose deadline is over, though it kept its room: it says what had not arrived by then."""
+    asked_bytes = transfer.order.size_bytes
+    left_bytes = (transfer.priced_bytes or asked_bytes) - transfer.moved_bytes
+    why = Reason(code="transfer_late", values={"left_bytes": left_bytes, "asked_bytes": asked_bytes})
+    short_bytes = asked_bytes - transfer.moved_bytes + transfer.late_bytes
+    return replace(transfer, state=TransferState.SHORT, short_bytes=short_bytes, reasons=(why,), changed_ms=now_ms)
 
 
 def _waits(transfer: Transfer) -> bool:

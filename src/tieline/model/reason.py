@@ -305,6 +305,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "transfer_short": ("a failure took its room: {short_bytes} of {asked_bytes} arrive after the deadline", "故障占去其带宽：{asked_bytes} 中的 {short_bytes} 将晚于截止时间到达"),
     "transfer_later": ("moving nobody, it would be there {late_us} after its deadline", "在不调整他人的情况下，将晚于期限 {late_us} 到达"),
     "circuit_later": ("what moves now keeps its room: it would be admitted from {wait_us} on", "正在传输的数据保留其带宽；自 {wait_us} 后起可以承诺"),
+    "transfer_late": ("its deadline is over, and no receipt says that {left_bytes} of {asked_bytes} have arrived", "已过截止时间，{asked_bytes} 中的 {left_bytes} 尚无到达凭据"),
     "transfer_unseen": ("its room is over, and nothing was heard of {left_bytes} of {asked_bytes}", "预留时段已结束，{asked_bytes} 中的 {left_bytes} 没有到达凭据"),
     "night_left_out": ("it is not in the plan that carries most of the batch", "不在使该批次传输量最大的方案之中"),
     "night_large": ("{columns} rates would be looked for, over {most} at once: fewer orders, or sooner deadlines", "需求解 {columns} 个速率，一次至多 {most} 个：请减少订单或提前期限"),

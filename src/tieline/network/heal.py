@@ -525,9 +525,14 @@ def wanting(calendar: Calendar) -> list[str]:
         each.transfer
         for each in calendar.transfers.values()
         if not each.transfer.order.deadline_ms or each.transfer.state is TransferState.SHORT
-        if each.transfer.order.size_bytes > sum(segment.size_bytes for segment in each.transfer.segments)
+        if _promised(each.transfer) > sum(segment.size_bytes for segment in each.transfer.segments)
     ]
     return [each.id for each in sorted(found, key=lambda each: (each.booked_ms, each.id))]
+
+
+def _promised(transfer: Transfer) -> int:
+    """Bytes that were admitted: all, or the part that was of use."""
+    return transfer.priced_bytes or transfer.order.size_bytes
 
 
 def topped(calendar: Calendar, now_ms: int, names: Sequence[str] | None = None) -> tuple[Transfer, ...]:
@@ -540,7 +545,7 @@ def topped(calendar: Calendar, now_ms: int, names: Sequence[str] | None = None) 
         for name in wanting(calendar) if names is None else names:
             each = calendar.transfers[name]
             order, segments = each.transfer.order, each.transfer.segments
-            lacks = order.size_bytes - sum(segment.size_bytes for segment in segments)
+            lacks = _promised(each.transfer) - sum(segment.size_bytes for segment in segments)
             if lacks <= 0 or min(each.source, each.target) < 0:
                 continue
             paths = calendar.ways.between(each.source, each.target)

@@ -339,6 +339,32 @@ def test_time_begins_tops_and_ends_bookings(net: World) -> None:
     assert len(net.events) == count, "nothing is due"
 
 
+def test_a_deadline_that_its_carrier_lets_pass_is_told_at_once_with_what_is_left(net: World) -> None:
+    made = order(net, 10, 10).transfer
+    kept = order(net, 1, 10).transfer
+    part = order(net, 1_000, 10, is_partial_useful=True).transfer
+    net.do(Tick())
+    net.clock.advance(9 * 60_000)
+    seen(net, made.id, 1, moved_bytes=4 * GB)
+    seen(net, kept.id, 1, moved_bytes=GB)
+    net.clock.advance(2 * 60_000 - 1)
+    net.do(Tick())
+    assert net.view.network.transfers[made.id].state is TransferState.MOVING, "its last receipt may be on its way"
+    net.clock.advance(1)
+    net.do(Tick())
+    late = net.view.network.transfers[made.id]
+    assert (late.state, late.short_bytes, late.segments) == (TransferState.SHORT, 6 * GB, made.segments)
+    assert late.reasons[0].code == "transfer_late"
+    assert late.reasons[0].values == {"left_bytes": 6 * GB, "asked_bytes": 10 * GB}
+    assert net.view.network.transfers[part.id].reasons[0].values["left_bytes"] == part.priced_bytes
+    count = len(net.events)
+    for _ in range(5):
+        net.clock.advance(SLOT_MS // 2)
+        net.do(Tick())
+    assert len(net.events) == count, "told once, and more than was admitted is not looked for"
+    assert seen(net, made.id, 2, moved_bytes=6 * GB).state == "arrived"
+
+
 def test_a_clock_that_goes_back_books_nothing_twice(net: World) -> None:
     made = order(net, 100, 60).transfer
     net.clock.advance(-10 * HOUR_MS)
