@@ -326,6 +326,21 @@ def test_a_place_that_says_nothing_keeps_nobody_from_the_next_one(tmp_path: Path
     told(story, tmp_path)
 
 
+def test_an_answer_that_makes_no_sense_is_not_taken_for_other_bytes(tmp_path: Path):
+    """What one site is shown there, such as the page of a proxy that wants a login, need not be what others see."""
+
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish()
+        exchange.status = 206
+        exchange.order(reading())
+        ended = await refusal(exchange)
+        assert ended.reason is not None
+        assert (ended.reason.code, ended.reason.values["lasting"]) == ("data_not_fetched", 1)
+        assert "which part it sends" in ended.reason.values["why"]
+
+    told(story, tmp_path)
+
+
 def test_a_place_cannot_speak_for_the_site(tmp_path: Path):
     """Its words are no reason of this site, and its disk is not this site's: the next place is asked."""
     said = {
@@ -689,7 +704,9 @@ def test_a_held_file_of_another_size_is_not_taken_for_the_dataset(tmp_path: Path
         exchange.order(reading())
         ended = await refusal(exchange)
         assert ended.reason is not None
-        assert ended.reason.code == "data_wrong"
+        assert (ended.reason.code, ended.reason.values["lasting"]) == ("data_not_fetched", 1), (
+            "another site may have it"
+        )
 
     told(story, tmp_path / "home", more=f"data: {{held: [{{id: {DATA}, path: {tmp_path}/digits}}]}}\n")
 

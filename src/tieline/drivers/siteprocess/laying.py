@@ -296,8 +296,10 @@ class _Fetching:
         except TimeoutError:
             await source.close()
             raise TielineError("timeout", f"`{source.name}` said nothing of itself for {ABOUT_S:g} s") from None
-        except TielineError:
+        except TielineError as error:
             await source.close()
+            if error.code in WRONG:  # it has not shown any bytes yet
+                raise TielineError("invalid_request", error.message) from None
             raise
         if found != size:
             await source.close()

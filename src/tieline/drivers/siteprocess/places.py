@@ -50,7 +50,7 @@ class Rules:
 def held_at(dataset: Dataset, rules: Rules) -> str:
     """The file or folder of this machine that is the dataset; empty where none is.
 
-    Raises TielineError: `data_not_fetched` for one that is not there, `data_wrong` for a file of another size.
+    Raises TielineError `data_not_fetched` for one that is not there, or has another size: other sites may have it.
     """
     path = rules.data.held.get(dataset.id, "")
     if not path:
@@ -68,7 +68,7 @@ def held_at(dataset: Dataset, rules: Rules) -> str:
         raise refused("data_not_fetched", dataset.id, why=f"`{path}` of this site is no plain file"[:300])
     if dataset.spec.size_bytes and status.st_size != dataset.spec.size_bytes:
         sizes = f"{status.st_size:,} bytes, and the record says {dataset.spec.size_bytes:,}"
-        raise refused("data_wrong", dataset.id, why=f"`{path[:300]}` of this site has {sizes}")
+        raise refused("data_not_fetched", dataset.id, why=f"`{path[:300]}` of this site has {sizes}", lasting=1)
     return real
 
 
