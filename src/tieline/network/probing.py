@@ -15,7 +15,7 @@ takes what it measures, bounded by its bytes.
 Half of the core is for round trips, in equal parts. Half is for what is heavy (rates, path MTU), to one site after the
 other in turn. What was never measured comes first, there those that seem near by coordinates; then what waits longest
 in terms of how often it should be measured, the near ones more often. One of two sites with doors measures at a time,
-each in its turn, so that either can refute the other.
+each in its turn, so that either can refute the other: what one says delays the other by one turn at most.
 
 A site of another exchange measures a door here under a pass of ours: it is charged to the door, to the core and to the
 part of the core that is for such (`PEERS`), before the pass is given; and its own exchange charges it there.
@@ -70,6 +70,7 @@ NEVER: Final = {  # as if so overdue
     Method.MTU: 994.0,
     Method.RELAY: 992.0,
 }
+UNHEARD: Final = 10.0  # of a way that only its other end has spoken of
 
 
 class Side(NamedTuple):
@@ -239,15 +240,26 @@ def _due(
                 continue  # the other end measures now
             mine = ended_ms(site, side.name, method)
             theirs = ended_ms(side.name, site, method) if is_mutual else None
-            newest_ms = max((each for each in (mine, theirs) if each is not None), default=None)
-            if newest_ms is None:
+            if side.is_relayed:  # decides nothing, so that it does not matter who says it
+                mine, theirs = max((each for each in (mine, theirs) if each is not None), default=None), None
+            if mine is None and theirs is None:
                 urgency = NEVER[method] + (1 if side.name in near else 0)
+            elif mine is None:
+                urgency = UNHEARD
             else:
-                urgency = (now_ms - newest_ms) / every_ms
-                if mine is not None and theirs is not None:
-                    urgency = min(urgency, (now_ms - mine) / (2 * every_ms))
+                urgency = (now_ms - mine) / _own_ms(every_ms, mine, theirs, is_first=site < side.name)
             if urgency >= 1:
                 yield _Due(urgency, side, method, size_bytes)
+
+
+def _own_ms(every_ms: int, mine_ms: int, theirs_ms: int | None, *, is_first: bool) -> int:
+    """How long an end waits to measure again a way that both measure: twice as long as the way does, whatever the other
+    end says that it measured meanwhile, since it may want to be heard alone. Where both measured at the same time, the
+    first of them does so once more in between, so that from then on they take turns.
+    """
+    if theirs_ms is None or (is_first and abs(mine_ms - theirs_ms) < every_ms // 2):
+        return every_ms
+    return 2 * every_ms
 
 
 def _wanted(side: Side, is_near: bool) -> tuple[tuple[Method, int, int], ...]:

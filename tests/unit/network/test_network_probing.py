@@ -1,6 +1,7 @@
 """Who measures whom: below 1 % of any link whatever is asked, everybody in the end, the near ones more often."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,41 @@ def test_every_pair_is_measured_by_both_ends_and_what_is_near_more_often():
     assert min(near) > max(far)
     assert often[first, world.sites[1], Method.UDP] <= 90 * SPAN_MS / NEAR_MS + 1
     assert {method for _, _, method in world.seen} == {Method.UDP, Method.TCP, Method.RATE, Method.MTU}
+
+
+def test_an_end_that_says_that_it_measured_all_the_time_is_measured_all_the_same():
+    world = World(3, 3)
+    honest, liar, _ = world.sites
+    heard_ms = {}
+    for number in range(400):
+        now_ms = number * SPAN_MS
+        world.seen |= {(liar, honest, method): now_ms for method in Method}
+        world.ask(honest, now_ms + 500)
+        for method in (*LIGHT, Method.RATE, Method.MTU):
+            heard_ms.setdefault(method, []).append(world.seen.get((honest, liar, method)))
+    world.check()
+    assert all(each is not None for times in heard_ms.values() for each in times[10:]), "it was never heard of before"
+    ages_ms = [number * SPAN_MS - at_ms for number, at_ms in enumerate(heard_ms[Method.UDP]) if at_ms is not None]
+    assert max(ages_ms) < 3_600_000, "a round trip counts for an hour"
+    alone = [times[-1] for times in heard_ms.values()]
+    assert min(alone) > 0
+
+
+def test_two_honest_ends_take_turns():
+    world = World(2, 2)
+    turns = []
+    for number in range(300):
+        before = dict(world.seen)
+        world.span(number)
+        turns += [
+            (number, key[0])
+            for key, at_ms in world.seen.items()
+            if key[2] is Method.UDP and before.get(key) != at_ms and number > 60
+        ]
+    assert len(turns) >= 4
+    assert all(one[1] != other[1] for one, other in pairwise(turns)), turns
+    apart = [other[0] - one[0] for one, other in pairwise(turns)]
+    assert max(apart) <= 2 * min(apart) + 2, turns
 
 
 def test_peers_have_a_part_of_the_core_and_one_of_them_half_of_that():
