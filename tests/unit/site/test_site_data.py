@@ -278,6 +278,22 @@ def test_a_blob_of_the_exchange_is_a_place_too(tmp_path: Path):
     told(story, tmp_path, more="")
 
 
+def test_a_blob_that_one_user_may_read_is_not_shown_to_another_from_the_cache(tmp_path: Path):
+    async def story(exchange: Published, _process) -> None:
+        exchange.publish(places=[{"url": f"blob:{exchange.put(BYTES)}"}])
+        exchange.order(reading(user="alice"))
+        assert (await exchange.ended()).state == "succeeded"
+        exchange.blobs.clear()  # as the exchange answers who may not read it
+        exchange.order(reading("j-2.1", user="alice"))
+        assert (await exchange.ended("j-2.1")).state == "succeeded", "the cache has it"
+        exchange.order(reading("j-3.1", user="mallory"))
+        ended = await refusal(exchange, "j-3.1")
+        assert ended.reason is not None
+        assert ended.reason.code == "data_not_fetched"
+
+    told(story, tmp_path, more="")
+
+
 def test_a_dataset_without_a_place_is_left_to_the_work_with_its_transfer(tmp_path: Path):
     async def story(exchange: Published, _process) -> None:
         exchange.publish(places=[], sites=[FAR])

@@ -69,6 +69,7 @@ class Wanted(NamedTuple):
     dataset: Dataset
     held: str  # where it lies here; empty: it has to be brought
     transfer: Transfer | None  # that was booked for it
+    user: str  # of the job
 
     @property
     def brought_bytes(self) -> int:
@@ -97,7 +98,7 @@ async def wanted_data(offer: Offer, rules: Rules, is_open: asyncio.Event, say: S
         check_residency(dataset, use, rules.identity)
         held = await asyncio.to_thread(held_at, dataset, rules)
         if held or places_of(dataset, ""):
-            found.append(Wanted(use, dataset, held, booked.get(use.id[:200])))
+            found.append(Wanted(use, dataset, held, booked.get(use.id[:200]), offer.user))
         else:
             say(f"data {use.id}: its record names no place that can be read from here; the work has to fetch it")
     checkpoint = offer.task.checkpoint
@@ -256,6 +257,8 @@ class _Fetching:
         self._say = say
         self._said_s = 0.0
         digest = f"{self.dataset.id}\n{self.dataset.spec.sha256}"
+        if any(place.url.startswith("blob:") for place in self.dataset.spec.places):
+            digest += f"\n{wanted.user}"  # not everybody may read a blob: what one may is not shown to another
         # By the dataset too: who knows the hash of somebody's bytes does not get them by naming it in a record. And no
         # bare hash: a blob of just these words would have that name, and be taken for the dataset.
         self.name = f"data-{hashlib.sha256(digest.encode()).hexdigest()}"
