@@ -31,6 +31,7 @@ from tieline.network.slots import Longs, Piece, cut_at, is_within, segments_of
 MOST_CIRCUITS: Final = 32  # that are changed, or looked for other routes, at a time
 MOST_TRANSFERS: Final = 24
 MOST_HELPED: Final = 2  # of these, for whom others are laid anew
+PAST_MS: Final = 86_400_000  # so long a receipt of what was may be on its way
 
 
 class Healed(NamedTuple):
@@ -250,7 +251,7 @@ def _rerouted(calendar: Calendar, circuit: Circuit, now_ms: int) -> Circuit:
                     spare=spare,
                     spare_from_ms=now_ms,
                     granted_bps=order.rate_bps,
-                    paused=(),
+                    paused=_paused_before(calendar, circuit, now_ms),
                     state=_unproven(circuit),
                 )
     paused = _paused(calendar, circuit, now_ms)
@@ -259,7 +260,20 @@ def _rerouted(calendar: Calendar, circuit: Circuit, now_ms: int) -> Circuit:
     if circuit.route is None:
         return circuit
     why = Reason(code="circuit_down", values={"asked_bps": order.rate_bps})
-    return _said(circuit, now_ms, why, route=None, spare=None, paused=(), state=CircuitState.DOWN)
+    past = _paused_before(calendar, circuit, now_ms)
+    return _said(circuit, now_ms, why, route=None, spare=None, paused=past, state=CircuitState.DOWN)
+
+
+def _paused_before(calendar: Calendar, circuit: Circuit, before_ms: int) -> tuple[Window, ...]:
+    """Its pauses in slots that are over by then, of which a receipt may still come: they are not charged."""
+    slot_ms = calendar.grid.slot_ms
+    over_ms = min(before_ms, calendar.now_ms) // slot_ms * slot_ms
+    heard_ms = max(circuit.meter.until_ms, calendar.now_ms - PAST_MS)
+    return tuple(
+        Window(from_ms=each.from_ms, until_ms=min(each.until_ms, over_ms))
+        for each in circuit.paused
+        if each.from_ms < over_ms and min(each.until_ms, over_ms) > heard_ms
+    )
 
 
 def _paused(calendar: Calendar, circuit: Circuit, now_ms: int) -> Circuit | None:
@@ -278,8 +292,9 @@ def _paused(calendar: Calendar, circuit: Circuit, now_ms: int) -> Circuit | None
             values: dict[str, int | str] = {"pause_us": sum(each.until_ms - each.from_ms for each in windows) * 1_000}
             granted = min([circuit.held_bps, *rooms])
             said = (Reason(code="circuit_maintenance", values=values),)
+            paused = (*_paused_before(calendar, circuit, windows[0].from_ms), *windows)
             return msgspec.structs.replace(
-                circuit, paused=windows, spare=spare, granted_bps=granted, reasons=said, changed_ms=now_ms
+                circuit, paused=paused, spare=spare, granted_bps=granted, reasons=said, changed_ms=now_ms
             )
     return None
 

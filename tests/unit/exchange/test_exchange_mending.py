@@ -241,6 +241,42 @@ def test_a_circuit_that_only_maintenance_is_in_the_way_of_is_paused_inside_the_w
     nothing_is_sold_twice(calendar_of(net))
 
 
+@pytest.mark.parametrize("is_rerouted", [False, True])
+def test_a_pause_that_is_over_is_not_charged_by_a_receipt_that_comes_later(net: World, is_rerouted: bool) -> None:
+    begin_ms = net.clock.now_ms()
+    first, second = (
+        Window(from_ms=begin_ms + low * HOUR_MS, until_ms=begin_ms + high * HOUR_MS) for low, high in ((1, 2), (9, 10))
+    )
+
+    def declare(*windows: Window, cd_bps: int = 10 * GB) -> None:
+        links = (*SQUARE.links[:3], link("cd", cd_bps, maintenance=windows), *apart)
+        net.do(ChangeTopology(actor=OPERATOR, topology=msgspec.structs.replace(SQUARE, links=links)))
+
+    apart: tuple[Link, ...] = (link("ad", MBIT, 3_000),)
+    declare()
+    held = circuit(net, 4 * GB, a="c", b="d")
+    declare(first)
+    tick(net, 90 * 60_000)
+    assert net.view.network.circuits[held.id].state is CircuitState.PAUSED
+    tick(net, 90 * 60_000 + 7_000)
+    if is_rerouted:
+        apart = (link("ad", 10 * GB, 3_000),)
+        declare(first)
+        net.do(ChangeLinks(actor=OPERATOR, down=("cd",)))
+    else:
+        declare(first, second)
+    now = net.view.network.circuits[held.id]
+    assert now.paused == ((first,) if is_rerouted else (first, second))
+    assert (now.route.links == held.route.links) is not is_rerouted
+    nothing_is_sold_twice(calendar_of(net))
+    net.clock.at_ms = begin_ms + 4 * HOUR_MS
+    proof = {"path": now.route.links, "is_path_proven": True, "goodput_bps": 1, "computed_bps": 1}
+    receipt = Receipt(subject=held.id, seq=1, begun_ms=begin_ms, ended_ms=net.clock.now_ms(), **proof)
+    assert net.do(TakeReceipt(actor=OPERATOR, receipt=receipt)).charged_micro_cny == 3 * 4 * 6_000_000
+    net.do(ChangeLinks(actor=OPERATOR, down=("cd", "ab", "ad")))
+    assert net.view.network.circuits[held.id].paused == (), "what a receipt has passed is let go"
+
+
 def test_a_spare_path_is_charged_while_it_is_there_and_not_while_it_is_not(net: World) -> None:
     line = circuit(net, GB, diversity=Diversity.LINK)
     assert (line.price_micro_cny_per_hour, line.spare_micro_cny_per_hour) == (9_000_000, 3_000_000)
