@@ -93,8 +93,10 @@ class LogAnswer:
     ),
 )
 async def read_job_log(call: Call, job: str, query: LogQuery) -> LogAnswer:
-    """The output of a node that is kept, as bytes from `offset` on: by its rank in the job's latest gang, or in the
-    named run."""
+    """The output of a node that is kept, as bytes from `offset` on.
+
+    The node is known by its rank in the job's latest gang, or in the named run.
+    """
     view = await readable_job(call, job)
     if query.run:
         named_run = next((run for run in view.runs if run.id == query.run), None)

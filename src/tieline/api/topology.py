@@ -29,7 +29,7 @@ async def change_topology(call: Call, body: TopologyBody) -> NetworkChangedView:
     """Declare the network anew, whole.
 
     Refused whole, with numbers, where it is not sound: names that occur twice, ends that are no node, parts that no
-    link joins, delays faster than light. What is booked is moved to what is left of it in the same decision.
+    link joins, delays faster than light. What is booked is moved to what is left of it, as after a cut.
     """
     command = call.command(ChangeTopology, topology=body.topology, why=body.why)
     changed: NetworkChangedView = await call.platform.ask(command)
@@ -45,8 +45,11 @@ async def change_topology(call: Call, body: TopologyBody) -> NetworkChangedView:
     example={"down": ["east-west"], "why": "digger"},
 )
 async def change_links(call: Call, body: LinksBody) -> NetworkChangedView:
-    """Note that links were cut, or carry again. Circuits and transfers over them are moved in the same decision; who is
-    short then is named, with what is missing."""
+    """Note that links were cut, or carry again.
+
+    Up to 40 circuits and transfers over them are moved in the same decision; more are mended a few at a time, and new
+    orders are refused until all are. Who is short then is named, with what is missing.
+    """
     command = call.command(ChangeLinks, down=body.down, up=body.up, why=body.why)
     changed: NetworkChangedView = await call.platform.ask(command)
     return changed

@@ -70,8 +70,11 @@ async def order_transfer(call: Call, body: TransferBody) -> TransferView:
 
 @operation("GET", "/v1/transfers", tag="network")
 async def list_transfers(call: Call, query: TransfersQuery) -> TransferPage:
-    """Transfers, newest first: the caller's own; for who runs or audits the network, everybody's; for a site, the live
-    ones that begin or end there."""
+    """Transfers, newest first.
+
+    The caller's own; for who runs or audits the network, everybody's; for a site, the live ones that begin or end
+    there.
+    """
     actor, view = call.actor, call.platform.view
     if actor.has(Role.SITE):
         live = sorted(view.network.transfers.copy().values(), key=lambda each: each.id, reverse=True)

@@ -1,5 +1,6 @@
-"""Topologies: what network operators declare, and what is cut and restored; what was booked is mended in the same
-decision, so that nothing is ever booked over what is known not to carry.
+"""Topologies: what network operators declare, and what is cut and restored.
+
+What was booked is mended in the same decision, or a few at a time where there is more; until then nothing new is booked.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from tieline.model.transfer import TransferState
 from tieline.ports import Ids
 
 MOST_NAMED = 5  # bookings or links that a sentence lists
-MOST_NODES = (
-    2_000  # of an exchange's own topology: its calendar keeps a week of every link three times, 48 KB a direction
-)
-MOST_LINKS = 2_000
+MOST_NODES = 2_000  # of an exchange's own topology: its calendar keeps a week of every link three times,
+MOST_LINKS = 2_000  # 48 KB a direction
 
 
 def change_topology(view: View, command: ChangeTopology, now_ms: int, ids: Ids) -> Decision:

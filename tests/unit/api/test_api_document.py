@@ -47,6 +47,7 @@ def test_the_served_document_is_this_one(world):
 def test_every_operation_describes_its_parameters_bodies_answers_and_refusals(operation):
     described = DOCUMENT["paths"][operation.path][operation.method.lower()]
     assert described["summary"]
+    assert not re.match("[a-z]", operation.description), "the first line of a docstring is a sentence of its own"
     assert described["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"]}
     in_path = {row["name"] for row in described.get("parameters", ()) if row["in"] == "path"}
     assert in_path == set(re.findall(r"{(\w+)}", operation.path))
