@@ -1,6 +1,7 @@
 """Topologies: what network operators declare, and what is cut and restored.
 
-What was booked is mended in the same decision, or a few at a time where there is more; until then nothing new is booked.
+What was booked is mended in the same decision, or a few at a time where there is more; until then nothing new is
+booked.
 """
 
 from __future__ import annotations
