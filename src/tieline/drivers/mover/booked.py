@@ -38,6 +38,9 @@ class Booking:
     goes_on: bool = False  # what is late goes on at the last rate; otherwise the move ends
     known: Transfer | None = None  # as it was looked at just now
     is_whole: bool = False  # what is moved is all that was booked: the last receipt makes up for ones that were lost
+    is_shared: bool = (
+        False  # others bring the same to the same place, and say so themselves: theirs is not counted here
+    )
     _seq: int = 0
     _sent_bytes: int = 0
     _since_ms: int = 0
@@ -76,8 +79,9 @@ class Booking:
                 with contextlib.suppress(TielineError):
                     await self._report(first, newest[0].kept_bytes, lanes)
         total = moved.moved_bytes
-        if self.is_whole:  # a try that was killed had no time to say what it brought; other bookings said it themselves
-            total = max(total, target.own_bytes + total - first.moved_bytes)
+        if self.is_whole:  # a try that was killed had no time to say what it brought
+            brought = target.own_bytes + total if self.is_shared else moved.size_bytes
+            total = max(total, brought - first.moved_bytes)
         await self._report(first, total, lanes, moved)
         return moved
 

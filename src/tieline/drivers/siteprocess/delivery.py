@@ -64,7 +64,7 @@ async def carried(
     except TielineError as error:
         log.warning("a booking cannot be looked at", extra={"transfer": booked.id, "code": error.code})
         return False
-    booking = Booking(look=look, send=send, known=known, is_whole=is_whole, goes_on=is_whole)
+    booking = Booking(look=look, send=send, known=known, is_whole=is_whole, goes_on=is_whole, is_shared=True)
     try:
         await booking.carry(source, target, terms, told)
     except TielineError as error:
