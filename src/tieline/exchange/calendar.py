@@ -103,7 +103,7 @@ def change_tariff(view: View, command: ChangeTariff, now_ms: int, ids: Ids) -> D
 
 def bookings_due(view: View, now_ms: int) -> list[Events]:
     """What time alone changes: bookings that wait to be mended, a few at a time; transfers that begin, are never heard
-    of, or find more room; circuits that end."""
+    of, or find more room; circuits that end. Failures without end keep nobody from his time."""
     network = view.network
     if now_ms < network.due_ms or not (network.transfers or network.circuits):
         return []
@@ -111,16 +111,19 @@ def bookings_due(view: View, now_ms: int) -> list[Events]:
     if calendar is not None and (network.waiting or calendar.waiting().total):
         network.note_waiting()
         network.due_ms = 0
-        if network.waiting and (events := mending(view, now_ms).events):
-            return events
-    events = []
+    events = mending(view, now_ms).events if network.waiting else []
+    in_line = network.waiting | {event.subject for event in events} if events else frozenset()  # mended first
     due_ms = now_ms + LATER_MS
     for transfer in network.transfers.values():
+        if transfer.id in in_line:
+            continue
         changed, next_ms = _transfer_due(transfer, now_ms)
         due_ms = min(due_ms, next_ms)
         if changed is not None and len(events) < MOST_DUE:
             events.append(TransferChanged(transfer=changed, why=_why(changed)))
     for circuit in network.circuits.values():
+        if circuit.id in in_line:
+            continue
         later, next_ms, why = _circuit_due(calendar, circuit, now_ms)
         due_ms = min(due_ms, next_ms)
         if later is not None and len(events) < MOST_DUE:

@@ -182,6 +182,25 @@ def test_a_cut_is_a_fact_at_once_and_its_bookings_are_mended_a_few_at_a_time(net
     assert circuit(net, MBIT, a="c", b="d").route is not None
 
 
+def test_the_time_of_others_comes_while_many_wait(net: World) -> None:
+    for _ in range(MOST_AT_ONCE + MOST_CIRCUITS):
+        circuit(net, MBIT)
+    begins_ms = net.clock.now_ms() + 2_000
+    other = transfer(net, GB, 2, source="c", target="d", earliest_ms=begins_ms)
+    over = circuit(net, MBIT, a="c", b="d", until_ms=net.clock.now_ms() + 1_000)
+    net.do(Tick())
+    net.do(ChangeLinks(actor=OPERATOR, down=("ab",)))
+    tick(net, 2 * HOUR_MS // 4)
+    network = net.view.network
+    assert calendar_of(net).waiting().total > 0
+    assert network.transfers[other.id].state is TransferState.MOVING
+    assert over.id not in network.circuits
+    for _ in range(8):
+        tick(net)
+    assert calendar_of(net).waiting().total == 0
+    assert all(each.route.links == ("ac", "cb") for each in network.circuits.values())
+
+
 def test_the_earliest_deadline_is_mended_first(net: World) -> None:
     # Booked in the opposite order, all of them over the link that is cut.
     hours = [2 + number / 4 for number in range(MOST_AT_ONCE + 20)]
@@ -191,7 +210,9 @@ def test_the_earliest_deadline_is_mended_first(net: World) -> None:
     waiting = [net.view.network.transfers[name] for name in net.view.network.waiting]
     due = sorted(each.order.deadline_ms for each in waiting)
     assert len(due) > MOST_TRANSFERS
-    looked = [each.transfer.order.deadline_ms for each in tick(net) if isinstance(each, TransferChanged)]
+    names = {each.id for each in waiting}
+    changed = [each.transfer for each in tick(net) if isinstance(each, TransferChanged)]
+    looked = [each.order.deadline_ms for each in changed if each.id in names]
     assert sorted(looked) == due[:MOST_TRANSFERS]
     assert net.view.network.waiting
 
