@@ -285,6 +285,30 @@ def test_what_a_node_said_last_arrives_though_its_run_is_over(tmp_path: Path) ->
     go(story)
 
 
+def test_what_was_said_over_a_connection_that_nobody_had_accepted_yet_arrives_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        port = free_port()
+        two = Two((port,))
+        async with two.open(tmp_path):
+            await two.start()
+            heard: list[bytes] = []
+
+            async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                heard.append(await reader.read())
+                writer.close()
+
+            async with await asyncio.start_server(hear, two.where(1, 1), port):
+                assert await two.gangs[0].gangs[f"cn.demo/job/{JOB}", 1]._link(NAMES[1]) is not None
+                for number in range(20):
+                    with socket.create_connection((two.where(0, 1), port)) as node:
+                        node.sendall(b"%d" % number)
+                await two.gangs[0].close_run(two.held(0).run)
+                await until(lambda: len(heard) == 20)
+                assert {int(each) for each in heard} == set(range(20))
+
+    go(story)
+
+
 def test_the_end_of_a_site_process_waits_for_no_node_elsewhere(tmp_path: Path) -> None:
     async def story() -> None:
         port = free_port()

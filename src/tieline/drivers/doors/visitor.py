@@ -74,7 +74,8 @@ class Visitor:
         headers = self.headers("GET", path, nonce=nonce, sealing=sealing_public(private))
         async with self.client.websocket(path, limit_bytes=MESSAGE_BYTES, headers=headers) as stream:
             try:
-                answer = await asyncio.wait_for(stream.receive_str(), ECHO_S)
+                async with asyncio.timeout(ECHO_S):  # `wait_for` of Python 3.11 may lose a cancellation
+                    answer = await stream.receive_str()
                 said = stated(answer.encode(), self.public, LINK, Linked)
                 key = unseal(private, base64url_bytes(said.sealed.encode(), "sealed"))
             except (TielineError, TypeError, TimeoutError) as error:

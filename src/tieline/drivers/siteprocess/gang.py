@@ -37,6 +37,7 @@ SPARE_MS = 60_000  # a pass that ends within this is asked for again
 PASS_MS = 600_000
 LOOK_S = 0.1
 LINGER_S = 30.0  # nodes have ended, and what they said last goes out
+TURNS = 8  # of the loop, in which connections that stand in a queue are accepted
 NOBODY = 65_534  # whom a sandbox's processes are, where the site runs as root
 
 
@@ -57,6 +58,7 @@ class Gang:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._count = 0
+        self._arriving = 0  # connections that are not carried yet
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -75,8 +77,14 @@ class Gang:
 
     async def close(self, linger_s: float = LINGER_S) -> None:
         """Listen no more, let out what nodes that have ended said last, and end every connection."""
+        for _ in range(TURNS if linger_s else 0):
+            await asyncio.sleep(0)
         for server in self._servers:
             server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger_s):
+                while self._arriving:  # noqa: ASYNC110 - at the end of a gang alone
+                    await asyncio.sleep(LOOK_S)
         links = [link for links in self.links.values() for link in links]
         if linger_s:
             await asyncio.gather(*(link.settle(linger_s) for link in links))
@@ -124,11 +132,7 @@ class Gang:
         self._tasks.add(task)
         self._count += 1
         try:
-            link = None
-            if self._count <= CONNECTIONS and await self._is_ours(writer):
-                link = await self._link(each.site)
-            else:
-                self.refused += 1
+            link = await self._let_in(each, writer)
             if link is None:
                 cut(writer)
             else:
@@ -138,6 +142,17 @@ class Gang:
             self._tasks.discard(task)
             if not writer.transport.is_closing():
                 cut(writer)
+
+    async def _let_in(self, each: Listener, writer: asyncio.StreamWriter) -> Link | None:
+        """What is to carry a connection; None: nothing is."""
+        self._arriving += 1
+        try:
+            if self._count <= CONNECTIONS and await self._is_ours(writer):
+                return await self._link(each.site)
+        finally:
+            self._arriving -= 1
+        self.refused += 1
+        return None
 
     async def _is_ours(self, writer: asyncio.StreamWriter) -> bool:
         """Whether the caller may be of this gang: of the users that its runs have here, as the kernel says."""
