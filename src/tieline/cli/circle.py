@@ -182,6 +182,8 @@ def _measure(within: str, is_round_trip: bool, quantile: str, age: str) -> Measu
             times[name] = scaled(text, TIME_US, unit)
         except ValueError as error:
             raise usage(f"{name}: {error}") from None
+        if not times[name]:
+            raise usage(f"{name}: `{text}` is no time above zero")
     stated = {
         "within_us": times["--within"],
         "bound": "round_trip" if is_round_trip else "one_way",

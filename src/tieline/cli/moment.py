@@ -56,13 +56,16 @@ def rate_bps(option: str, text: str) -> int:
 
 
 def bytes_of(option: str, text: str) -> int:
-    """``2TB`` -> 2000000000000."""
+    """``2TB`` -> 2000000000000; never 0."""
     from tieline.model.quantity import size_bytes
 
     try:
-        return size_bytes(text)
+        found = size_bytes(text)
     except ValueError as error:
         raise usage(f"{option}: {error}") from None
+    if not found:
+        raise usage(f"{option}: `{text}` is no size above zero")
+    return found
 
 
 def micro_cny(option: str, text: str | None) -> int | None:

@@ -94,6 +94,7 @@ def test_a_refusal_is_exit_code_3_and_says_the_bound(people):
     done = people("amy", "circuit", "order", "east", "west", "1Gbit/s", "--latency", "100us")
     assert done.exit_code == 3
     assert "the quickest path takes 1 ms one way; 100 us were asked" in done.stderr
+    assert "`0B` is no size above zero" in people("amy", "transfer", "order", "east", "west", "0B", "--by", "1h").stderr
     for wrong in (("1XB", "--by", "1h"), ("1GB", "--by", "soon"), ("1GB", "--limit", "much")):
         assert people("amy", "transfer", "order", "east", "west", *wrong).exit_code == 2
     assert people("amy", "circuit", "order", "east", "west", "1Gbit/s", "--every", "1d").exit_code == 2

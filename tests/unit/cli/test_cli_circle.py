@@ -103,7 +103,7 @@ def test_a_budget_is_an_aim_of_its_own(call):
         (("circle",), 2, "a circle is of a place"),
         (("circle", "--within", "2ms", "coverage"), 2, "--within belongs after `coverage`"),
         (("circle", "--of", "p", "--one-way", "improve", "--candidates", CANDIDATES), 2, "belongs after `improve`"),
-        (("circle", "--of", "p", "--within", "0ms", "--readings", READINGS), 2, ">= 1"),
+        (("circle", "--of", "p", "--within", "0ms", "--readings", READINGS), 2, "`0ms` is no time above zero"),
         (("circle", "--of", "p", "--within", "soon", "--readings", READINGS), 2, "`soon` is not a number"),
         (("circle", "--of", "p", "--one-way", "--quantile", "p99", "--readings", READINGS), 2, "medians"),
         (("circle", "coverage", "--readings", READINGS), 2, "no access points"),
