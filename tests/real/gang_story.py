@@ -30,6 +30,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/tasks/gang_sites/gang.yaml"
 TIELINE = (sys.executable, "-m", "tieline.cli")
 PATIENCE_S = 120
 STEP_S = "0.05"
+LONG_STEPS = 240
 CIRCUIT_MICRO_CNY = 36_000_000_000  # for 1 Gbit/s an hour: seconds are seen on a bill
 
 
@@ -178,11 +179,14 @@ async def relay(it: Inside) -> Any:
     """Two sites that listen to nobody; commands beside nodes of both."""
     file = it.task(["cn.lab.north", "cn.lab.south"])
     before, last = await it.relayed(), await newest(it)
-    process = it.tieline("run", "-y", "--env", f"PAUSE_S={STEP_S}", file)
+    process = it.tieline("run", "-y", "--env", f"PAUSE_S={STEP_S}", "--env", f"STEPS={LONG_STEPS}", file)
     name = await begun(it, process, last.id if last else "")
     script = "echo $TIELINE_NODE_RANK of $TIELINE_NUM_NODES at $(pwd)"
-    beside = [await it.said("exec", name, "--node", str(rank), "--", "sh", "-c", script) for rank in (0, 3)]
-    stood, why = await it.said("ps"), await it.said("why", name)
+    *beside, stood, why = await asyncio.gather(  # while it runs, on a busy machine too
+        *(it.said("exec", name, "--node", str(rank), "--", "sh", "-c", script) for rank in (0, 3)),
+        it.said("ps"),
+        it.said("why", name),
+    )
     made = {"run": await ended(process), "beside": beside, "ps": stood, "why": why, **await it.facts(name)}
     return {**made, "relayed": [before, await it.relayed()]}
 
