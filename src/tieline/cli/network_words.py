@@ -11,7 +11,7 @@ NETWORK_WORDS: dict[str, tuple[str, str]] = {
     "do_network_show": ("the topology, and what is cut", "查看拓扑及断开的链路"),
     "do_network_check": ("what is wrong or weak in a file, here", "在本机检查拓扑文件的错误与薄弱处"),
     "do_network_plan": ("which paths carry how much, and how far that is from the best that can be", "哪些路径承载多少流量，距最优多远"),
-    "do_network_cut": ("note that links are down; what is booked over them is moved at once", "标记链路断开，其上的预留立即改道"),
+    "do_network_cut": ("note that links are down; what is booked over them is mended", "标记链路断开，其上的预留随即修复"),
     "do_network_restore": ("note that links carry again", "标记链路恢复"),
     "do_network_design": ("the cheapest network that carries what is asked whatever single link is cut, with proof, bill and configuration", "按需求设计网络：任一链路断开仍满足需求且造价最低，附证明、物料清单与配置"),
     "do_network_prove": ("a design in the laboratory: rates, paths and latencies seen, with every cut", "在实验网络中验证设计：逐一断链，实测速率、路径与时延"),
