@@ -338,13 +338,15 @@ def laid(
     """Parts by earliest deadline, then best effort in its order. ``is_forced``: who is short does not stop it.
 
     Where somebody finds no room he goes to the front and it is tried again, `TURNS` times in all: who squeaks gets
-    the grease (Joslin and Clements, JAIR 10, 1999). ``left``: what everybody else leaves; None: only they are there.
+    the grease (Joslin and Clements, JAIR 10, 1999). ``left``: what everybody else leaves, which is filled; None: only
+    they are there.
     """
     grid = calendar.grid
     first, whole = grid.touched(now_ms, grid.until_ms)[0], grid.whole_from(now_ms)
     last = max([whole, *(_slot_after(calendar, part) for part in parts)])
-    base = (calendar.firm if left is None else left)[:, first - grid.first : last - grid.first].copy()
+    base = (calendar.firm if left is None else left)[:, first - grid.first : last - grid.first]
     if left is None:
+        base = base.copy()
         base[:, : whole - first] = calendar.free[:, first - grid.first : whole - grid.first]  # what has begun stays
     room = Room(base, first, grid)
     hard = sorted((part for part in parts if part.due_ms), key=lambda part: (part.due_ms, -part.size_bytes, part.id))
