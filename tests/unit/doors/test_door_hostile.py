@@ -307,6 +307,26 @@ def test_a_door_does_not_wait_for_who_says_nothing_and_keeps_no_connection_of_wh
     asyncio.run(story())
 
 
+class Late(asyncio.Transport):
+    """A connection that the loop accepted while the door was closed, and shows it afterwards."""
+
+    is_closed = False
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_connection_that_comes_to_a_closed_door_is_ended(tmp_path):
+    async def story():
+        async with open_door(tmp_path) as door:
+            await door.close()
+            late = Late()
+            door.connection().connection_made(late)
+            assert late.is_closed
+
+    asyncio.run(story())
+
+
 def test_a_session_is_asked_through_a_socket_that_forgets_what_is_not_its_own(tmp_path):
     async def story():
         async with open_door(tmp_path) as door:

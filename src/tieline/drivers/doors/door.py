@@ -95,6 +95,7 @@ class Door:
         self._responder: Responder | None = None
         self._server: asyncio.Server | None = None
         self._web: web.Server | None = None
+        self._is_closed = False
         self._awaited: dict[web.RequestHandler, _Awaited] = {}  # no request came yet, the oldest first
         self._holders: dict[web.RequestHandler, str] = {}  # whose pass opened a connection
 
@@ -103,6 +104,7 @@ class Door:
     async def prepare(self) -> Door:
         """Be ready for connections that come through a relay; nothing listens."""
         await asyncio.to_thread(self.chunks.open)
+        self._is_closed = False
         return self
 
     async def open(self) -> Door:
@@ -119,6 +121,7 @@ class Door:
 
     async def close(self) -> None:
         """Listen no more, and end what is under way."""
+        self._is_closed = True  # the loop may have accepted some that it has not shown yet
         if self._responder is not None:
             self._responder.close()
         if self._server is not None:
@@ -143,6 +146,8 @@ class Door:
         """
         from aiohttp import web
 
+        if self._is_closed:
+            return None
         if self._web is None:
             self._web = web.Server(self._handle, access_log=None, keepalive_timeout=30.0, lingering_time=1.0)
         address = _address_of(transport)
