@@ -13,14 +13,12 @@ import numpy as np
 
 from bench.row import Row
 from bench.te_world import LARGE, SMALL, Case
-from tieline.network.refill import refilled
-from tieline.network.shift import shifted
+from tieline.network.shift import first_repair
 from tieline.network.traffic import Flows, routed
 from tieline.network.update import calmed, is_safe, steps_between
 
 CUTS = (0.0, 0.02, 0.05, 0.1, 0.25)  # links by load: the busiest, and others further down
 ENOUGH = 0.002
-GOOD = 0.98  # of the bound before the cut: a refill that is as good as that moves nobody
 UPDATED_NODES = 200  # up to which the update's programme is solved
 
 
@@ -45,7 +43,7 @@ def run() -> list[Row]:
         case = make()
         flows = routed(case.graph, case.traffic)
         order = np.argsort(-flows.load_bps().reshape(-1, 2).sum(axis=1), kind="stable")
-        shifted(refilled(flows, case.graph))  # modules are imported before anything is timed
+        first_repair(flows, case.graph.without([int(order[0])]))  # modules are imported before anything is timed
         cuts = [_cut(flows, int(order[int(share * (len(order) - 1))])) for share in CUTS]
         rows += _rows(case, cuts)
     return rows
@@ -54,9 +52,7 @@ def run() -> list[Row]:
 def _cut(flows: Flows, link: int) -> Cut:
     graph = flows.graph.without([link])
     began, began_cpu = perf_counter(), process_time()
-    first = refilled(flows, graph)
-    if first.worth < GOOD * flows.bound:  # the bound of before the cut: that of after is not known yet
-        first = shifted(first, enough=GOOD * flows.bound)
+    first = first_repair(flows, graph)
     refill_s, refill_cpu_s = perf_counter() - began, process_time() - began_cpu
     began, began_cpu = perf_counter(), process_time()
     again = routed(graph, flows.traffic, start=first, enough=ENOUGH)

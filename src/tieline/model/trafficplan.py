@@ -95,7 +95,7 @@ class CutPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     links: tuple[str, ...]
     untouched_bps: int  # of what was carried, over no link that was cut
-    refilled_bps: int  # after the first repair, which moves nothing that survived
+    refilled_bps: int  # after the first repair, which moves what survived only where too much stays lost otherwise
     replanned_bps: int  # by the new plan
     classes: tuple[ClassShare, ...]  # of the new plan
     steps: int  # from the first repair to the new plan without overload; whole demands go over after the first of two

@@ -16,6 +16,7 @@ import numpy as np
 from tieline.network.fairness import STEP, fair
 from tieline.network.graph import Floats, Graph, Ints
 from tieline.network.refill import refilled
+from tieline.network.shift import first_repair
 from tieline.network.single import Pinned, pinned
 from tieline.network.traffic import Flows, Traffic, routed
 
@@ -46,6 +47,7 @@ class Share(NamedTuple):
     bound: float  # no routing that keeps the classes before it (and the fair rates of this one) carries more
     pin: Pinned | None  # of a class that may not be split
     first: int  # number of its first demand in the plan's flows
+    is_fair: bool = False
 
     @property
     def gap(self) -> float:
@@ -61,14 +63,24 @@ class Plan(NamedTuple):
     flows: Flows | None  # of all demands that may be split, one class after another; None: there are none
     ranks: Ints  # of those demands
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all demands that may be split are of one class, which shares by value."""
+        alike = [share for share in self.shares if share.pin is None]
+        return len(alike) == 1 and not alike[0].is_fair
+
     def load_bps(self) -> Floats:
         """What each arc carries."""
         load = _held(self.graph, self.shares)
         return load if self.flows is None else load + self.flows.load_bps()
 
 
-def planned(graph: Graph, classes: Sequence[Class], *, step: float = STEP) -> Plan:
-    """Every class in the order of ranks, at most one of each."""
+def planned(graph: Graph, classes: Sequence[Class], *, step: float = STEP, before: Plan | None = None) -> Plan:
+    """Every class in the order of ranks, at most one of each.
+
+    ``before``: a plan of the same classes, over the same nodes and arcs: where it is of one class that is neither fair
+    nor whole, its paths and prices are where the search begins.
+    """
     order = sorted(classes, key=lambda each: each.rank)
     assert len({each.rank for each in order}) == len(order), "one class of each rank"
     shares: list[Share] = []
@@ -83,8 +95,11 @@ def planned(graph: Graph, classes: Sequence[Class], *, step: float = STEP) -> Pl
             continue
         together = _after(flows, each.traffic)
         first = together.count - each.traffic.count
-        flows = fair(free, together, step=step, start=flows) if each.is_fair else routed(free, together, start=flows)
-        shares.append(Share(each.rank, flows.carried_bps()[first:], flows.worth, flows.bound, None, first))
+        start = before.flows if before is not None and before.is_plain else flows
+        flows = fair(free, together, step=step, start=flows) if each.is_fair else routed(free, together, start=start)
+        shares.append(
+            Share(each.rank, flows.carried_bps()[first:], flows.worth, flows.bound, None, first, each.is_fair)
+        )
         values = np.r_[values, np.ones(each.traffic.count) if each.is_fair else each.traffic.value]
         ranks = np.r_[ranks, np.full(each.traffic.count, each.rank, dtype=np.int32)]
         flows = flows._replace(traffic=flows.traffic._replace(asked_bps=_asked(order, shares), floor_bps=None))
@@ -95,12 +110,13 @@ def planned(graph: Graph, classes: Sequence[Class], *, step: float = STEP) -> Pl
 
 def mended(plan: Plan, graph: Graph) -> Plan:
     """The first answer to a cut. Pinned demands whose path is cut stop (their spare path is the circuit's affair);
-    what may be split is refilled, the higher classes first and, where need be, at the expense of the lower."""
+    what may be split is refilled, the higher classes first and, where need be, at the expense of the lower. Survivors
+    are moved too where that leaves too much lost, if nobody stands above another: one class, that is not fair."""
     shares = [share._replace(pin=_standing(share.pin, graph)) if share.pin else share for share in plan.shares]
     flows = plan.flows
     if flows is not None:
         free = graph.holding(graph.capacity_bps - _held(graph, shares))
-        flows = refilled(flows, free, ranks=plan.ranks)
+        flows = first_repair(flows, free) if plan.is_plain else refilled(flows, free, ranks=plan.ranks)
     return Plan(graph, tuple(_after_cut(share, flows) for share in shares), flows, plan.ranks)
 
 

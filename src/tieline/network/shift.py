@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tieline.network.columns import Columns, scattered
-from tieline.network.graph import Floats, counted
+from tieline.network.graph import Floats, Graph, counted
 from tieline.network.master import LEEWAY, Programme, repaired, solved
-from tieline.network.refill import given_away, load_of, taken
+from tieline.network.refill import given_away, load_of, refilled, taken
 from tieline.network.traffic import Flows
 
 MOST_USES: Final = (
@@ -29,6 +29,16 @@ FULL: Final = 0.001  # of its capacity: an arc with less left is full
 ROUNDS: Final = 1
 STAY: Final = 0.01  # of its value: what moving must be worth, else it moves far more than it must
 TRIFLE: Final = 1e-6  # of what is carried: who grows by less stays
+GOOD: Final = (
+    0.98  # of the bound before the cut (that of after is not known yet): a refill as good as that moves nobody
+)
+
+
+def first_repair(flows: Flows, graph: Graph) -> Flows:
+    """The first answer to a cut for demands that all stand alike: refilled, and survivors moved where too little is."""
+    first = refilled(flows, graph)
+    enough = GOOD * flows.bound
+    return first if first.worth >= enough else shifted(first, enough=enough)
 
 
 def shifted(flows: Flows, *, most_uses: int = MOST_USES, rounds: int = ROUNDS, enough: float = np.inf) -> Flows:

@@ -77,7 +77,7 @@ def traffic_plan(
 
 def _after(sheet: _Sheet, plan: Plan, graph: Graph, links: tuple[str, ...]) -> CutPlan:
     first = mended(plan, graph)
-    anew = planned(graph, sheet.classes)
+    anew = planned(graph, sheet.classes, before=first)
     old = np.zeros(0)
     if plan.flows is not None and first.flows is not None and anew.flows is not None:
         old, flows = _together(first.flows, anew.flows)

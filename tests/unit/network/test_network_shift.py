@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from network_cases import cases, keeps_its_bounds
 
 from tieline.network import shift
+from tieline.network.classes import Class, Plan, Rank, Share, mended, planned
 from tieline.network.columns import Columns
 from tieline.network.graph import graph_of
 from tieline.network.refill import refilled
@@ -55,15 +56,41 @@ def ladder():
     return graph, Traffic(*pairs, np.array([5.0, 5.0, 9.0]), np.array([1.0, 1.0, 1.0]))
 
 
-def crowded():
-    """After the cut of e-d: both of a go by b, where e could go, and c is free."""
+def crowded_plan(*, is_fair=False):
+    """A plan whose first repair is the one above, and the network after the cut."""
     graph, traffic = ladder()
     flows = routed(graph, traffic)
     columns = Columns(graph)
     for demand, arcs in ((0, (0, 2)), (0, (4, 6)), (1, (0, 2)), (1, (4, 6)), (2, (10,)), (2, (8, 2))):
         columns.add_path(demand, arcs)
     flows = flows._replace(columns=columns, rate_bps=np.array([5.0, 0.0, 5.0, 0.0, 9.0, 0.0]))
-    return refilled(flows, graph.without([5]))
+    share = Share(Rank.BEST_EFFORT, flows.carried_bps(), flows.worth, flows.bound, None, 0, is_fair)
+    return Plan(graph, (share,), flows, np.full(3, Rank.BEST_EFFORT)), graph.without([5])
+
+
+def crowded():
+    """After the cut of e-d: both of a go by b, where e could go, and c is free."""
+    plan, graph = crowded_plan()
+    return refilled(plan.flows, graph)
+
+
+def test_a_cut_of_a_plan_moves_survivors_where_nobody_stands_above_another():
+    plan, graph = crowded_plan()
+    now = mended(plan, graph)
+    assert now.shares[0].worth > crowded().worth
+    assert np.all(now.load_bps() <= graph.capacity_bps + 1e-6)
+    fair, _ = crowded_plan(is_fair=True)  # a share that is fair is not given to whoever is worth more
+    assert mended(fair, graph).shares[0].worth == pytest.approx(crowded().worth)
+
+
+def test_a_new_plan_begins_with_what_is_known_of_the_one_before():
+    plan, graph = crowded_plan()
+    before = mended(plan, graph)
+    classes = [Class(Rank.BEST_EFFORT, plan.flows.traffic)]
+    anew = planned(graph, classes, before=before)
+    assert anew.shares[0].worth == pytest.approx(planned(graph, classes).shares[0].worth)
+    known = before.flows.columns  # every path of before is there, in its place
+    assert np.array_equal(anew.flows.columns.arcs[: len(known.arcs)], known.arcs)
 
 
 @pytest.mark.parametrize("most_uses", [shift.MOST_USES, BY_KINDS], ids=["exact", "by kinds"])
