@@ -23,7 +23,7 @@ from tieline.model.transfer import Transfer
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
-    """One fact. Subclasses name their subject by the field that `subject` reads."""
+    """One fact. `Events` are those that there are; what stands between says what several are about."""
 
     @property
     def subject(self) -> str:
@@ -31,18 +31,56 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
         raise AssertionError(type(self).__name__)
 
 
-class ExchangeCreated(Event, frozen=True, kw_only=True, tag="exchange_created"):
-    """The first entry of every log."""
+class OfId(Event, frozen=True, kw_only=True):
+    """About what bears this identifier."""
 
     id: str
-    prefix: str
-    public: str
-    session: str = ""  # of its logs of records
 
     @property
     def subject(self) -> str:
-        """The exchange."""
+        """What bears it."""
         return self.id
+
+
+class OfSite(Event, frozen=True, kw_only=True):
+    """About a site, as it is from now on."""
+
+    site: Site
+
+    @property
+    def subject(self) -> str:
+        """The site."""
+        return self.site.id
+
+
+class OfJob(Event, frozen=True, kw_only=True):
+    """About a job."""
+
+    job: str
+
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return self.job
+
+
+class OfRun(Event, frozen=True, kw_only=True):
+    """About a run."""
+
+    run: str
+
+    @property
+    def subject(self) -> str:
+        """The run."""
+        return self.run
+
+
+class ExchangeCreated(OfId, frozen=True, kw_only=True, tag="exchange_created"):
+    """The first entry of every log."""
+
+    prefix: str
+    public: str
+    session: str = ""  # of its logs of records
 
 
 class TokenCreated(Event, frozen=True, kw_only=True, tag="token_created"):
@@ -56,34 +94,21 @@ class TokenCreated(Event, frozen=True, kw_only=True, tag="token_created"):
         return self.token.id
 
 
-class TokenUsed(Event, frozen=True, kw_only=True, tag="token_used"):
+class TokenUsed(OfId, frozen=True, kw_only=True, tag="token_used"):
     """A token with a limited number of uses was used."""
 
-    id: str
     by: str
 
-    @property
-    def subject(self) -> str:
-        """The token."""
-        return self.id
 
-
-class TokenRevoked(Event, frozen=True, kw_only=True, tag="token_revoked"):
+class TokenRevoked(OfId, frozen=True, kw_only=True, tag="token_revoked"):
     """A token is worth nothing from now on."""
 
-    id: str
     at_ms: int
 
-    @property
-    def subject(self) -> str:
-        """The token."""
-        return self.id
 
-
-class RecordStored(Event, frozen=True, kw_only=True, tag="record_stored"):
+class RecordStored(OfId, frozen=True, kw_only=True, tag="record_stored"):
     """A record was verified and is kept, as signed."""
 
-    id: str
     kind: str
     rev: int
     sha256: str
@@ -92,25 +117,14 @@ class RecordStored(Event, frozen=True, kw_only=True, tag="record_stored"):
     kid: str
     envelope: str
 
-    @property
-    def subject(self) -> str:
-        """The record."""
-        return self.id
 
-
-class EquivocationSeen(Event, frozen=True, kw_only=True, tag="equivocation_seen"):
+class EquivocationSeen(OfId, frozen=True, kw_only=True, tag="equivocation_seen"):
     """Two payloads of one revision, both signed: proof against their writer."""
 
-    id: str
     rev: int
     kept_sha256: str  # of the one that was held when the other came
     other_sha256: str
     other_envelope: str
-
-    @property
-    def subject(self) -> str:
-        """The record."""
-        return self.id
 
 
 class RecordsForgotten(Event, frozen=True, kw_only=True, tag="records_forgotten"):
@@ -124,38 +138,18 @@ class RecordsForgotten(Event, frozen=True, kw_only=True, tag="records_forgotten"
         return self.ids[0]
 
 
-class SiteJoined(Event, frozen=True, kw_only=True, tag="site_joined"):
+class SiteJoined(OfSite, frozen=True, kw_only=True, tag="site_joined"):
     """A site proved its owner's key; it is admitted, or waits to be."""
 
-    site: Site
 
-    @property
-    def subject(self) -> str:
-        """The site."""
-        return self.site.id
-
-
-class SiteChanged(Event, frozen=True, kw_only=True, tag="site_changed"):
+class SiteChanged(OfSite, frozen=True, kw_only=True, tag="site_changed"):
     """Accepted, drained, undrained, left, silent or back: the new state and why."""
 
-    site: Site
     why: str
 
-    @property
-    def subject(self) -> str:
-        """The site."""
-        return self.site.id
 
-
-class SessionOpened(Event, frozen=True, kw_only=True, tag="session_opened"):
+class SessionOpened(OfSite, frozen=True, kw_only=True, tag="session_opened"):
     """A site process proved the site's key."""
-
-    site: Site
-
-    @property
-    def subject(self) -> str:
-        """The site."""
-        return self.site.id
 
 
 class JobSubmitted(Event, frozen=True, kw_only=True, tag="job_submitted"):
@@ -169,10 +163,9 @@ class JobSubmitted(Event, frozen=True, kw_only=True, tag="job_submitted"):
         return self.job.id
 
 
-class JobQueued(Event, frozen=True, kw_only=True, tag="job_queued"):
+class JobQueued(OfJob, frozen=True, kw_only=True, tag="job_queued"):
     """The job waits again, for a stated reason."""
 
-    job: str
     eligible_ms: int
     attempts: int
     losses: int
@@ -180,38 +173,21 @@ class JobQueued(Event, frozen=True, kw_only=True, tag="job_queued"):
     reasons: tuple[Reason, ...] = ()
     is_preempted: bool = False  # its run gave way to another
 
-    @property
-    def subject(self) -> str:
-        """The job."""
-        return self.job
 
-
-class JobEnded(Event, frozen=True, kw_only=True, tag="job_ended"):
+class JobEnded(OfJob, frozen=True, kw_only=True, tag="job_ended"):
     """The job is over."""
 
-    job: str
     state: JobState
     at_ms: int
     reasons: tuple[Reason, ...] = ()
     outputs: tuple[Output, ...] = ()
 
-    @property
-    def subject(self) -> str:
-        """The job."""
-        return self.job
 
-
-class CancelRequested(Event, frozen=True, kw_only=True, tag="cancel_requested"):
+class CancelRequested(OfJob, frozen=True, kw_only=True, tag="cancel_requested"):
     """Somebody asked for the job to stop."""
 
-    job: str
     by: str
     why: str = ""
-
-    @property
-    def subject(self) -> str:
-        """The job."""
-        return self.job
 
 
 class RunOffered(Event, frozen=True, kw_only=True, tag="run_offered"):
@@ -226,101 +202,59 @@ class RunOffered(Event, frozen=True, kw_only=True, tag="run_offered"):
         return self.run.id
 
 
-class RunAccepted(Event, frozen=True, kw_only=True, tag="run_accepted"):
+class RunAccepted(OfRun, frozen=True, kw_only=True, tag="run_accepted"):
     """The owner's site took it: the booking is real."""
 
-    run: str
     at_ms: int
     sandbox: str = ""
     network: str = ""
 
-    @property
-    def subject(self) -> str:
-        """The run."""
-        return self.run
 
-
-class RunConfirmed(Event, frozen=True, kw_only=True, tag="run_confirmed"):
+class RunConfirmed(OfRun, frozen=True, kw_only=True, tag="run_confirmed"):
     """Of a gang over several pools: all its runs are accepted, and this one may start."""
 
-    run: str
     at_ms: int
 
-    @property
-    def subject(self) -> str:
-        """The run."""
-        return self.run
 
-
-class GangBroken(Event, frozen=True, kw_only=True, tag="gang_broken"):
+class GangBroken(OfJob, frozen=True, kw_only=True, tag="gang_broken"):
     """A run of a gang over several pools did not end well: the gang cannot go on."""
 
-    job: str
     run: str
     why: Break
 
-    @property
-    def subject(self) -> str:
-        """The job."""
-        return self.job
 
-
-class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
+class RunStarted(OfRun, frozen=True, kw_only=True, tag="run_started"):
     """It runs."""
 
-    run: str
     at_ms: int
     devices: tuple[int, ...] = ()
 
-    @property
-    def subject(self) -> str:
-        """The run."""
-        return self.run
 
-
-class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
+class StopRequested(OfRun, frozen=True, kw_only=True, tag="stop_requested"):
     """The site is asked to end the run."""
 
-    run: str
     why: str
     reason: Reason | None = None  # where there is more to say, such as for whom it gives way
 
-    @property
-    def subject(self) -> str:
-        """The run."""
-        return self.run
 
-
-class CheckpointStored(Event, frozen=True, kw_only=True, tag="checkpoint_stored"):
+class CheckpointStored(OfRun, frozen=True, kw_only=True, tag="checkpoint_stored"):
     """A checkpoint that the next run can start from."""
 
-    run: str
     job: str
     sha256: str
     size_bytes: int
     at_ms: int
 
-    @property
-    def subject(self) -> str:
-        """The run."""
-        return self.run
 
-
-class RunEnded(Event, frozen=True, kw_only=True, tag="run_ended"):
+class RunEnded(OfRun, frozen=True, kw_only=True, tag="run_ended"):
     """The run is over; its capacity is free. ``usage`` is there exactly when it is billed."""
 
-    run: str
     state: RunState  # succeeded, failed, stopped, refused or lost
     at_ms: int
     exit_codes: tuple[int, ...] = ()
     reason: Reason | None = None
     usage: Usage | None = None
     outputs: tuple[Output, ...] = ()  # of a member of a gang, by the ranks of the gang; else the job's end says them
-
-    @property
-    def subject(self) -> str:
-        """The run."""
-        return self.run
 
 
 class QuoteChanged(Event, frozen=True, kw_only=True, tag="quote_changed"):
@@ -426,19 +360,13 @@ class ProjectChanged(Event, frozen=True, kw_only=True, tag="project_changed"):
         return self.project.id
 
 
-class ShellOpened(Event, frozen=True, kw_only=True, tag="shell_opened"):
+class ShellOpened(OfJob, frozen=True, kw_only=True, tag="shell_opened"):
     """Somebody runs a command beside a run, or reaches one of its ports. What the words after the first say is his."""
 
-    job: str
     run: str
     by: str
     program: str
     words: int = 0
-
-    @property
-    def subject(self) -> str:
-        """The job."""
-        return self.job
 
 
 class TopologyChanged(Event, frozen=True, kw_only=True, tag="topology_changed"):

@@ -7,12 +7,12 @@ of a part of a gang ``j-7f3k2m9qab.1.2``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from tieline.model import event as fact
 
 Filed = tuple[str | None, str | None]
-KIND: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in fact.Event.__subclasses__()}
+KIND: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(fact.Events)}
 
 
 def kind_of(event: fact.Event) -> str:
